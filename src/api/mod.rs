@@ -1,0 +1,19 @@
+//! The custom resources: serde and schema types with their CEL rules. No behaviour; what they mean is `translate`'s to
+//! say.
+
+mod common;
+mod route;
+mod upstream;
+
+pub use common::{Condition, TargetRef};
+pub use route::{
+    Backend, Header, HeaderEdits, HeaderMatch, MatchType, Method, PathMatch, PathMatchType, PathRewrite,
+    PathRewriteType, ProxyRoute, ProxyRouteSpec, QueryMatch, Redirect, Respond, Rewrite, RouteMatch, RouteStatus, Rule,
+    Scheme, ServicePort, ServiceRef, Timeouts, UpstreamRef,
+};
+pub use upstream::{Connections, Endpoint, Protocol, ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus};
+
+/// The API group of every object.
+pub const GROUP: &str = "floodway.dev";
+/// The class a route belongs to when it does not say.
+pub const DEFAULT_CLASS: &str = "floodway";

@@ -1,0 +1,1 @@
+//! The command line: one struct per subcommand, no behaviour.

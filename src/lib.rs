@@ -1,0 +1,18 @@
+//! Floodway: a Kubernetes-native ingress and sidecar for streams.
+//!
+//! Start reading at [`app`], the one place that sees both planes. Who may import whom is a table in ARCHITECTURE.md
+//! and a test in `tests/layering.rs`.
+
+pub mod admin;
+pub mod api;
+pub mod app;
+pub mod args;
+pub mod drain;
+pub mod proxy;
+pub mod ready;
+pub mod settings;
+pub mod snapshot;
+pub mod source;
+pub mod status;
+pub mod telemetry;
+pub mod translate;

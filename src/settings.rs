@@ -1,0 +1,152 @@
+//! Process settings: what the settings file and the flags can say, with defaults that are safe on the open internet.
+//! Plain data with serde; how a file is found and merged with flags is `args` and `app`. Per-route settings are not
+//! here: they are fields of the objects in `api`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Everything a settings file can say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Ports of the data plane.
+    pub listeners: Listeners,
+    /// Bounds of the data plane against hostile or broken peers.
+    pub limits: Limits,
+    /// Which inbound forwarding headers are believed.
+    pub forwarding: Forwarding,
+    /// Values for routes that do not say otherwise.
+    pub defaults: RouteDefaults,
+    /// Shutdown.
+    pub drain: Drain,
+}
+
+/// Ports of the data plane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Listeners {
+    /// Addresses that serve cleartext HTTP/1 and HTTP/2 (prior knowledge).
+    pub http: Vec<SocketAddr>,
+    /// Address of the admin port.
+    pub admin: SocketAddr,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Listeners { http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))], admin: SocketAddr::from(([0, 0, 0, 0], 9901)) }
+    }
+}
+
+/// Bounds against hostile or broken peers. Sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Downstream connections per process; more are accepted and closed at once.
+    pub connections: usize,
+    /// Fields in a request head.
+    pub header_count: usize,
+    /// Bytes of a request head, request line included.
+    pub header_bytes: usize,
+    /// Total time for a request head, from the first byte of the connection or of the head.
+    #[serde(with = "duration_text")]
+    pub header_timeout: Duration,
+    /// How long a kept-alive client connection may be without a request.
+    #[serde(with = "duration_text")]
+    pub keep_alive_idle: Duration,
+    /// Concurrent streams on one HTTP/2 client connection.
+    pub http2_streams: u32,
+    /// Streams a client may reset before they are accepted by the proxy (rapid reset) until its connection is closed.
+    pub http2_pending_resets: usize,
+    /// Bytes of a request body; `None` has no bound.
+    pub body_bytes: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 65_536,
+            header_count: 100,
+            header_bytes: 32 * 1024,
+            header_timeout: Duration::from_secs(10),
+            keep_alive_idle: Duration::from_secs(75),
+            http2_streams: 100,
+            http2_pending_resets: 20,
+            body_bytes: None,
+        }
+    }
+}
+
+/// Which inbound forwarding headers are believed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Forwarding {
+    /// Peers whose X-Forwarded-* , X-Request-Id and traceparent are believed. Empty: nobody's.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Values for routes that do not say otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RouteDefaults {
+    /// Time to connect to an endpoint.
+    #[serde(with = "duration_text")]
+    pub connect: Duration,
+    /// Time from the request sent to the response head.
+    #[serde(with = "duration_text")]
+    pub response_head: Duration,
+    /// Silence in both directions after which a stream is ended.
+    #[serde(with = "duration_text")]
+    pub idle: Duration,
+    /// How long an unused upstream connection is kept.
+    #[serde(with = "duration_text")]
+    pub upstream_idle: Duration,
+}
+
+impl Default for RouteDefaults {
+    fn default() -> Self {
+        RouteDefaults {
+            connect: Duration::from_secs(5),
+            response_head: Duration::from_secs(60),
+            idle: Duration::from_secs(300),
+            upstream_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Shutdown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long streams may run on after SIGTERM before they are cut.
+    #[serde(with = "duration_text")]
+    pub grace: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain { grace: Duration::from_secs(30) }
+    }
+}
+
+/// Durations as `"1m30s"`, the notation of the objects.
+pub mod duration_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::snapshot::duration;
+
+    /// Writes the shortest notation.
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&duration::format(*value))
+    }
+
+    /// Reads the notation; the error names what was found and what would be right.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        duration::parse(&text).map_err(D::Error::custom)
+    }
+}

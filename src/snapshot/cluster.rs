@@ -1,0 +1,79 @@
+//! The configured side of an upstream: who its endpoints are and how connections to them are made. The running side
+//! (pools, counters) is `proxy::upstream`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The identity of a cluster, stable across snapshots: what running state and metrics are keyed by. For example
+/// `shop/llm:8080`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct ClusterName(Arc<str>);
+
+impl ClusterName {
+    /// A cluster name from its text.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        ClusterName(name.into())
+    }
+
+    /// The text, as metrics and logs show it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A set of endpoints that serve the same thing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cluster {
+    /// Identity.
+    pub name: ClusterName,
+    /// What the endpoints speak.
+    pub protocol: Protocol,
+    /// How connections are made and kept.
+    pub connections: Connections,
+    /// Who may be chosen, in a stable order. Terminating endpoints are here only while no other is ready.
+    pub endpoints: Arc<[Endpoint]>,
+}
+
+/// One address that serves a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share relative to the others; at least 1.
+    pub weight: u32,
+}
+
+/// What an upstream speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 in cleartext with prior knowledge.
+    Http2,
+}
+
+/// How connections to the endpoints are made and kept.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Connections {
+    /// Time to connect when the route does not say.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Unused connections kept per endpoint and worker.
+    pub max_idle_per_endpoint: u32,
+    /// Requests after which a connection is not used again; `None` has no bound.
+    pub max_requests: Option<u64>,
+    /// Interval of TCP keep-alive probes; `None` sends none.
+    pub tcp_keep_alive: Option<Duration>,
+}

@@ -1,0 +1,37 @@
+//! The immutable routing table that both planes share: what may be reached, and how. Control planes build it, the data
+//! plane reads it, and neither changes it once it is published.
+//!
+//! Not here: anything Kubernetes (`translate` speaks that), and anything that changes while traffic flows (pools,
+//! counters and health live in `proxy`, keyed by [`ClusterName`] and endpoint address, and survive a new snapshot).
+
+mod cluster;
+pub mod duration;
+mod host;
+mod publish;
+mod route;
+mod router;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol};
+pub use host::{HostPattern, InvalidHost};
+pub use publish::{Publisher, Reader, channel};
+pub use route::{
+    Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
+};
+pub use router::{Matched, PathMatch, Pattern, RequestView, RouteMatch, Router, TextMatch, VirtualHost};
+
+/// A map keyed by names that come from our own objects; `foldhash` because no client chooses the keys.
+pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// One consistent view of the configuration. A request sees exactly one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Which route serves a request.
+    pub router: Router,
+    /// The endpoints behind the routes. Routes name clusters instead of holding them, so that a change of endpoints
+    /// rebuilds no route.
+    pub clusters: Map<ClusterName, Arc<Cluster>>,
+}

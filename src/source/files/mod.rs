@@ -1,0 +1,1 @@
+//! Objects from a folder of YAML, reloaded as it changes.

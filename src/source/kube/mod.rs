@@ -1,0 +1,1 @@
+//! Objects from an API server: watches that fill the store.
