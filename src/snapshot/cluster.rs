@@ -32,7 +32,7 @@ impl fmt::Display for ClusterName {
 }
 
 /// A set of endpoints that serve the same thing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cluster {
     /// Identity.
     pub name: ClusterName,
@@ -64,7 +64,7 @@ pub enum Protocol {
 }
 
 /// How connections to the endpoints are made and kept.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Connections {
     /// Time to connect when the route does not say.
     pub connect_timeout: Duration,

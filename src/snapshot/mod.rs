@@ -7,6 +7,8 @@
 mod cluster;
 pub mod duration;
 mod host;
+mod matching;
+pub mod path;
 mod publish;
 mod route;
 mod router;
@@ -17,17 +19,18 @@ use serde::Serialize;
 
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol};
 pub use host::{HostPattern, InvalidHost};
+pub use matching::{InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch};
 pub use publish::{Publisher, Reader, channel};
 pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
 };
-pub use router::{Matched, PathMatch, Pattern, RequestView, RouteMatch, Router, TextMatch, VirtualHost};
+pub use router::{Matched, RequestView, Router, VirtualHost};
 
 /// A map keyed by names that come from our own objects; `foldhash` because no client chooses the keys.
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One consistent view of the configuration. A request sees exactly one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
     /// Which route serves a request.
     pub router: Router,

@@ -32,7 +32,7 @@ impl Serialize for RouteName {
 }
 
 /// One rule: when it applies and what is done then.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
     /// Identity.
     pub name: RouteName,
@@ -47,7 +47,7 @@ pub struct Route {
 }
 
 /// What is done with a request.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Action {
     /// Send it to an endpoint.
     Forward(Forward),
@@ -64,7 +64,7 @@ pub enum Action {
 pub struct Invalid(pub Arc<str>);
 
 /// Sending a request on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Forward {
     /// Candidates; each gets its weight's share. Never empty, and the sum of the weights may be 0 (then: 503).
     pub backends: Vec<Backend>,
@@ -75,7 +75,7 @@ pub struct Forward {
 }
 
 /// A weighted candidate. An invalid one answers 500 for its share, as the Gateway API asks of unresolved references.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Backend {
     /// The share relative to the others; 0 takes nothing.
     pub weight: u32,
@@ -84,7 +84,7 @@ pub struct Backend {
 }
 
 /// Changes of the request target.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rewrite {
     /// The new path.
     pub path: Option<PathRewrite>,
@@ -103,7 +103,7 @@ pub enum PathRewrite {
 }
 
 /// Answering with another location. What is `None` stays as the request has it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<Arc<str>>,
@@ -119,7 +119,7 @@ pub struct Redirect {
 }
 
 /// Answering directly.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Respond {
     /// Any final status.
     #[serde(serialize_with = "status")]
@@ -146,7 +146,7 @@ pub struct Timeouts {
 }
 
 /// Edits of header fields, applied in the order remove, set, add.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HeaderEdits {
     /// Taken out.
     #[serde(serialize_with = "names")]
