@@ -1,10 +1,12 @@
 //! From objects to a routing table. Pure: no async, no clock, no I/O; and it never fails: what is wrong becomes a
 //! condition on the object and a route that answers 5xx, never a missing rule.
 
+mod convert;
 mod resources;
 
 use std::collections::BTreeSet;
 
+pub use convert::Malformed;
 pub use resources::{
     AddressSlice, Key, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, TargetPort,
 };

@@ -113,7 +113,7 @@ pub struct SliceEndpoint {
     pub address: IpAddr,
     /// `conditions.ready`; unknown counts as ready.
     pub ready: bool,
-    /// `conditions.serving`; unknown counts as `ready`.
+    /// `conditions.serving`; unknown counts as serving.
     pub serving: bool,
     /// `conditions.terminating`.
     pub terminating: bool,
