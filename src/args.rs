@@ -1,1 +1,182 @@
-//! The command line: one struct per subcommand, no behaviour.
+//! The command line: one struct per subcommand, no behaviour. How flags and the settings file come together is
+//! `app::configure`'s to say.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as Flags, Parser, Subcommand};
+use ipnet::IpNet;
+
+use crate::settings::LogFormat;
+use crate::snapshot::duration;
+
+/// A Kubernetes-native ingress and sidecar for streams.
+#[derive(Debug, Parser)]
+#[command(name = "floodway", version, arg_required_else_help = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the ProxyRoutes of a cluster: controller and data plane in one process
+    Gateway(GatewayArgs),
+    /// Serve the objects in a folder of YAML files, reloaded as they change; no cluster needed
+    Standalone(StandaloneArgs),
+    /// Try it: standalone with built-in backends (SSE, WebSocket, files) and a page that shows them
+    Demo(DemoArgs),
+    /// Validate objects offline, as the API server would, with line numbers
+    Check(CheckArgs),
+    /// Print the custom resource definitions, for `kubectl apply -f -`
+    Crd,
+}
+
+/// `floodway gateway`
+#[derive(Debug, Flags)]
+pub struct GatewayArgs {
+    /// Watch only this namespace; may be repeated. All namespaces when absent
+    #[arg(long = "watch-namespace", value_name = "NAMESPACE")]
+    pub watch_namespaces: Vec<String>,
+    /// What every server takes.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `floodway standalone DIR`
+#[derive(Debug, Flags)]
+pub struct StandaloneArgs {
+    /// Folder of *.yaml and *.yml files with ProxyRoute, ProxyUpstream, Service and EndpointSlice documents
+    pub dir: PathBuf,
+    /// What every server takes.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `floodway demo`
+#[derive(Debug, Flags)]
+pub struct DemoArgs {
+    /// Folder of the example objects, edited while it runs; the built-in examples, in a temporary folder, when absent
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Do not stay: request every address that is printed, say which failed, and end
+    #[arg(long)]
+    pub check: bool,
+    /// What every server takes.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `floodway check FILE…`
+#[derive(Debug, Flags)]
+pub struct CheckArgs {
+    /// Files, folders, or - for the standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The class whose routes are translated
+    #[arg(long, value_name = "NAME", default_value = crate::api::DEFAULT_CLASS)]
+    pub class: String,
+}
+
+/// What every server takes. A flag wins over the settings file.
+#[derive(Clone, Debug, Default, Flags)]
+pub struct ServerArgs {
+    /// Settings file (YAML); every flag below has its place in it
+    #[arg(long, value_name = "FILE", env = "FLOODWAY_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address that serves HTTP/1 and cleartext HTTP/2; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub http: Vec<SocketAddr>,
+    /// Address of /livez, /readyz, /metrics and /config_dump
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// Threads that serve traffic; the processors that this process may use when absent
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// The class of the routes to serve
+    #[arg(long, value_name = "NAME")]
+    pub class: Option<String>,
+    /// Level of the program's log: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// Format of the logs
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// How long streams may run on after SIGTERM before they are cut
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub grace: Option<Duration>,
+    /// How long to go on accepting after SIGTERM, not ready, while load balancers notice
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub drain_delay: Option<Duration>,
+    /// Peers whose X-Forwarded-For, X-Request-Id and traceparent are believed; may be repeated
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bounds against hostile or broken peers.
+    #[command(flatten, next_help_heading = "Limits")]
+    pub limits: LimitArgs,
+}
+
+/// Bounds against hostile or broken peers; the rest are in the settings file.
+#[derive(Clone, Debug, Default, Flags)]
+pub struct LimitArgs {
+    /// Client connections
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<usize>,
+    /// Fields in a request head
+    #[arg(long, value_name = "N")]
+    pub max_header_count: Option<usize>,
+    /// Bytes of a request head
+    #[arg(long, value_name = "BYTES")]
+    pub max_header_bytes: Option<usize>,
+    /// Bytes of a request body; no bound when absent
+    #[arg(long, value_name = "BYTES")]
+    pub max_body_bytes: Option<u64>,
+    /// Total time for a request head
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub header_timeout: Option<Duration>,
+    /// How long a client connection may be without a request
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub keep_alive_idle: Option<Duration>,
+    /// Concurrent streams on one HTTP/2 client connection
+    #[arg(long, value_name = "N")]
+    pub max_http2_streams: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let line = "floodway standalone conf --http 127.0.0.1:1 --http [::1]:2 --grace 1m30s --trusted-proxy 10.0.0.0/8 \
+                    --log-format text --max-connections 5";
+        let Command::Standalone(args) = Args::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!("not standalone")
+        };
+        assert_eq!(args.server.http.len(), 2);
+        assert_eq!(args.server.grace, Some(Duration::from_secs(90)));
+        assert_eq!(args.server.limits.max_connections, Some(5));
+    }
+
+    #[test]
+    fn wrong_values_are_explained() {
+        for (flag, told) in [("--grace 5", "is not a duration"), ("--http 80", "--http"), ("--log-format x", "json")] {
+            let line = format!("floodway standalone conf {flag}");
+            let error = Args::try_parse_from(line.split_whitespace()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    }
+}

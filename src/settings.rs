@@ -2,6 +2,10 @@
 //! Plain data with serde; how a file is found and merged with flags is `args` and `app`. Per-route settings are not
 //! here: they are fields of the objects in `api`.
 
+mod load;
+
+pub use load::InvalidSettings;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,9 +13,18 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Everything a settings file can say.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
+    /// Routes of this class are served, and those that name none if it is the default one.
+    pub class_name: String,
+    /// Namespaces to watch in a cluster; all when empty.
+    pub watch_namespaces: Vec<String>,
+    /// Threads that serve traffic; `None` takes the processors that this process may use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// The program's log and the access log.
+    pub log: Log,
     /// Ports of the data plane.
     pub listeners: Listeners,
     /// Bounds of the data plane against hostile or broken peers.
@@ -22,6 +35,49 @@ pub struct Settings {
     pub defaults: RouteDefaults,
     /// Shutdown.
     pub drain: Drain,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            class_name: crate::api::DEFAULT_CLASS.to_owned(),
+            watch_namespaces: Vec::new(),
+            workers: None,
+            log: Log::default(),
+            listeners: Listeners::default(),
+            limits: Limits::default(),
+            forwarding: Forwarding::default(),
+            defaults: RouteDefaults::default(),
+            drain: Drain::default(),
+        }
+    }
+}
+
+/// The program's log and the access log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Log {
+    /// Level of the program's log.
+    pub level: String,
+    /// How both are written.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: "info".to_owned(), format: LogFormat::default() }
+    }
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
 }
 
 /// Ports of the data plane.
@@ -61,6 +117,7 @@ pub struct Limits {
     /// Streams a client may reset before they are accepted by the proxy (rapid reset) until its connection is closed.
     pub http2_pending_resets: usize,
     /// Bytes of a request body; `None` has no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub body_bytes: Option<u64>,
 }
 
@@ -120,6 +177,9 @@ impl Default for RouteDefaults {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Drain {
+    /// How long to go on accepting after SIGTERM, not ready, while load balancers notice.
+    #[serde(with = "duration_text")]
+    pub delay: Duration,
     /// How long streams may run on after SIGTERM before they are cut.
     #[serde(with = "duration_text")]
     pub grace: Duration,
@@ -127,7 +187,7 @@ pub struct Drain {
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { grace: Duration::from_secs(30) }
+        Drain { delay: Duration::from_secs(5), grace: Duration::from_secs(30) }
     }
 }
 

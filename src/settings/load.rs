@@ -1,0 +1,168 @@
+//! Reading a settings file over defaults, and what no type can say about the values.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Settings;
+use crate::yaml::{self, Problem};
+
+/// Why settings cannot be used: one line that names the place, the field and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSettings(pub String);
+
+impl Settings {
+    /// What `text`, the content of the file `name`, says; what it leaves out comes from `self`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with the text.
+    pub fn overlaid(&self, name: &str, text: &[u8]) -> Result<Settings, InvalidSettings> {
+        let wrong = |problem: Problem| InvalidSettings(format!("{name}:{problem}"));
+        let mut documents = yaml::documents(text).into_iter();
+        let Some(document) = documents.next() else { return Ok(self.clone()) };
+        let document = document.map_err(wrong)?;
+        if !document.value.is_object() {
+            return Err(wrong(
+                document.problem("", "settings are fields with values, like `limits: {connections: 1000}`"),
+            ));
+        }
+        document.read::<Settings>().map_err(wrong)?;
+        if let Some(another) = documents.next() {
+            let problem = match another {
+                Ok(another) => another.problem("", "a settings file is one document; remove the others"),
+                Err(problem) => problem,
+            };
+            return Err(wrong(problem));
+        }
+        let mut merged = serde_json::to_value(self).map_err(|error| InvalidSettings(error.to_string()))?;
+        overlay(&mut merged, document.value.clone());
+        let settings = Settings::deserialize(merged).map_err(|error| InvalidSettings(format!("{name}: {error}")))?;
+        match settings.wrong_value() {
+            Some((path, message)) => Err(wrong(document.problem(path, message))),
+            None => Ok(settings),
+        }
+    }
+
+    /// Checks the values together, after flags have been put over them.
+    ///
+    /// # Errors
+    /// The first field whose value makes no sense.
+    pub fn validate(&self) -> Result<(), InvalidSettings> {
+        match self.wrong_value() {
+            Some((path, message)) => Err(InvalidSettings(format!("settings: {path}: {message}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn wrong_value(&self) -> Option<(&'static str, String)> {
+        let least = |path, value: u64, least: u64| {
+            (value < least).then(|| (path, format!("{value} is too small; use at least {least}")))
+        };
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        let limits = &self.limits;
+        let workers = self.workers.unwrap_or(1);
+        None.or_else(|| self.listeners.http.is_empty().then(|| ("listeners.http", "name at least one address".into())))
+            .or_else(|| {
+                let duplicate =
+                    self.listeners.http.iter().enumerate().find(|(index, address)| {
+                        address.port() != 0 && self.listeners.http[..*index].contains(address)
+                    });
+                duplicate.map(|(_, address)| ("listeners.http", format!("{address} is listed twice; remove one")))
+            })
+            .or_else(|| self.class_name.is_empty().then(|| ("className", "must not be empty".into())))
+            .or_else(|| {
+                let level = self.log.level.to_ascii_lowercase();
+                let sound = level.contains(['=', ',']) || levels.contains(&level.as_str());
+                (!sound).then(|| ("log.level", format!("{level:?} is no level; use one of {}", levels.join(", "))))
+            })
+            .or_else(|| least("workers", workers as u64, 1))
+            .or_else(|| (workers > 1024).then(|| ("workers", format!("{workers} is too many; use at most 1024"))))
+            .or_else(|| least("limits.connections", limits.connections as u64, 1))
+            .or_else(|| least("limits.headerCount", limits.header_count as u64, 1))
+            .or_else(|| least("limits.headerBytes", limits.header_bytes as u64, 1024))
+            .or_else(|| least("limits.http2Streams", u64::from(limits.http2_streams), 1))
+            .or_else(|| {
+                let short = [
+                    ("limits.headerTimeout", limits.header_timeout),
+                    ("limits.keepAliveIdle", limits.keep_alive_idle),
+                    ("defaults.connect", self.defaults.connect),
+                    ("defaults.responseHead", self.defaults.response_head),
+                    ("defaults.idle", self.defaults.idle),
+                ];
+                let zero = short.into_iter().find(|(_, duration)| duration.is_zero());
+                zero.map(|(path, _)| (path, "must be longer than 0s".to_owned()))
+            })
+    }
+}
+
+/// Puts `over` on `under`, field by field; lists are replaced whole.
+fn overlay(under: &mut Value, over: Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                overlay(under.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        Settings::default().overlaid("f.yaml", text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_left_out_stays() {
+        let mut base = Settings::default();
+        base.listeners.http = vec!["127.0.0.1:1".parse().unwrap()];
+        base.drain.delay = Duration::from_secs(9);
+        let settings = base.overlaid("f", b"limits: {connections: 7, bodyBytes: 10}\ndrain: {grace: 1m}\n").unwrap();
+        assert_eq!(settings.limits.connections, 7);
+        assert_eq!(settings.limits.body_bytes, Some(10));
+        assert_eq!(settings.limits.header_count, 100);
+        assert_eq!(settings.listeners, base.listeners);
+        assert_eq!(settings.drain.delay, Duration::from_secs(9));
+        assert_eq!(settings.drain.grace, Duration::from_secs(60));
+        assert_eq!(read(""), Ok(Settings::default()));
+        assert_eq!(read("# nothing\n"), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn defaults_survive_being_written_and_read() {
+        let text = serde_yaml::to_string(&Settings::default()).unwrap();
+        assert_eq!(read(&text), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn errors_name_place_field_and_remedy() {
+        for (text, told) in [
+            (
+                "limits:\n  conections: 5\n",
+                "f.yaml:2:3: limits.conections: unknown field `conections`, expected one of ",
+            ),
+            ("limits:\n  conections: 5\n", "did you mean `connections`?"),
+            ("limits: {connections: many}\n", "f.yaml:1:23: limits.connections: invalid type: string \"many\""),
+            ("limits: {connections: 0}\n", "f.yaml:1:23: limits.connections: 0 is too small; use at least 1"),
+            ("drain:\n  grace: 5\n", "f.yaml:2:10: drain.grace: invalid type: integer `5`, expected a string"),
+            ("drain:\n  grace: 5 s\n", "is not a duration; write for example \"30s\""),
+            ("listeners: {http: [\"80\"]}\n", "f.yaml:1:20: listeners.http[0]: invalid socket address"),
+            ("listeners: {http: []}\n", "f.yaml:1:13: listeners.http: name at least one address"),
+            ("log: {level: loud}\n", "f.yaml:1:14: log.level: \"loud\" is no level; use one of "),
+            ("log: {format: xml}\n", "f.yaml:1:15: log.format: unknown variant `xml`, expected `json` or `text`"),
+            ("a: [\n", "f.yaml:"),
+            ("workers: 2\n---\nworkers: 3\n", "f.yaml:3:1: document 2: a settings file is one document"),
+            ("[1]\n", "f.yaml:1:1: settings are fields with values"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(told), "{text:?}\n  gave {error}\n  not  {told}");
+        }
+    }
+}
