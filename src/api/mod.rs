@@ -2,16 +2,20 @@
 //! say.
 
 mod common;
+mod crds;
 mod route;
 mod upstream;
+mod validate;
 
 pub use common::{Condition, TargetRef};
+pub use crds::{crd_files, crds, crds_yaml};
 pub use route::{
     Backend, Header, HeaderEdits, HeaderMatch, MatchType, Method, PathMatch, PathMatchType, PathRewrite,
     PathRewriteType, ProxyRoute, ProxyRouteSpec, QueryMatch, Redirect, Respond, Rewrite, RouteMatch, RouteStatus, Rule,
     Scheme, ServicePort, ServiceRef, Timeouts, UpstreamRef,
 };
 pub use upstream::{Connections, Endpoint, Protocol, ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus};
+pub use validate::{Violation, validate};
 
 /// The API group of every object.
 pub const GROUP: &str = "floodway.dev";

@@ -1,0 +1,241 @@
+//! What the API server would say to an object of ours, said without one: the structural schema is walked here, the CEL
+//! rules are run by `kube-cel`. Both are read from the generated definitions, so that each rule exists once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
+
+use kube_cel::{CompiledSchema, Validator, compile_schema};
+use regex::Regex;
+use serde_json::{Map, Value};
+
+/// Why an object would be refused.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Violation {
+    /// Where: `spec.rules[0].backends[1].weight`; empty for the whole object.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+struct Definition {
+    schema: Value,
+    rules: CompiledSchema,
+}
+
+static DEFINITIONS: LazyLock<BTreeMap<String, Definition>> = LazyLock::new(|| {
+    let definitions = super::crds().into_iter().filter_map(|crd| {
+        let schema = crd.spec.versions.into_iter().next()?.schema?.open_api_v3_schema?;
+        let schema = serde_json::to_value(schema).ok()?;
+        let rules = compile_schema(&schema);
+        Some((crd.spec.names.kind, Definition { schema, rules }))
+    });
+    definitions.collect()
+});
+
+/// What the API server would say to an object of this kind, in the order of the fields; nothing if it would take it.
+/// Kinds that are not ours have no violations here.
+///
+/// Fields that the schema does not know are violations, as `kubectl` asks of the server by default.
+pub fn validate(kind: &str, object: &Value) -> Vec<Violation> {
+    let Some(definition) = DEFINITIONS.get(kind) else { return Vec::new() };
+    let mut walk = Walk::default();
+    let mut object = object.clone();
+    walk.metadata(&object);
+    walk.value(&definition.schema, &mut object, "");
+    // Like the API server: rules see only objects whose structure is right.
+    if walk.violations.is_empty()
+        && let Err(errors) = Validator::new().validate_compiled(&definition.rules, &object, None)
+    {
+        let violations = errors.into_vec().into_iter();
+        walk.violations.extend(violations.map(|error| Violation { path: error.field_path, message: error.message }));
+    }
+    walk.violations
+}
+
+#[derive(Default)]
+struct Walk {
+    violations: Vec<Violation>,
+}
+
+impl Walk {
+    fn refuse(&mut self, path: &str, message: String) {
+        self.violations.push(Violation { path: path.to_owned(), message });
+    }
+
+    /// The definition says nothing of `metadata`; every object needs a name.
+    fn metadata(&mut self, object: &Value) {
+        match object.pointer("/metadata/name").and_then(Value::as_str) {
+            Some(name) if is_dns_subdomain(name) => {}
+            Some(name) => self.refuse(
+                "metadata.name",
+                format!("{name:?} is not a name; it is made of lower-case letters, digits, '-' and '.'"),
+            ),
+            None => self.refuse("metadata.name", "a name is required".to_owned()),
+        }
+    }
+
+    /// Checks a value, and fills in the defaults that the rules will read.
+    fn value(&mut self, schema: &Value, value: &mut Value, path: &str) {
+        if schema["x-kubernetes-int-or-string"] == true {
+            if !value.is_string() && !is_integer(value) {
+                return self.refuse(path, format!("must be a number or a name, not {}", type_name(value)));
+            }
+        } else if let Some(expected) = schema["type"].as_str()
+            && !has_type(value, expected)
+        {
+            return self.refuse(path, format!("must be {}, not {}", article(expected), type_name(value)));
+        }
+        if let Some(allowed) = schema["enum"].as_array()
+            && !allowed.contains(value)
+        {
+            let allowed: Vec<_> = allowed.iter().map(|one| one.to_string().replace('"', "")).collect();
+            self.refuse(path, format!("{value} is not one of {}", allowed.join(", ")));
+        }
+        match value {
+            Value::Object(fields) => self.fields(schema, fields, path),
+            Value::Array(items) => self.items(schema, items, path),
+            Value::String(text) => self.text(schema, text, path),
+            Value::Number(number) => self.number(schema, number, path),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    fn fields(&mut self, schema: &Value, fields: &mut Map<String, Value>, path: &str) {
+        let Some(known) = schema["properties"].as_object() else { return };
+        let inside = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        for name in fields.keys().filter(|name| !known.contains_key(*name)) {
+            if !(path.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name.as_str())) {
+                let known: Vec<_> = known.keys().map(String::as_str).collect();
+                self.refuse(&inside(name), format!("unknown field; known here are {}", known.join(", ")));
+            }
+        }
+        for (name, schema) in known {
+            if fields.get(name).is_none_or(Value::is_null)
+                && let Some(default) = schema.get("default")
+            {
+                fields.insert(name.clone(), default.clone());
+            }
+        }
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !fields.contains_key(name) {
+                self.refuse(&inside(name), "is required".to_owned());
+            }
+        }
+        for (name, value) in fields {
+            if let Some(schema) = known.get(name) {
+                self.value(schema, value, &inside(name));
+            }
+        }
+    }
+
+    fn items(&mut self, schema: &Value, items: &mut [Value], path: &str) {
+        if schema["minItems"].as_u64().is_some_and(|least| (items.len() as u64) < least) {
+            self.refuse(path, format!("needs at least {} items, or leave it out", schema["minItems"]));
+        }
+        if schema["maxItems"].as_u64().is_some_and(|most| items.len() as u64 > most) {
+            self.refuse(path, format!("{} items are more than the {} allowed", items.len(), schema["maxItems"]));
+        }
+        for (at, item) in items.iter_mut().enumerate() {
+            self.value(&schema["items"], item, &format!("{path}[{at}]"));
+        }
+        let keys = schema["x-kubernetes-list-map-keys"].as_array();
+        let identity = |item: &Value| match (schema["x-kubernetes-list-type"].as_str(), keys) {
+            (Some("set"), _) => Some(item.to_string()),
+            (Some("map"), Some(keys)) => Some(
+                keys.iter().filter_map(Value::as_str).map(|key| item[key].to_string()).collect::<Vec<_>>().join(", "),
+            ),
+            _ => None,
+        };
+        let mut seen = HashSet::new();
+        for (at, item) in items.iter().enumerate() {
+            if let Some(identity) = identity(item)
+                && !seen.insert(identity.clone())
+            {
+                self.refuse(&format!("{path}[{at}]"), format!("{identity} is here twice"));
+            }
+        }
+    }
+
+    fn text(&mut self, schema: &Value, text: &str, path: &str) {
+        let length = text.chars().count() as u64;
+        if schema["minLength"].as_u64().is_some_and(|least| length < least) {
+            self.refuse(path, "must not be empty".to_owned());
+        }
+        if schema["maxLength"].as_u64().is_some_and(|most| length > most) {
+            self.refuse(path, format!("{length} characters are more than the {} allowed", schema["maxLength"]));
+        }
+        if let Some(pattern) = schema["pattern"].as_str()
+            && !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+        {
+            self.refuse(path, format!("{text:?} does not match {pattern}"));
+        }
+    }
+
+    fn number(&mut self, schema: &Value, number: &serde_json::Number, path: &str) {
+        let value = number.as_f64().unwrap_or(f64::NAN);
+        if schema["minimum"].as_f64().is_some_and(|least| value < least) {
+            self.refuse(path, format!("{number} is less than {}", whole(&schema["minimum"])));
+        }
+        if schema["maximum"].as_f64().is_some_and(|most| value > most) {
+            self.refuse(path, format!("{number} is more than {}", whole(&schema["maximum"])));
+        }
+    }
+}
+
+/// A bound as people write it: definitions hold them as floats.
+fn whole(bound: &Value) -> String {
+    bound.as_f64().map_or_else(|| bound.to_string(), |bound| bound.to_string())
+}
+
+fn is_integer(value: &Value) -> bool {
+    value.is_i64() || value.is_u64()
+}
+
+fn has_type(value: &Value, expected: &str) -> bool {
+    match expected {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => is_integer(value),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        _ => true,
+    }
+}
+
+fn article(expected: &str) -> &str {
+    match expected {
+        "object" => "a map",
+        "array" => "a list",
+        "string" => "a text",
+        "integer" => "a whole number",
+        "boolean" => "true or false",
+        other => other,
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+/// RFC 1123, as Kubernetes asks of names.
+fn is_dns_subdomain(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            let bytes = label.as_bytes();
+            label.bytes().all(|byte| inner(byte) || byte == b'-')
+                && bytes.first().is_some_and(|first| inner(*first))
+                && bytes.last().is_some_and(|last| inner(*last))
+        })
+}
+
+#[cfg(test)]
+mod tests;
