@@ -1,0 +1,56 @@
+//! What the terminal says: addresses, and lines to paste. `tests/demo.rs` runs every line that begins with `curl`.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::Folder;
+
+/// What is said once the proxy serves.
+pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
+    let (http, admin) = (reachable(http), reachable(admin));
+    let url = format!("http://{http}");
+    let lines = [
+        (format!("curl -N {url}/clock"), "an event each second, as it happens"),
+        (format!("curl -N --http2-prior-knowledge {url}/clock"), "the same over HTTP/2"),
+        (format!("curl '{url}/echo/any/path?q=1'"), "the request as the backend gets it"),
+        (format!("curl -o /dev/null {url}/files/1GiB"), "a large file, made while it is sent"),
+        (format!("curl -s -r 1000-1999 {url}/files/1GiB | sha256sum"), "a part of it"),
+        (format!("head -c 100000000 /dev/zero | curl -sT - {url}/upload"), "a large upload, counted and summed up"),
+        (format!("curl -i {url}/hello"), "answered by a rule"),
+        (format!("curl -sL {url}/old/things"), "redirected by a rule"),
+        (format!("curl -i {url}/nowhere"), "no rule: 404"),
+        (format!("curl -s {admin}/metrics"), "what the proxy counts"),
+    ];
+    let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or_default();
+    let mut text = format!(
+        "\nFloodway serves the demo.\n\n  Page    {url}/  (the stream and the WebSocket, live)\n  Admin   http://{admin}/\n  \
+         Folder  {}{}\n\nPaste into another terminal:\n\n",
+        folder.path().display(),
+        if folder.copied() { "  (a copy of the built-in examples)" } else { "" },
+    );
+    for (line, comment) in lines {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {line:width$}  # {comment}");
+    }
+    let _ = write!(
+        text,
+        "\nEdit {} and save: the change takes effect at once, and open streams go on.\nCtrl-C ends it.\n",
+        folder.path().join("routes.yaml").display()
+    );
+    text
+}
+
+/// What is said when the proxy has drained.
+pub fn farewell() -> &'static str {
+    "\nDrained. Good-bye.\n"
+}
+
+/// An address to connect to, where the one that was bound may stand for all.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}

@@ -1,0 +1,127 @@
+//! Runs the backends: one thread, one listener for each address that the folder speaks of.
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use super::reply::Body;
+use super::{DemoError, Folder, clock, echo, files, page, socket};
+
+/// What a Service of the demo does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Page,
+    Clock,
+    Socket,
+    Files,
+    Echo,
+}
+
+/// The running backends. They end when this is dropped.
+#[derive(Debug)]
+pub struct Backends {
+    stop: Option<oneshot::Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Backends {
+    /// Binds every loopback address of an EndpointSlice of a Service that the demo knows, and serves it.
+    ///
+    /// # Errors
+    /// If the folder cannot be read, or an address is taken.
+    pub fn start(folder: &Folder) -> Result<Self, DemoError> {
+        let mut listeners = Vec::new();
+        for (service, address) in folder.backends()? {
+            let Some(role) = Role::named(&service) else { continue };
+            let listener = bind(address).map_err(|error| DemoError::Taken {
+                service,
+                address,
+                error,
+                folder: folder.path().to_owned(),
+            })?;
+            listeners.push((role, address, listener));
+        }
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let folder = folder.clone();
+        let thread = std::thread::Builder::new().name("demo".to_owned()).spawn(move || {
+            let local = LocalSet::new();
+            let folder = Rc::new(folder);
+            local.block_on(&runtime, async move {
+                for (role, address, listener) in listeners {
+                    tokio::task::spawn_local(serve(role, address, listener, Rc::clone(&folder)));
+                }
+                // Ends with an error when the sender is dropped, which is what is waited for.
+                let _ = stopped.await;
+            });
+        })?;
+        Ok(Backends { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Backends {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Role {
+    fn named(service: &str) -> Option<Self> {
+        Some(match service {
+            "page" => Role::Page,
+            "clock" => Role::Clock,
+            "socket" => Role::Socket,
+            "files" => Role::Files,
+            "echo" => Role::Echo,
+            _ => return None,
+        })
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+async fn serve(role: Role, address: SocketAddr, listener: TcpListener, folder: Rc<Folder>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: others must get a chance to close theirs.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let folder = Rc::clone(&folder);
+        let service = service_fn(move |request| {
+            let folder = Rc::clone(&folder);
+            async move { Ok::<_, Infallible>(answer(role, address, request, &folder).await) }
+        });
+        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        tokio::task::spawn_local(connection.with_upgrades());
+    }
+}
+
+async fn answer(role: Role, address: SocketAddr, request: Request<Incoming>, folder: &Folder) -> Response<Body> {
+    match role {
+        Role::Page => page::answer(&request, folder),
+        Role::Clock => clock::answer(request.headers()),
+        Role::Socket => socket::answer(request),
+        Role::Files => files::answer(request).await,
+        Role::Echo => echo::answer(address, request).await,
+    }
+}
