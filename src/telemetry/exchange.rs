@@ -51,7 +51,7 @@ pub struct Exchange<'a> {
 }
 
 /// What a client spoke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     /// HTTP/1.0
     Http10,
@@ -62,7 +62,7 @@ pub enum Protocol {
 }
 
 /// What kind of stream an exchange was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// An ordinary request.
     Http,
@@ -77,7 +77,7 @@ pub enum Kind {
 }
 
 /// How an exchange ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum End {
     /// Both sides said all they had to say.
     Complete,
@@ -93,4 +93,83 @@ pub enum End {
     Drained,
     /// Floodway itself answered.
     Answered,
+}
+
+impl Protocol {
+    /// As logs and labels have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http10 => "HTTP/1.0",
+            Protocol::Http11 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
+        }
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 5] = [Kind::Http, Kind::Sse, Kind::WebSocket, Kind::Grpc, Kind::Tunnel];
+
+    /// As logs and labels have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Http => "http",
+            Kind::Sse => "sse",
+            Kind::WebSocket => "websocket",
+            Kind::Grpc => "grpc",
+            Kind::Tunnel => "tunnel",
+        }
+    }
+
+    /// Whether its duration says something about the client rather than about how fast anybody is.
+    pub(super) const fn is_stream(self) -> bool {
+        matches!(self, Kind::Sse | Kind::WebSocket | Kind::Tunnel)
+    }
+}
+
+impl End {
+    /// As logs and labels have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            End::Complete => "complete",
+            End::ClientGone => "client_gone",
+            End::UpstreamCut => "upstream_cut",
+            End::Idle => "idle",
+            End::TimedOut => "timed_out",
+            End::Drained => "drained",
+            End::Answered => "answered",
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An exchange with every fact.
+    pub(crate) fn sample() -> Exchange<'static> {
+        Exchange {
+            request_id: "r-1",
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            client: IpAddr::from([192, 0, 2, 1]),
+            protocol: Protocol::Http11,
+            method: "GET",
+            host: "chat.example.com",
+            path: "/v1/events",
+            route: Some("shop/chat"),
+            rule: Some("completions"),
+            upstream: Some("shop/llm:8080"),
+            endpoint: Some(SocketAddr::from(([10, 0, 0, 5], 8080))),
+            status: 200,
+            reason: None,
+            kind: Kind::Sse,
+            end: End::ClientGone,
+            bytes_received: 0,
+            bytes_sent: 1234,
+            connect: Some(Duration::from_micros(250)),
+            first_byte: Some(Duration::from_micros(12_007)),
+            duration: Duration::from_secs(90),
+            attempts: 2,
+        }
+    }
 }

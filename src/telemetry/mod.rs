@@ -1,8 +1,20 @@
 //! What the process tells about itself: metrics (all declared in one file), the access log, and the program's own log.
 //! Nothing here knows the rest of the crate; facts come in as plain values.
 
+mod access;
+mod cells;
+mod collect;
 mod exchange;
+mod line;
+pub mod log;
+mod metrics;
+mod process;
 mod record;
+#[cfg(test)]
+mod tests;
 
+pub use access::AccessLog;
+pub use cells::Live;
 pub use exchange::{End, Exchange, Kind, Protocol};
+pub use metrics::{ALL, Declared, Metrics, Type};
 pub use record::{ActiveGuard, ConnectionGuard, Recorder, Telemetry};

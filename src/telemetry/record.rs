@@ -1,54 +1,236 @@
 //! Writing exchanges down: counters and the access log. One [`Telemetry`] per process, one [`Recorder`] per worker.
 
-use std::marker::PhantomData;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::access::{AccessLog, PATIENCE, Sink, Writer};
+use super::cells::{Live, Map, NONE, PairCells, RouteCells, Shard, Shards, UpstreamCells};
+use super::collect::{Workers, code_key};
+use super::line::Lines;
+use super::metrics::Metrics;
 use super::{Exchange, Kind};
 
-/// The process's telemetry.
-#[derive(Clone, Debug, Default)]
-pub struct Telemetry {}
+/// The process's telemetry. Cheap to clone. The default counts, but keeps no access log.
+#[derive(Clone, Debug)]
+pub struct Telemetry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shards: Arc<Shards>,
+    metrics: Metrics,
+    access: Option<Writer>,
+}
 
 /// A worker's way to write exchanges down without locks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recorder {
-    not_send: PhantomData<std::rc::Rc<()>>,
+    telemetry: Telemetry,
+    shard: Rc<Arc<Shard>>,
+    known: RefCell<Known>,
+    epoch: Cell<u64>,
+    sink: Option<Sink>,
+    lines: RefCell<Lines>,
+}
+
+/// The cells this worker has asked for, by name.
+#[derive(Debug, Default)]
+struct Known {
+    routes: Map<KnownRoute>,
+    upstreams: Map<Arc<UpstreamCells>>,
+}
+
+#[derive(Debug)]
+struct KnownRoute {
+    cells: Arc<RouteCells>,
+    /// By the name of the upstream; a route has few.
+    pairs: Vec<(Box<str>, Arc<PairCells>)>,
 }
 
 /// Counts an open downstream connection until dropped.
 #[derive(Debug)]
-pub struct ConnectionGuard;
+pub struct ConnectionGuard(Rc<Arc<Shard>>);
 
 /// Counts an active stream until dropped.
 #[derive(Debug)]
-pub struct ActiveGuard;
+pub struct ActiveGuard {
+    shard: Rc<Arc<Shard>>,
+    kind: Kind,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Telemetry::with(|_| None)
+    }
+}
 
 impl Telemetry {
+    /// Telemetry with an access log.
+    ///
+    /// # Errors
+    /// If the log cannot be opened.
+    pub fn new(access: &AccessLog) -> io::Result<Self> {
+        let mut opened = Ok(());
+        let telemetry = Telemetry::with(|metrics| {
+            let writer = Writer::open(access, metrics.access_log_dropped.clone());
+            writer.map_err(|error| opened = Err(error)).ok().flatten()
+        });
+        opened.map(|()| telemetry)
+    }
+
+    fn with(open: impl FnOnce(&Metrics) -> Option<Writer>) -> Self {
+        let shards = Arc::new(Shards::default());
+        let metrics = Metrics::new(Workers::new(Arc::clone(&shards)));
+        let access = open(&metrics);
+        Telemetry(Arc::new(Inner { shards, metrics, access }))
+    }
+
     /// A recorder for the calling worker.
     pub fn recorder(&self) -> Recorder {
-        Recorder::default()
+        Recorder {
+            telemetry: self.clone(),
+            shard: Rc::new(self.0.shards.add()),
+            known: RefCell::default(),
+            epoch: Cell::new(self.0.shards.epoch()),
+            sink: self.0.access.as_ref().map(Writer::sink),
+            lines: RefCell::default(),
+        }
+    }
+
+    /// The metrics that the control thread writes.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Tells which names are configured, just before the table that has them is published. Series of other names end;
+    /// exchanges that outlive their route are counted under the route `removed`.
+    pub fn forget_absent(&self, live: Live) {
+        self.0.shards.retain(live);
+    }
+
+    /// Waits, up to two seconds, until the access log is written. Returns whether it was.
+    pub fn flush(&self) -> bool {
+        self.0.access.as_ref().is_none_or(|writer| writer.flush(PATIENCE))
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Telemetry::default().recorder()
     }
 }
 
 impl Recorder {
     /// Writes an exchange down.
-    pub fn record(&self, _exchange: &Exchange<'_>) {
-        let _ = self.not_send;
+    pub fn record(&self, exchange: &Exchange<'_>) {
+        self.count(exchange);
+        if let Some(sink) = &self.sink {
+            sink.append(|buffer| self.lines.borrow_mut().write(buffer, SystemTime::now(), exchange));
+        }
     }
 
+    fn count(&self, exchange: &Exchange<'_>) {
+        let route = exchange.route.unwrap_or(NONE);
+        let upstream = exchange.upstream.unwrap_or(NONE);
+        let mut known = self.known();
+        if let Some(known) = known.routes.get(route)
+            && let Some((_, pair)) = known.pairs.iter().find(|(name, _)| **name == *upstream)
+        {
+            tally(exchange, &known.cells, pair);
+        } else {
+            let (cells, pair) = self.telemetry.0.shards.route(&self.shard, route, upstream);
+            tally(exchange, &cells, &pair);
+            let known = known.routes.entry(route.into()).or_insert(KnownRoute { cells, pairs: Vec::new() });
+            known.pairs.push((upstream.into(), pair));
+        }
+        if exchange.kind.is_stream() {
+            self.shard.stream_durations[exchange.kind as usize].observe(exchange.duration);
+        }
+        if let Some(connect) = exchange.connect.filter(|connect| !connect.is_zero()) {
+            self.shard.upstream_connect.observe(connect);
+        }
+    }
+
+    /// The known cells; forgotten first if names have been given up since.
+    fn known(&self) -> std::cell::RefMut<'_, Known> {
+        let mut known = self.known.borrow_mut();
+        let epoch = self.telemetry.0.shards.epoch();
+        if self.epoch.replace(epoch) != epoch {
+            *known = Known::default();
+        }
+        known
+    }
+}
+
+impl Recorder {
     /// A downstream connection was opened.
     pub fn connection(&self) -> ConnectionGuard {
-        ConnectionGuard
+        self.shard.connections.add(1);
+        self.shard.connections_open.add(1);
+        ConnectionGuard(Rc::clone(&self.shard))
     }
 
     /// A downstream connection was closed for a reason of the connection itself (over the limit, head too slow,
     /// malformed request), from the closed set of reasons.
-    pub fn connection_refused(&self, _reason: &'static str) {}
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.shard.refused.cell(reason).add(1);
+    }
 
     /// A stream of this kind is active.
-    pub fn active(&self, _kind: Kind) -> ActiveGuard {
-        ActiveGuard
+    pub fn active(&self, kind: Kind) -> ActiveGuard {
+        self.shard.active[kind as usize].add(1);
+        ActiveGuard { shard: Rc::clone(&self.shard), kind }
     }
 
     /// A connection to an endpoint of `upstream` was attempted.
-    pub fn upstream_connect(&self, _upstream: &str, _succeeded: bool) {}
+    pub fn upstream_connect(&self, upstream: &str, succeeded: bool) {
+        let mut known = self.known();
+        if let Some(cells) = known.upstreams.get(upstream) {
+            cells.connected(succeeded);
+        } else {
+            let cells = self.telemetry.0.shards.upstream(&self.shard, upstream);
+            cells.connected(succeeded);
+            known.upstreams.insert(upstream.into(), cells);
+        }
+    }
+}
+
+impl ActiveGuard {
+    /// The stream turned out to be of another kind, which is only known once the answer's head is there.
+    pub fn becomes(&mut self, kind: Kind) {
+        self.shard.active[self.kind as usize].subtract(1);
+        self.shard.active[kind as usize].add(1);
+        self.kind = kind;
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.connections_open.subtract(1);
+    }
+}
+
+impl Drop for ActiveGuard {
+    fn drop(&mut self) {
+        self.shard.active[self.kind as usize].subtract(1);
+    }
+}
+
+fn tally(exchange: &Exchange<'_>, route: &RouteCells, pair: &PairCells) {
+    pair.requests.cell((exchange.protocol, code_key(exchange.status))).add(1);
+    route.ended.cell((exchange.kind, exchange.end)).add(1);
+    if let Some(reason) = exchange.reason {
+        route.failures.cell(reason).add(1);
+    }
+    route.retries.add(u64::from(exchange.attempts.saturating_sub(1)));
+    route.received.add(exchange.bytes_received);
+    route.sent.add(exchange.bytes_sent);
+    if !exchange.kind.is_stream() {
+        route.duration.observe(exchange.duration);
+    }
+    if let Some(first_byte) = exchange.first_byte {
+        route.first_byte.observe(first_byte);
+    }
 }

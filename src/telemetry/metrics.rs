@@ -1,0 +1,281 @@
+//! Every metric of the process: its name, labels and help, and the handles of those that the control thread writes.
+//! What workers count on the path of a request lives in `cells`, and is only declared here.
+//!
+//! Labels are bounded by configuration or by a closed set in this program: never a path, a client's host or an address.
+
+use std::time::{Duration, SystemTime};
+
+use prometheus::core::{AtomicU64, Collector, GenericCounter};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
+
+use super::process::Process;
+
+/// What a metric does over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only grows, until the process ends.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations by size.
+    Histogram,
+}
+
+/// A metric as Prometheus sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Declared {
+    /// Name.
+    pub name: &'static str,
+    /// What it does over time.
+    pub kind: Type,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// One sentence.
+    pub help: &'static str,
+}
+
+macro_rules! declare {
+    ($($constant:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $constant: Declared =
+            Declared { name: $name, kind: Type::$kind, labels: &[$($label),*], help: $help };)*
+        /// Every metric of the process.
+        pub const ALL: &[Declared] = &[$($constant),*];
+    };
+}
+
+declare! {
+    REQUESTS: Counter "floodway_requests_total" ["route", "upstream", "protocol", "code"]
+        "Exchanges that ended, by the status the client got and the protocol it spoke.";
+    ENDED: Counter "floodway_exchanges_ended_total" ["route", "kind", "end"]
+        "Exchanges that ended, by the kind of stream and how it ended.";
+    FAILURES: Counter "floodway_failures_total" ["route", "reason"]
+        "Exchanges that Floodway itself answered or ended, by its reason.";
+    RETRIES: Counter "floodway_retries_total" ["route"]
+        "Attempts beyond the first to get an answer from an endpoint.";
+    RECEIVED: Counter "floodway_received_bytes_total" ["route"]
+        "Body bytes from clients, counted when the exchange ends.";
+    SENT: Counter "floodway_sent_bytes_total" ["route"]
+        "Body bytes to clients, counted when the exchange ends.";
+    DURATION: Histogram "floodway_request_duration_seconds" ["route"]
+        "Time from the request head to the end of ordinary requests and gRPC calls.";
+    FIRST_BYTE: Histogram "floodway_first_byte_seconds" ["route"]
+        "Time from the request head to the first byte of the answer, streams included.";
+    STREAM_DURATION: Histogram "floodway_stream_duration_seconds" ["kind"]
+        "Time from the request head to the end of event streams, WebSockets and other tunnels.";
+    ACTIVE: Gauge "floodway_active_streams" ["kind"]
+        "Exchanges that have begun and not ended.";
+    CONNECTIONS: Counter "floodway_connections_total" []
+        "Connections accepted from clients.";
+    CONNECTIONS_OPEN: Gauge "floodway_connections_open" []
+        "Open connections from clients.";
+    CONNECTIONS_REFUSED: Counter "floodway_connections_refused_total" ["reason"]
+        "Connections closed for a fault of the connection itself: over a limit, too slow, malformed.";
+    UPSTREAM_CONNECTS: Counter "floodway_upstream_connects_total" ["upstream", "result"]
+        "Connections attempted to endpoints.";
+    UPSTREAM_CONNECT_SECONDS: Histogram "floodway_upstream_connect_seconds" []
+        "Time to make a new connection to an endpoint, for exchanges that needed one.";
+    ACCESS_LOG_DROPPED: Counter "floodway_access_log_dropped_total" []
+        "Access-log lines dropped because the log could not be written fast enough.";
+    PUBLICATIONS: Counter "floodway_config_publications_total" []
+        "Routing tables published to the workers.";
+    LAST_PUBLISH: Gauge "floodway_config_last_publish_timestamp_seconds" []
+        "When the last routing table was published, in seconds since 1970.";
+    TRANSLATION: Histogram "floodway_config_translation_seconds" []
+        "Time to translate all objects into a routing table.";
+    OBJECTS: Gauge "floodway_config_objects" ["kind"]
+        "Objects held, by kind.";
+    REJECTED: Gauge "floodway_config_rejected_objects" ["kind"]
+        "Objects held whose conditions say that they are not served as they are written.";
+    SKIPPED: Counter "floodway_config_skipped_objects_total" ["kind"]
+        "Objects that could not be read at all and were left out.";
+    SOURCE_CONNECTED: Gauge "floodway_source_connected" ["source"]
+        "1 while the source of objects is being watched, 0 while the last good table is served without it.";
+    SOURCE_ERRORS: Counter "floodway_source_errors_total" ["source"]
+        "Failures to read or watch a source of objects.";
+    SOURCE_RELISTS: Counter "floodway_source_relists_total" ["source"]
+        "Complete lists read from a source, the first included.";
+    DNS: Counter "floodway_dns_lookups_total" ["result"]
+        "Names of upstreams looked up.";
+    STATUS_WRITES: Counter "floodway_status_writes_total" ["kind", "result"]
+        "Writes of conditions to the status of objects.";
+    LEADER: Gauge "floodway_leader" []
+        "1 while this process writes the status of objects, 0 otherwise.";
+    BUILD_INFO: Gauge "floodway_build_info" ["version"]
+        "Always 1; the label tells the version.";
+    PROCESS_CPU: Counter "process_cpu_seconds_total" []
+        "CPU time used, user and system.";
+    PROCESS_MEMORY: Gauge "process_resident_memory_bytes" []
+        "Resident memory.";
+    PROCESS_VIRTUAL: Gauge "process_virtual_memory_bytes" []
+        "Virtual memory.";
+    PROCESS_FDS: Gauge "process_open_fds" []
+        "Open file descriptors.";
+    PROCESS_MAX_FDS: Gauge "process_max_fds" []
+        "File descriptors that may be open.";
+    PROCESS_THREADS: Gauge "process_threads" []
+        "Threads.";
+    PROCESS_START: Gauge "process_start_time_seconds" []
+        "When the process started, in seconds since 1970.";
+}
+
+/// Upper bounds of [`DURATION`], [`FIRST_BYTE`] and [`UPSTREAM_CONNECT_SECONDS`], in microseconds.
+pub(super) const REQUEST_BOUNDS: &[u64] =
+    &[1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000, 60_000_000];
+/// Upper bounds of [`STREAM_DURATION`], in microseconds: a second to a day.
+pub(super) const STREAM_BOUNDS: &[u64] = &[
+    1_000_000,
+    10_000_000,
+    60_000_000,
+    300_000_000,
+    900_000_000,
+    3_600_000_000,
+    14_400_000_000,
+    43_200_000_000,
+    86_400_000_000,
+];
+/// Upper bounds of [`TRANSLATION`], in seconds.
+const TRANSLATION_BOUNDS: &[f64] = &[0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+type Counter = GenericCounter<AtomicU64>;
+
+impl Declared {
+    fn opts(&self) -> Opts {
+        Opts::new(self.name, self.help)
+    }
+
+    /// The description that `prometheus` registers.
+    pub(super) fn desc(&self) -> prometheus::core::Desc {
+        let labels = self.labels.iter().map(|label| (*label).to_owned()).collect();
+        prometheus::core::Desc::new(self.name.to_owned(), self.help.to_owned(), labels, Default::default())
+            .expect("declared names are valid")
+    }
+}
+
+/// The metrics that the control thread writes, and the registry of all. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: prometheus::Registry,
+    pub(super) access_log_dropped: Counter,
+    publications: Counter,
+    last_publish: Gauge,
+    translation: Histogram,
+    objects: IntGaugeVec,
+    rejected: IntGaugeVec,
+    skipped: IntCounterVec,
+    source_connected: IntGaugeVec,
+    source_errors: IntCounterVec,
+    source_relists: IntCounterVec,
+    dns: IntCounterVec,
+    status_writes: IntCounterVec,
+    leader: IntGauge,
+}
+
+impl Metrics {
+    /// A registry of its own with everything that is declared here; `workers` collects what the workers count.
+    pub(super) fn new(workers: impl Collector + 'static) -> Self {
+        let registry = prometheus::Registry::new();
+        let metrics = Metrics {
+            access_log_dropped: register(&registry, Counter::with_opts(ACCESS_LOG_DROPPED.opts())),
+            publications: register(&registry, Counter::with_opts(PUBLICATIONS.opts())),
+            last_publish: register(&registry, Gauge::with_opts(LAST_PUBLISH.opts())),
+            translation: register(
+                &registry,
+                Histogram::with_opts(HistogramOpts::from(TRANSLATION.opts()).buckets(TRANSLATION_BOUNDS.to_vec())),
+            ),
+            objects: register(&registry, IntGaugeVec::new(OBJECTS.opts(), OBJECTS.labels)),
+            rejected: register(&registry, IntGaugeVec::new(REJECTED.opts(), REJECTED.labels)),
+            skipped: register(&registry, IntCounterVec::new(SKIPPED.opts(), SKIPPED.labels)),
+            source_connected: register(&registry, IntGaugeVec::new(SOURCE_CONNECTED.opts(), SOURCE_CONNECTED.labels)),
+            source_errors: register(&registry, IntCounterVec::new(SOURCE_ERRORS.opts(), SOURCE_ERRORS.labels)),
+            source_relists: register(&registry, IntCounterVec::new(SOURCE_RELISTS.opts(), SOURCE_RELISTS.labels)),
+            dns: register(&registry, IntCounterVec::new(DNS.opts(), DNS.labels)),
+            status_writes: register(&registry, IntCounterVec::new(STATUS_WRITES.opts(), STATUS_WRITES.labels)),
+            leader: register(&registry, IntGauge::with_opts(LEADER.opts())),
+            registry,
+        };
+        register(&metrics.registry, GaugeVec::new(BUILD_INFO.opts(), BUILD_INFO.labels))
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        let registered = metrics.registry.register(Box::new(Process::new()));
+        let registered = registered.and_then(|()| metrics.registry.register(Box::new(workers)));
+        registered.expect("declared names are distinct");
+        metrics
+    }
+
+    /// A table was published.
+    pub fn published(&self) {
+        self.publications.inc();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.last_publish.set(now.as_secs_f64());
+    }
+
+    /// All objects were translated.
+    pub fn translated(&self, took: Duration) {
+        self.translation.observe(took.as_secs_f64());
+    }
+
+    /// How many objects of a kind are held, and how many of them are not served as they are written.
+    pub fn objects(&self, kind: &'static str, held: usize, rejected: usize) {
+        self.objects.with_label_values(&[kind]).set(signed(held));
+        self.rejected.with_label_values(&[kind]).set(signed(rejected));
+    }
+
+    /// An object could not be read and was left out.
+    pub fn object_skipped(&self, kind: &'static str) {
+        self.skipped.with_label_values(&[kind]).inc();
+    }
+
+    /// Whether a source (a watched kind, or `files`) is being watched.
+    pub fn source_connected(&self, source: &'static str, connected: bool) {
+        self.source_connected.with_label_values(&[source]).set(connected.into());
+    }
+
+    /// A source could not be read or watched.
+    pub fn source_error(&self, source: &'static str) {
+        self.source_errors.with_label_values(&[source]).inc();
+    }
+
+    /// A source was listed completely.
+    pub fn source_listed(&self, source: &'static str) {
+        self.source_relists.with_label_values(&[source]).inc();
+    }
+
+    /// The name of an upstream was looked up.
+    pub fn dns_lookup(&self, succeeded: bool) {
+        self.dns.with_label_values(&[outcome(succeeded)]).inc();
+    }
+
+    /// A status was written.
+    pub fn status_write(&self, kind: &'static str, succeeded: bool) {
+        self.status_writes.with_label_values(&[kind, outcome(succeeded)]).inc();
+    }
+
+    /// Whether this process is the leader.
+    pub fn leader(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    /// Everything in the text format of Prometheus 0.0.4.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        text
+    }
+}
+
+/// The label value of something that may fail.
+pub(super) fn outcome(succeeded: bool) -> &'static str {
+    if succeeded { "success" } else { "failure" }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &prometheus::Registry, made: prometheus::Result<C>) -> C {
+    let metric = made.expect("declared names and labels are valid");
+    registry.register(Box::new(metric.clone())).expect("declared names are distinct");
+    metric
+}
