@@ -59,7 +59,13 @@ const STUCK: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 pub struct Live {
     start: Instant,
-    pulses: Arc<Mutex<Vec<(String, Weak<AtomicU64>)>>>,
+    hearts: Arc<Mutex<Vec<Heart>>>,
+}
+
+#[derive(Debug)]
+struct Heart {
+    name: String,
+    last: Weak<AtomicU64>,
 }
 
 /// One loop's heart. A loop that ends drops it, and is not missed.
@@ -71,7 +77,7 @@ pub struct Pulse {
 
 impl Default for Live {
     fn default() -> Self {
-        Live { start: Instant::now(), pulses: Arc::default() }
+        Live { start: Instant::now(), hearts: Arc::default() }
     }
 }
 
@@ -80,19 +86,17 @@ impl Live {
     pub fn pulse(&self, name: impl Into<String>) -> Pulse {
         let pulse = Pulse { start: self.start, last: Arc::default() };
         pulse.beat();
-        lock(&self.pulses).push((name.into(), Arc::downgrade(&pulse.last)));
+        lock(&self.hearts).push(Heart { name: name.into(), last: Arc::downgrade(&pulse.last) });
         pulse
     }
 
     /// The loops that have not beaten for long.
     pub fn stuck(&self) -> Vec<String> {
         let now = millis(self.start.elapsed());
-        let mut pulses = lock(&self.pulses);
-        pulses.retain(|(_, last)| last.strong_count() > 0);
-        let silent = |last: &Weak<AtomicU64>| {
-            last.upgrade().is_some_and(|last| now.saturating_sub(last.load(Relaxed)) > millis(STUCK))
-        };
-        pulses.iter().filter(|(_, last)| silent(last)).map(|(name, _)| name.clone()).collect()
+        let mut hearts = lock(&self.hearts);
+        hearts.retain(|heart| heart.last.strong_count() > 0);
+        let silent = |last: Arc<AtomicU64>| now.saturating_sub(last.load(Relaxed)) > millis(STUCK);
+        hearts.iter().filter(|heart| heart.last.upgrade().is_some_and(silent)).map(|heart| heart.name.clone()).collect()
     }
 }
 

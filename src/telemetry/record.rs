@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,11 +30,23 @@ struct Inner {
 #[derive(Debug)]
 pub struct Recorder {
     telemetry: Telemetry,
-    shard: Rc<Arc<Shard>>,
+    shard: Own,
     known: RefCell<Known>,
     epoch: Cell<u64>,
     sink: Option<Sink>,
     lines: RefCell<Lines>,
+}
+
+/// A shard on the thread that may write to it; it cannot be sent to another.
+#[derive(Clone, Debug)]
+struct Own(Arc<Shard>, PhantomData<Rc<()>>);
+
+impl Deref for Own {
+    type Target = Shard;
+
+    fn deref(&self) -> &Shard {
+        &self.0
+    }
 }
 
 /// The cells this worker has asked for, by name.
@@ -51,12 +65,12 @@ struct KnownRoute {
 
 /// Counts an open downstream connection until dropped.
 #[derive(Debug)]
-pub struct ConnectionGuard(Rc<Arc<Shard>>);
+pub struct ConnectionGuard(Own);
 
 /// Counts an active stream until dropped.
 #[derive(Debug)]
 pub struct ActiveGuard {
-    shard: Rc<Arc<Shard>>,
+    shard: Own,
     kind: Kind,
 }
 
@@ -91,7 +105,7 @@ impl Telemetry {
     pub fn recorder(&self) -> Recorder {
         Recorder {
             telemetry: self.clone(),
-            shard: Rc::new(self.0.shards.add()),
+            shard: Own(self.0.shards.add(), PhantomData),
             known: RefCell::default(),
             epoch: Cell::new(self.0.shards.epoch()),
             sink: self.0.access.as_ref().map(Writer::sink),
@@ -169,7 +183,7 @@ impl Recorder {
     pub fn connection(&self) -> ConnectionGuard {
         self.shard.connections.add(1);
         self.shard.connections_open.add(1);
-        ConnectionGuard(Rc::clone(&self.shard))
+        ConnectionGuard(self.shard.clone())
     }
 
     /// A downstream connection was closed for a reason of the connection itself (over the limit, head too slow,
@@ -181,7 +195,7 @@ impl Recorder {
     /// A stream of this kind is active.
     pub fn active(&self, kind: Kind) -> ActiveGuard {
         self.shard.active[kind as usize].add(1);
-        ActiveGuard { shard: Rc::clone(&self.shard), kind }
+        ActiveGuard { shard: self.shard.clone(), kind }
     }
 
     /// A connection to an endpoint of `upstream` was attempted.
