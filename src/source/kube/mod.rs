@@ -1,1 +1,92 @@
-//! Objects from an API server: watches that fill the store.
+//! Objects from an API server: four watches that fill the store. What cannot be read is skipped, and what cannot be
+//! reached keeps the last good objects in force. What the objects mean is `translate`'s to say.
+
+mod client;
+mod item;
+mod kinds;
+mod report;
+mod table;
+mod watch;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use kube::{Api, Client};
+use tokio::sync::oneshot;
+
+pub use client::client;
+
+use crate::api::{Condition, ProxyRoute, ProxyUpstream};
+use crate::ready::Ready;
+use crate::source::Store;
+use crate::telemetry::Metrics;
+use crate::translate::{Key, Service};
+use kinds::{Kind, Ours, OwnedSlice};
+use report::{KindReport, Report};
+use table::Table;
+
+/// Told of every status that a watch saw: the kind, the key, and the object's uid and conditions, or `None` once it is
+/// gone.
+pub type StatusSeen = dyn Fn(&str, &Key, Option<(&str, &[Condition])>) + Send + Sync;
+
+/// What the watches fill, and whom they tell.
+#[derive(Clone)]
+pub struct Watches {
+    /// Only these namespaces; all of them if empty.
+    pub namespaces: Vec<String>,
+    /// Gets the objects.
+    pub store: Store,
+    /// Waits for the first list of each kind.
+    pub ready: Ready,
+    /// Learns of connections, errors and skipped objects.
+    pub metrics: Metrics,
+    /// Learns of statuses.
+    pub seen: Arc<StatusSeen>,
+}
+
+type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Watches until dropped. `synced` is told once, when every kind has been listed in every namespace.
+pub async fn run(client: Client, watches: Watches, synced: oneshot::Sender<()>) {
+    let (listed, mut progress) = tokio::sync::watch::channel(0);
+    let mut all: FuturesUnordered<Watching> = FuturesUnordered::new();
+    watches.add::<Ours<ProxyRoute>>(&client, &listed, &mut all);
+    watches.add::<Ours<ProxyUpstream>>(&client, &listed, &mut all);
+    watches.add::<Service>(&client, &listed, &mut all);
+    watches.add::<OwnedSlice>(&client, &listed, &mut all);
+    let count = all.len();
+    let first_lists = async {
+        if progress.wait_for(|listed| *listed == count).await.is_ok() {
+            let _ = synced.send(());
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = all.next() => {}
+        () = first_lists => {}
+    }
+}
+
+impl Watches {
+    /// Adds the watches of one kind: one for all namespaces or one for each that was named.
+    fn add<K: Kind>(
+        &self,
+        client: &Client,
+        listed: &tokio::sync::watch::Sender<usize>,
+        all: &mut FuturesUnordered<Watching>,
+    ) {
+        let kind = KindReport::new(K::NAME, self.metrics.clone());
+        let add = |api: Api<item::Item<K>>, namespace: Option<&String>| {
+            let report = Report::new(&kind, namespace.cloned(), &self.ready, listed.clone());
+            let table = Table::new(self.store.clone(), Arc::clone(&self.seen));
+            all.push(Box::pin(watch::run(api, table, report)));
+        };
+        if self.namespaces.is_empty() {
+            add(Api::all(client.clone()), None);
+        }
+        for namespace in &self.namespaces {
+            add(Api::namespaced(client.clone(), namespace), Some(namespace));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The kinds that are watched: what is kept of an object, and where it goes in [`Resources`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::api::{Condition, ProxyRoute, ProxyUpstream};
+use crate::translate::{AddressSlice, Key, Malformed, Resources, Service};
+
+/// A kind of object that is watched, and what is kept of one.
+pub(super) trait Kind: Clone + fmt::Debug + Send + Sync + Sized + 'static {
+    /// The kind in the API.
+    type Api: Resource<DynamicType = (), Scope = NamespaceResourceScope>;
+    /// Where an object is in [`Resources`], as far as its own key does not say.
+    type Place: Clone + fmt::Debug + PartialEq + Send + 'static;
+    /// The name of the kind, for people and as a label.
+    const NAME: &'static str;
+
+    /// What is kept of an object.
+    fn read(value: Value) -> Result<Self, Malformed>;
+    /// Where it goes.
+    fn place(&self) -> Self::Place;
+    /// The identity and the conditions that the API server holds of it, for kinds whose status we write.
+    fn status(&self) -> Option<(&str, &[Condition])> {
+        None
+    }
+    /// Puts it in; false if an equal one was there, which then stays.
+    fn put(self, key: &Key, resources: &mut Resources) -> bool;
+    /// Takes it out; false if it was not there.
+    fn remove(key: &Key, place: &Self::Place, resources: &mut Resources) -> bool;
+}
+
+/// A ProxyRoute or a ProxyUpstream, without its status.
+#[derive(Clone, Debug)]
+pub(super) struct Ours<T> {
+    object: T,
+    conditions: Vec<Condition>,
+}
+
+/// Of the metadata of our objects, what is kept.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    namespace: Option<String>,
+    uid: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+}
+
+/// Metadata, spec and conditions of one of our objects.
+fn parts<S: DeserializeOwned>(mut value: Value) -> Result<(ObjectMeta, S, Vec<Condition>), Malformed> {
+    let Metadata { name, namespace, uid, generation, creation_timestamp } = field(&mut value, "metadata")?;
+    let spec = field(&mut value, "spec")?;
+    // Conditions that cannot be read are conditions that have to be written again.
+    let conditions = value.pointer_mut("/status/conditions").map(Value::take).unwrap_or_default();
+    let conditions = serde_json::from_value(conditions).unwrap_or_default();
+    let name = Some(name);
+    Ok((ObjectMeta { name, namespace, uid, generation, creation_timestamp, ..ObjectMeta::default() }, spec, conditions))
+}
+
+fn field<T: DeserializeOwned>(value: &mut Value, name: &str) -> Result<T, Malformed> {
+    let value = value.get_mut(name).map(Value::take).unwrap_or_default();
+    serde_json::from_value(value).map_err(|error| Malformed(format!("{name}: {error}")))
+}
+
+fn whole<T: DeserializeOwned>(mut value: Value) -> Result<T, Malformed> {
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
+    serde_json::from_value(value).map_err(|error| Malformed(error.to_string()))
+}
+
+macro_rules! ours {
+    ($object:ident, $field:ident) => {
+        impl Kind for Ours<$object> {
+            type Api = $object;
+            type Place = ();
+            const NAME: &'static str = stringify!($object);
+
+            fn read(value: Value) -> Result<Self, Malformed> {
+                let (metadata, spec, conditions) = parts(value)?;
+                Ok(Ours { object: $object { metadata, spec, status: None }, conditions })
+            }
+
+            fn place(&self) {}
+
+            fn status(&self) -> Option<(&str, &[Condition])> {
+                Some((self.object.metadata.uid.as_deref().unwrap_or_default(), &self.conditions))
+            }
+
+            fn put(self, key: &Key, resources: &mut Resources) -> bool {
+                // Its status is not kept here, so that our own writes of it change nothing.
+                if resources.$field.get(key).is_some_and(|held| **held == self.object) {
+                    return false;
+                }
+                resources.$field.insert(key.clone(), Arc::new(self.object));
+                true
+            }
+
+            fn remove(key: &Key, (): &(), resources: &mut Resources) -> bool {
+                resources.$field.remove(key).is_some()
+            }
+        }
+    };
+}
+
+ours!(ProxyRoute, routes);
+ours!(ProxyUpstream, upstreams);
+
+impl Kind for Service {
+    type Api = core::Service;
+    type Place = ();
+    const NAME: &'static str = "Service";
+
+    fn read(value: Value) -> Result<Self, Malformed> {
+        Service::from_object(&whole(value)?)
+    }
+
+    fn place(&self) {}
+
+    fn put(self, key: &Key, resources: &mut Resources) -> bool {
+        if resources.services.get(key).is_some_and(|held| **held == self) {
+            return false;
+        }
+        resources.services.insert(key.clone(), Arc::new(self));
+        true
+    }
+
+    fn remove(key: &Key, (): &(), resources: &mut Resources) -> bool {
+        resources.services.remove(key).is_some()
+    }
+}
+
+/// A slice and the Service it belongs to, if it belongs to one.
+#[derive(Clone, Debug)]
+pub(super) struct OwnedSlice {
+    service: Option<Key>,
+    slice: AddressSlice,
+}
+
+impl Kind for OwnedSlice {
+    type Api = discovery::EndpointSlice;
+    type Place = Option<Key>;
+    const NAME: &'static str = "EndpointSlice";
+
+    fn read(value: Value) -> Result<Self, Malformed> {
+        let slice: discovery::EndpointSlice = whole(value)?;
+        Ok(OwnedSlice { service: AddressSlice::service_of(&slice), slice: AddressSlice::from_object(&slice)? })
+    }
+
+    fn place(&self) -> Option<Key> {
+        self.service.clone()
+    }
+
+    fn put(self, key: &Key, resources: &mut Resources) -> bool {
+        let Some(service) = self.service else { return false };
+        let slices = resources.slices.entry(service).or_default();
+        if slices.get(&key.name).is_some_and(|held| **held == self.slice) {
+            return false;
+        }
+        slices.insert(Arc::clone(&key.name), Arc::new(self.slice));
+        true
+    }
+
+    fn remove(key: &Key, service: &Option<Key>, resources: &mut Resources) -> bool {
+        let Some(service) = service else { return false };
+        let Some(slices) = resources.slices.get_mut(service) else { return false };
+        let removed = slices.remove(&key.name).is_some();
+        if slices.is_empty() {
+            resources.slices.remove(service);
+        }
+        removed
+    }
+}

@@ -1,0 +1,162 @@
+//! What the watches tell of themselves: readiness, metrics and the log, with the remedy where there is one.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::runtime::watcher::Error;
+use tokio::sync::watch;
+
+use crate::ready::{BlockReady, Ready};
+use crate::telemetry::Metrics;
+use crate::translate::{Key, Malformed};
+
+/// Of one watch.
+pub(super) struct Report {
+    kind: Arc<KindReport>,
+    /// The namespace that is watched; all if `None`.
+    namespace: Option<String>,
+    ready: Ready,
+    gate: Mutex<Option<BlockReady>>,
+    connected: AtomicBool,
+    listed: AtomicBool,
+    /// Counts the watches that had their first list.
+    progress: watch::Sender<usize>,
+    last_error: Mutex<String>,
+}
+
+/// Of all watches of a kind.
+pub(super) struct KindReport {
+    name: &'static str,
+    metrics: Metrics,
+    /// Watches that are not connected.
+    down: AtomicUsize,
+}
+
+impl KindReport {
+    pub(super) fn new(name: &'static str, metrics: Metrics) -> Arc<Self> {
+        metrics.source_connected(name, false);
+        Arc::new(KindReport { name, metrics, down: AtomicUsize::new(0) })
+    }
+}
+
+impl Report {
+    /// A watch that is about to begin: the process is not ready before its first list.
+    pub(super) fn new(
+        kind: &Arc<KindReport>,
+        namespace: Option<String>,
+        ready: &Ready,
+        progress: watch::Sender<usize>,
+    ) -> Self {
+        kind.down.fetch_add(1, Ordering::Relaxed);
+        let report = Report {
+            kind: Arc::clone(kind),
+            namespace,
+            ready: ready.clone(),
+            gate: Mutex::default(),
+            connected: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
+            progress,
+            last_error: Mutex::default(),
+        };
+        report.wait_because(None);
+        report
+    }
+
+    /// A list is complete, and the watch goes on from it.
+    pub(super) fn listed(&self) {
+        self.kind.metrics.source_listed(self.kind.name);
+        if !self.connected.swap(true, Ordering::Relaxed) && self.kind.down.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.kind.metrics.source_connected(self.kind.name, true);
+        }
+        *lock(&self.gate) = None;
+        if !self.listed.swap(true, Ordering::Relaxed) {
+            self.progress.send_modify(|listed| *listed += 1);
+        }
+        let last_error = std::mem::take(&mut *lock(&self.last_error));
+        if !last_error.is_empty() {
+            tracing::info!(kind = self.kind.name, namespace = self.namespace, "the watch is back and up to date");
+        }
+    }
+
+    /// The watch or the list failed; the last good objects stay.
+    pub(super) fn failed(&self, error: &Error) {
+        self.kind.metrics.source_error(self.kind.name);
+        if self.connected.swap(false, Ordering::Relaxed) {
+            self.kind.down.fetch_add(1, Ordering::Relaxed);
+        }
+        self.kind.metrics.source_connected(self.kind.name, false);
+        let text = explain(self.kind.name, error);
+        if !self.listed.load(Ordering::Relaxed) {
+            self.wait_because(Some(&text));
+        }
+        let mut last_error = lock(&self.last_error);
+        // Attempts go on; the log tells what is new.
+        if *last_error == text {
+            tracing::debug!(kind = self.kind.name, namespace = self.namespace, "{text}");
+        } else {
+            tracing::warn!(
+                kind = self.kind.name,
+                namespace = self.namespace,
+                "{text}; what was read before stays in force, and reading is tried again"
+            );
+            *last_error = text;
+        }
+    }
+
+    /// An object could not be read.
+    pub(super) fn skipped(&self, key: &Key, malformed: &Malformed) {
+        self.kind.metrics.object_skipped(self.kind.name);
+        tracing::warn!(kind = self.kind.name, object = %key, "object skipped, its last good version stays: {malformed}");
+    }
+
+    fn wait_because(&self, error: Option<&str>) {
+        let of = self.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+        let why = error.map(|error| format!(": {error}")).unwrap_or_default();
+        let gate = self.ready.block(format!("the first list of {}s{of}{why}", self.kind.name));
+        // The old one goes only now, so that there is always one.
+        *lock(&self.gate) = Some(gate);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What went wrong and, where we know it, what to do.
+fn explain(kind: &str, error: &Error) -> String {
+    let status = match error {
+        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
+            Some(&**status)
+        }
+        Error::WatchError(status) => Some(&**status),
+        _ => None,
+    };
+    match status.map(|status| (status.code, status.message.trim())) {
+        Some((404, _)) => {
+            format!("the API server does not know {kind}: install the custom resources (kubectl apply -f crds/)")
+        }
+        Some((403, message)) => format!(
+            "not allowed to list and watch {kind}: {message} (grant what charts/floodway/templates/rbac.yaml lists to \
+             the service account)"
+        ),
+        Some((401, message)) => format!("the API server does not accept our credentials: {message}"),
+        Some((410, _)) => format!("the watch of {kind} fell behind (410 Gone) and begins with a new list"),
+        Some((code, message)) => format!("the API server refuses the watch of {kind}: {code} {message}"),
+        None => format!("cannot watch {kind}: {}", chain(error)),
+    }
+}
+
+/// An error and its causes, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
