@@ -8,7 +8,7 @@ use percent_encoding::percent_decode;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
 
-use super::RequestView;
+use super::{RequestView, secret};
 
 /// One way for a rule to apply: all that it names must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,7 +22,7 @@ pub struct RouteMatch {
     #[serde(serialize_with = "headers", skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(HeaderName, TextMatch)>,
     /// Query parameters that must be there.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(serialize_with = "query", skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<(Arc<str>, TextMatch)>,
 }
 
@@ -210,7 +210,11 @@ fn method<S: Serializer>(method: &Option<http::Method>, serializer: S) -> Result
 }
 
 fn headers<S: Serializer>(headers: &[(HeaderName, TextMatch)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(headers.iter().map(|(name, value)| (name.as_str(), value)))
+    secret::matches(headers, serializer)
+}
+
+fn query<S: Serializer>(query: &[(Arc<str>, TextMatch)], serializer: S) -> Result<S::Ok, S::Error> {
+    secret::matches(query, serializer)
 }
 
 #[cfg(test)]

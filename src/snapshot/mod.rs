@@ -12,6 +12,7 @@ pub mod path;
 mod publish;
 mod route;
 mod router;
+mod secret;
 
 use std::sync::Arc;
 

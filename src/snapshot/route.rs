@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
+use super::secret::{REDACTED, is_secret};
 use super::{ClusterName, RouteMatch};
 
 /// The identity of a route: its object and its rule, for logs and metrics.
@@ -199,7 +200,8 @@ fn names<S: Serializer>(names: &[HeaderName], serializer: S) -> Result<S::Ok, S:
 }
 
 fn fields<S: Serializer>(fields: &[(HeaderName, HeaderValue)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(
-        fields.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))),
-    )
+    serializer.collect_seq(fields.iter().map(|(name, value)| match is_secret(name.as_str()) {
+        true => format!("{name}: {REDACTED}"),
+        false => format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
+    }))
 }
