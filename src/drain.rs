@@ -70,3 +70,67 @@ impl DrainWatcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(30);
+
+    /// Lets the other tasks run until none of them can go on, without letting time pass.
+    async fn settle() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_watcher_learns_of_the_beginning_and_of_the_end() {
+        let (trigger, watcher) = channel();
+        let mut early = watcher.clone();
+        let waiting = tokio::spawn(async move { early.begun().await });
+        settle().await;
+        assert!(!watcher.draining() && !waiting.is_finished());
+        let start = Instant::now();
+        trigger.begin(GRACE);
+        settle().await;
+        assert!(watcher.draining() && waiting.is_finished());
+        // One that is cloned later learns it, too.
+        let mut late = watcher.clone();
+        late.begun().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        late.expired().await;
+        assert_eq!(start.elapsed(), GRACE);
+        late.expired().await;
+        assert_eq!(start.elapsed(), GRACE, "stays over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_brings_the_end_forward_and_never_puts_it_off() {
+        for (second, expected) in [(Duration::from_secs(5), 15), (Duration::from_secs(300), 30), (Duration::ZERO, 10)] {
+            let (trigger, mut watcher) = channel();
+            let start = Instant::now();
+            trigger.begin(GRACE);
+            let expired = tokio::spawn(async move { watcher.expired().await });
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            trigger.begin(second);
+            assert!(expired.await.is_ok());
+            assert_eq!(start.elapsed(), Duration::from_secs(expected), "{second:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_trigger_ends_no_drain_and_begins_none() {
+        let (trigger, mut watcher) = channel();
+        let start = Instant::now();
+        trigger.begin(GRACE);
+        drop(trigger);
+        watcher.expired().await;
+        assert_eq!(start.elapsed(), GRACE);
+
+        let (trigger, mut watcher) = channel();
+        drop(trigger);
+        let begun = tokio::time::timeout(Duration::from_secs(3600), watcher.expired()).await;
+        assert!(begun.is_err() && !watcher.draining());
+    }
+}
