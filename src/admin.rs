@@ -176,3 +176,6 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
+
+#[cfg(test)]
+mod tests;

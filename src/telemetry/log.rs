@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal};
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -83,14 +84,19 @@ impl Control {
 
 /// Starts the log of this process. Once per process; a second call keeps the first log.
 pub fn start(format: Format, filter: Filter) -> Control {
+    let (subscriber, control) = subscriber(format, filter);
+    let _ = subscriber.try_init();
+    control
+}
+
+/// The log without making it that of the process. The control works while the subscriber is held.
+pub(crate) fn subscriber(format: Format, filter: Filter) -> (impl Subscriber + Send + Sync, Control) {
     let (filter, handle) = reload::Layer::new(filter.0);
-    let writer = io::stderr;
     let layer = match format {
-        Format::Text => fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal()).boxed(),
-        Format::Json => fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
+        Format::Text => fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).boxed(),
+        Format::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
     };
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
-    Control(handle)
+    (tracing_subscriber::registry().with(layer.with_filter(filter)), Control(handle))
 }
 
 #[cfg(test)]

@@ -224,4 +224,42 @@ mod counting {
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }
     }
+
+    #[test]
+    fn the_page_of_metrics_is_true() {
+        let page = include_str!("../../docs/metrics.md");
+        let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        for (metric, row) in ALL.iter().zip(&rows) {
+            let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let expected = format!("| `{}` | {kind} | {labels} | {} | ", metric.name, metric.help);
+            let query = row.strip_prefix(expected.as_str());
+            assert!(query.is_some_and(|query| query.contains(metric.name)), "expected {expected}\nfound    {row}");
+        }
+        assert_eq!(rows.len(), ALL.len(), "a metric that is not declared, or not on the page");
+    }
+
+    #[test]
+    fn every_declared_metric_can_be_seen() {
+        let telemetry = Telemetry::default();
+        let recorder = telemetry.recorder();
+        recorder.record(&Exchange { reason: Some("idle"), ..sample() });
+        recorder.record(&Exchange { kind: Kind::Http, ..sample() });
+        recorder.connection_refused("too_many_connections");
+        recorder.upstream_connect("shop/llm:8080", true);
+        let metrics = telemetry.metrics();
+        metrics.objects("ProxyRoute", 1, 0);
+        metrics.object_skipped("ProxyRoute");
+        metrics.source_connected("ProxyRoute", true);
+        metrics.source_error("ProxyRoute");
+        metrics.source_listed("ProxyRoute");
+        metrics.dns_lookup(true);
+        metrics.status_write("ProxyRoute", true);
+        let text = metrics.text();
+        for metric in ALL {
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let header = format!("# HELP {0} {1}\n# TYPE {0} {kind}\n", metric.name, metric.help);
+            assert!(text.contains(&header), "{header}");
+        }
+    }
 }

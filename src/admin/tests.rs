@@ -1,0 +1,173 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::*;
+use crate::snapshot::{self, Publisher, Snapshot};
+use crate::telemetry::log;
+
+struct Admin {
+    address: SocketAddr,
+    state: AdminState,
+    publisher: Publisher,
+}
+
+async fn admin(log: Option<Control>) -> Admin {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (publisher, reader) = snapshot::channel();
+    let state = AdminState {
+        telemetry: Telemetry::default(),
+        ready: Ready::default(),
+        live: Live::default(),
+        snapshot: reader,
+        log,
+    };
+    tokio::spawn(serve(listener, state.clone()));
+    Admin { address, state, publisher }
+}
+
+struct Reply {
+    status: u16,
+    headers: HashMap<String, String>,
+    body: String,
+}
+
+impl Admin {
+    async fn ask(&self, method: &str, target: &str) -> Reply {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let bytes = self.raw(request.as_bytes()).await;
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines.map(|line| line.split_once(": ").unwrap());
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        Reply { status, headers, body: body.to_owned() }
+    }
+
+    async fn get(&self, target: &str) -> Reply {
+        self.ask("GET", target).await
+    }
+
+    async fn raw(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut bytes = Vec::new();
+        // A refused request may end in a reset; what came before it counts.
+        let _ = stream.read_to_end(&mut bytes).await;
+        bytes
+    }
+}
+
+#[tokio::test]
+async fn readyz_tells_what_is_waited_for() {
+    let admin = admin(None).await;
+    let routes = admin.state.ready.block("first list of ProxyRoutes");
+    let services = admin.state.ready.block("first list of Services");
+    let reply = admin.get("/readyz").await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.body, "waiting for first list of ProxyRoutes\nwaiting for first list of Services\n");
+    drop((routes, services));
+    let reply = admin.get("/readyz").await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "ok\n"));
+}
+
+#[tokio::test]
+async fn livez_names_a_stuck_loop() {
+    let admin = admin(None).await;
+    let pulse = admin.state.live.pulse("worker 3");
+    assert_eq!(admin.get("/livez").await.status, 200);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    let reply = admin.get("/livez").await;
+    assert_eq!((reply.status, reply.body.as_str()), (503, "stuck: worker 3\n"));
+    pulse.beat();
+    assert_eq!(admin.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_are_in_the_text_format() {
+    let admin = admin(None).await;
+    admin.state.telemetry.recorder().upstream_connect("shop/llm:8080", true);
+    let reply = admin.get("/metrics").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    for line in [
+        "# TYPE floodway_upstream_connects_total counter",
+        r#"floodway_upstream_connects_total{result="success",upstream="shop/llm:8080"} 1"#,
+        &format!("floodway_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(reply.body.lines().any(|found| found == line), "{line}\n{}", reply.body);
+    }
+    assert!(reply.body.contains("\nprocess_resident_memory_bytes "), "{}", reply.body);
+}
+
+#[tokio::test]
+async fn the_table_in_force_is_dumped() {
+    let admin = admin(None).await;
+    let reply = admin.get("/config_dump").await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "null"));
+    assert_eq!(reply.headers["content-type"], "application/json");
+    admin.publisher.publish(Snapshot::default());
+    let shown: serde_json::Value = serde_json::from_str(&admin.get("/config_dump").await.body).unwrap();
+    assert!(shown.get("router").is_some() && shown.get("clusters").is_some(), "{shown}");
+}
+
+#[tokio::test]
+async fn the_log_level_changes_at_run_time() {
+    let (subscriber, control) = log::subscriber(log::Format::Text, "warn".parse().unwrap());
+    let admin = admin(Some(control)).await;
+    assert_eq!(admin.get("/log").await.body, "warn\n");
+    let reply = admin.ask("PUT", "/log?level=info%2Cfloodway::proxy=debug").await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "floodway::proxy=debug,info\n"));
+    let reply = admin.ask("PUT", "/log?level=debgu").await;
+    assert!(reply.status == 400 && reply.body.contains("\"debgu\" is not a log level"), "{}", reply.body);
+    assert_eq!(admin.ask("PUT", "/log").await.status, 400);
+    assert_eq!(admin.ask("POST", "/log?level=info").await.headers["allow"], "GET, HEAD, PUT");
+    assert_eq!(admin.get("/log").await.body, "floodway::proxy=debug,info\n");
+    drop(subscriber);
+}
+
+#[tokio::test]
+async fn other_methods_and_paths_are_refused_helpfully() {
+    let admin = admin(None).await;
+    for path in ["/", "/livez", "/readyz", "/metrics", "/config_dump"] {
+        let reply = admin.ask("POST", path).await;
+        assert_eq!((reply.status, reply.headers["allow"].as_str()), (405, "GET, HEAD"), "{path}");
+        let head = admin.ask("HEAD", path).await;
+        assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
+    }
+    for path in ["/nothing", "/metrics/", "//", "/%2e%2e/etc/passwd"] {
+        let reply = admin.get(path).await;
+        assert!(reply.status == 404 && reply.body.contains("/config_dump"), "{path}: {}", reply.body);
+    }
+    assert!(admin.get("/").await.body.contains("/readyz"));
+    assert_eq!(admin.get("/log").await.status, 501);
+}
+
+#[tokio::test]
+async fn nonsense_harms_nobody() {
+    let admin = admin(None).await;
+    let long = [b"GET /".as_slice(), &[b'a'; 64 * 1024]].concat();
+    for request in [b"\0\0\0\0\r\n\r\n".as_slice(), b"GET\r\n\r\n", &long, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let reply = admin.raw(request).await;
+        assert!(!reply.starts_with(b"HTTP/1.1 200"));
+    }
+    assert_eq!(admin.get("/livez").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_nothing_is_cut() {
+    let admin = admin(None).await;
+    for sent in [b"".as_slice(), b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: admin\r\n\r\n"] {
+        let start = Instant::now();
+        admin.raw(sent).await;
+        assert!(start.elapsed() <= HEAD_TIMEOUT * 2, "{:?}: {:?}", sent, start.elapsed());
+    }
+}
