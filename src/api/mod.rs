@@ -1,18 +1,20 @@
 //! The custom resources: serde and schema types with their CEL rules. No behaviour; what they mean is `translate`'s to
 //! say.
 
+mod action;
 mod common;
 mod crds;
 mod route;
+mod rules;
 mod upstream;
 mod validate;
 
+pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Respond, Rewrite, Scheme, Timeouts};
 pub use common::{Condition, TargetRef};
 pub use crds::{crd_files, crds, crds_yaml};
 pub use route::{
-    Backend, Header, HeaderEdits, HeaderMatch, MatchType, Method, PathMatch, PathMatchType, PathRewrite,
-    PathRewriteType, ProxyRoute, ProxyRouteSpec, QueryMatch, Redirect, Respond, Rewrite, RouteMatch, RouteStatus, Rule,
-    Scheme, ServicePort, ServiceRef, Timeouts, UpstreamRef,
+    Backend, HeaderMatch, MatchType, Method, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, QueryMatch,
+    RouteMatch, RouteStatus, Rule, ServicePort, ServiceRef, UpstreamRef,
 };
 pub use upstream::{Connections, Endpoint, Protocol, ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus};
 pub use validate::{Violation, validate};

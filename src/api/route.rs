@@ -1,32 +1,58 @@
-//! ProxyRoute: who may be reached, and how.
+//! ProxyRoute: who may be reached, and how. What a rule does once it matched is `action`.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
+use super::rules::{PLAIN_PATH, header_name, host_pattern, object_name, rules, texts};
+use super::{Condition, HeaderEdits, Redirect, Respond, Rewrite, Timeouts};
 
-/// Who may be reached, and how.
+/// Who may be reached, and how: hosts, and rules that say which requests go where.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "floodway.dev",
     version = "v1alpha1",
     kind = "ProxyRoute",
     namespaced,
+    doc = "Who may be reached, and how: hosts, and rules that say which requests go where.",
     status = "RouteStatus",
     shortname = "proute",
     category = "floodway",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Hosts", type_ = "string", json_path = ".spec.hosts"),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyRouteSpec {
-    /// Which Floodway serves this route; `floodway` when absent.
+    /// Which Floodway serves this route, for clusters with several; `floodway` when absent. Others leave it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
     pub class_name: Option<String>,
-    /// Hosts to serve, exact or with one leading `*.`; every host when empty.
+    /// Hosts to serve, in lower case and without a port: `chat.example.com`, or `*.example.com` for one or more labels
+    /// before `example.com`. Every host when absent. A request goes to the most specific host that takes it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 64),
+        extend("items" = texts(253, host_pattern()), "x-kubernetes-list-type" = "set")
+    )]
     pub hosts: Vec<String>,
-    /// What to do with which requests.
+    /// What to do with which requests. The order matters only between rules that match equally well: an exact path goes
+    /// before a regular expression, then the longest prefix, then a method, then more headers, then more query
+    /// parameters, then the older object, then the first rule.
+    #[schemars(
+        length(min = 1, max = 64),
+        extend("x-kubernetes-list-type" = "atomic"),
+        extend("x-kubernetes-validations" = rules([(
+            "self.all(r, !has(r.name) || self.exists_one(other, has(other.name) && other.name == r.name))",
+            "two rules of a route cannot have the same name",
+        )]))
+    )]
     pub rules: Vec<Rule>,
 }
 
@@ -34,40 +60,75 @@ pub struct ProxyRouteSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
-    /// `Accepted`, `ResolvedRefs` and `Programmed`.
+    /// `Accepted`: the spec makes sense. `ResolvedRefs`: what it names exists. `Programmed`: requests are served so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
+    )]
     pub conditions: Vec<Condition>,
 }
 
-/// What to do with some requests. Exactly one of `backends`, `redirect` and `respond`.
+/// What to do with some requests: exactly one of `backends`, `redirect` and `respond`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([
+    (
+        "[has(self.backends), has(self.redirect), has(self.respond)].exists_one(it, it)",
+        "a rule needs exactly one of backends, redirect and respond",
+    ),
+    (
+        "has(self.backends) || !(has(self.rewrite) || has(self.timeouts) || has(self.requestHeaders))",
+        "rewrite, timeouts and requestHeaders change what goes to an upstream: they need backends",
+    ),
+    (
+        "!has(self.rewrite) || !has(self.rewrite.path) || self.rewrite.path.type != 'ReplacePrefix' || \
+         !has(self.matches) || self.matches.all(m, !has(m.path) || m.path.type == 'Prefix')",
+        "rewrite.path of type ReplacePrefix needs every match of the rule to have a path of type Prefix",
+    ),
+    (
+        "!has(self.redirect) || !has(self.redirect.path) || self.redirect.path.type != 'ReplacePrefix' || \
+         !has(self.matches) || self.matches.all(m, !has(m.path) || m.path.type == 'Prefix')",
+        "redirect.path of type ReplacePrefix needs every match of the rule to have a path of type Prefix",
+    ),
+])))]
 pub struct Rule {
-    /// A name for logs and metrics; the position from 0 when absent.
+    /// A name for logs, metrics and status, for example `completions`; the position from 0 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        extend("x-kubernetes-validations" = rules([(
+            "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+            "a rule's name begins with a letter and is made of lower-case letters, digits and '-'",
+        )]))
+    )]
     pub name: Option<String>,
-    /// The rule applies if any of these holds; to every request when empty.
+    /// The rule applies if any of these holds; to every request when absent. Within one, everything it names must hold.
+    /// For example `[{path: {type: Prefix, value: /v1}, method: POST}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub matches: Vec<RouteMatch>,
-    /// Where requests go, by weight.
+    /// Where requests go, each backend getting its weight's share. For example
+    /// `[{service: {name: llm, port: http}, weight: 90}, {service: {name: llm-next, port: http}, weight: 10}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub backends: Vec<Backend>,
-    /// Answers with another location.
+    /// Answers with another location, for example `{scheme: https}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
-    /// Answers directly.
+    /// Answers directly, for example `{status: 503, body: "closed for repairs"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<Respond>,
-    /// Edits of the request that the upstream gets.
+    /// Edits of the header fields that the upstream gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_headers: Option<HeaderEdits>,
-    /// Edits of the response that the client gets.
+    /// Edits of the header fields that the client gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_headers: Option<HeaderEdits>,
     /// Changes of the target before the request goes out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
-    /// Timers.
+    /// Timers. There is none for the whole exchange unless it is asked for: a stream may last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
 }
@@ -76,28 +137,43 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteMatch {
-    /// The path; every path when absent.
+    /// The path, for example `{type: Prefix, value: /v1}`; every path when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathMatch>,
-    /// The method; every method when absent.
+    /// The method, for example `POST`; every method when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
-    /// Request fields that must be there.
+    /// Header fields that must be there, for example `[{name: x-tenant, value: blue}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub headers: Vec<HeaderMatch>,
-    /// Query parameters that must be there.
+    /// Query parameters that must be there, for example `[{name: beta, type: Present}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub query_params: Vec<QueryMatch>,
 }
 
-/// How a path is matched.
+/// How a path is matched. The path of a request is compared in its normal form: without dot segments, and with
+/// letters, digits, `-`, `.`, `_` and `~` decoded; an encoded slash is not a slash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([(
+    &format!("self.type == 'Regex' || ({PLAIN_PATH})"),
+    "a path begins with '/' and has no '//', '/./', '/../', '?', '#' or space, for example '/v1/chat'",
+)])))]
 pub struct PathMatch {
-    /// Exact, Prefix (by whole segments) or Regex (the whole path).
+    /// `Exact`: the whole path. `Prefix`: whole leading segments, so that `/v1` takes `/v1` and `/v1/x`, not `/v1x`.
+    /// `Regex`: a regular expression (RE2 syntax, without look-around) for the whole path.
     #[serde(rename = "type", default)]
     pub type_: PathMatchType,
-    /// What the path is compared with; begins with `/` unless it is a regular expression.
+    /// What the path is compared with, for example `/v1/chat`, or `/v[0-9]+/.*` for a regular expression.
+    #[schemars(length(min = 1, max = 1024))]
     pub value: String,
 }
 
@@ -141,46 +217,63 @@ pub enum MatchType {
     Present,
 }
 
-/// A request field that must be there.
+const VALUE_BY_TYPE: (&str, &str) = (
+    "(self.type == 'Present') != has(self.value)",
+    "a match needs a value, except one of type Present, which takes every value",
+);
+
+/// A header field that must be there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([VALUE_BY_TYPE])))]
 pub struct HeaderMatch {
-    /// Field name, in any case.
+    /// The name of the field in any case, for example `x-tenant`.
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = header_name()))]
     pub name: String,
-    /// How `value` is compared.
+    /// `Exact`: the whole value. `Regex`: a regular expression for the whole value. `Present`: any value.
     #[serde(rename = "type", default)]
     pub type_: MatchType,
-    /// What the value is compared with.
+    /// What the value is compared with; absent for `Present`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
     pub value: Option<String>,
 }
 
-/// A query parameter that must be there.
+/// A query parameter that must be there. If it is there more than once, its first value counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([VALUE_BY_TYPE])))]
 pub struct QueryMatch {
-    /// Parameter name, case-sensitive.
+    /// The name of the parameter, decoded and case-sensitive, for example `beta`.
+    #[schemars(length(min = 1, max = 256))]
     pub name: String,
-    /// How `value` is compared.
+    /// `Exact`: the whole value. `Regex`: a regular expression for the whole value. `Present`: any value.
     #[serde(rename = "type", default)]
     pub type_: MatchType,
-    /// What the value is compared with.
+    /// What the decoded value is compared with; absent for `Present`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub value: Option<String>,
 }
 
-/// A weighted place where requests go. Exactly one of `service` and `upstream`.
+/// A weighted place where requests go: exactly one of `service` and `upstream`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([(
+    "has(self.service) != has(self.upstream)",
+    "a backend needs exactly one of service and upstream",
+)])))]
 pub struct Backend {
-    /// A Service in the namespace of the route.
+    /// A Service in the namespace of the route, for example `{name: llm, port: http}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceRef>,
-    /// A ProxyUpstream with endpoints or a hostname of its own, in the namespace of the route.
+    /// A ProxyUpstream with endpoints or a hostname of its own, in the namespace of the route: `{name: partner-api}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamRef>,
-    /// The share relative to the others.
+    /// The share relative to the other backends of the rule: with 90 and 10, nine of ten requests go to the first. 0
+    /// takes none.
     #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: u32,
 }
 
@@ -193,8 +286,9 @@ fn one() -> u32 {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRef {
     /// The name of the Service.
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = object_name()))]
     pub name: String,
-    /// The port by number or by name.
+    /// The port of the Service by number (`8080`) or by name (`http`).
     pub port: ServicePort,
 }
 
@@ -208,6 +302,15 @@ pub enum ServicePort {
     Name(String),
 }
 
+impl std::fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ServicePort::Number(number) => write!(f, "{number}"),
+            ServicePort::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 impl JsonSchema for ServicePort {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "ServicePort".into()
@@ -217,8 +320,16 @@ impl JsonSchema for ServicePort {
         true
     }
 
+    /// With a pattern instead of a rule: to the API server, an int-or-string has no bound that makes rules cheap.
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"x-kubernetes-int-or-string": true})
+        schemars::json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "minimum": 1,
+            "maximum": 65535,
+            "minLength": 1,
+            "maxLength": 63,
+            "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        })
     }
 }
 
@@ -227,124 +338,6 @@ impl JsonSchema for ServicePort {
 #[serde(rename_all = "camelCase")]
 pub struct UpstreamRef {
     /// Its name.
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
     pub name: String,
-}
-
-/// Edits of header fields, applied in the order remove, set, add.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HeaderEdits {
-    /// Replace what is there.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub set: Vec<Header>,
-    /// Come beside what is there.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub add: Vec<Header>,
-    /// Names of fields to take out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remove: Vec<String>,
-}
-
-/// A header field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Header {
-    /// Field name.
-    pub name: String,
-    /// Field value.
-    pub value: String,
-}
-
-/// Changes of the target before the request goes out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Rewrite {
-    /// The new path; the query stays.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathRewrite>,
-    /// The new Host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-}
-
-/// A new path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PathRewrite {
-    /// ReplacePrefix (needs a Prefix match) or ReplaceFull.
-    #[serde(rename = "type")]
-    pub type_: PathRewriteType,
-    /// What comes instead; begins with `/`.
-    pub value: String,
-}
-
-/// What a path rewrite replaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum PathRewriteType {
-    /// The prefix that matched.
-    ReplacePrefix,
-    /// The whole path.
-    ReplaceFull,
-}
-
-/// Answers with another location; what is absent stays as the request has it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Redirect {
-    /// The new scheme.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheme: Option<Scheme>,
-    /// The new host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// The new port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// The new path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathRewrite>,
-    /// 301, 302 (the default), 303, 307 or 308.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-}
-
-/// A scheme of the web.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum Scheme {
-    Http,
-    Https,
-}
-
-/// Answers directly.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Respond {
-    /// Status, 200 to 599.
-    pub status: u16,
-    /// Content-Type of the body; `text/plain; charset=utf-8` when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_type: Option<String>,
-    /// The body.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<String>,
-}
-
-/// Timers. Durations like `30s`, `1m30s`, `500ms`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Timeouts {
-    /// Time to connect to an endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect: Option<String>,
-    /// Time from the request sent to the response head.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response_head: Option<String>,
-    /// Silence in both directions after which a stream is ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle: Option<String>,
-    /// Time for the whole exchange; none by default, because streams are not requests that take long.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<String>,
 }

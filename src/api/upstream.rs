@@ -4,9 +4,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules::{duration, rules};
 use super::{Condition, TargetRef};
 
-/// How one Service, or a set of addresses of its own, is connected to. Exactly one of `targetRefs`, `endpoints` and
+/// How one Service, or a set of addresses of its own, is connected to: exactly one of `targetRefs`, `endpoints` and
 /// `hostname`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -14,23 +15,54 @@ use super::{Condition, TargetRef};
     version = "v1alpha1",
     kind = "ProxyUpstream",
     namespaced,
+    doc = "How one Service, or a set of addresses outside the cluster, is connected to.",
     status = "UpstreamStatus",
     shortname = "pup",
     category = "floodway",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Services", type_ = "string", json_path = ".spec.targetRefs[*].name"),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([(
+    "[has(self.targetRefs), has(self.endpoints), has(self.hostname)].exists_one(it, it)",
+    "an upstream needs exactly one of targetRefs, endpoints and hostname",
+)])))]
 pub struct ProxyUpstreamSpec {
-    /// The Services, in this namespace, whose settings these are.
+    /// The Services, in this namespace, whose settings these are, for example `[{kind: Service, name: llm}]`. Every
+    /// route to them uses these settings. If several upstreams name one Service, the oldest counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"])
+    )]
     pub target_refs: Vec<TargetRef>,
-    /// Addresses to send to.
+    /// Addresses to send to, for example `[{address: 10.0.0.5:8080, weight: 2}]`. Routes name the upstream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 1024),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["address"])
+    )]
     pub endpoints: Vec<Endpoint>,
-    /// `host:port`, resolved by DNS and resolved again as its time to live ends.
+    /// A name and a port, for example `api.example.com:443`, resolved by DNS, and again as its time to live ends. Routes
+    /// name the upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 259),
+        extend("x-kubernetes-validations" = rules([(
+            "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*[.]?:[1-9][0-9]{0,4}$')",
+            "write a name in lower case and a port, for example 'api.example.com:443'; for addresses use endpoints",
+        )]))
+    )]
     pub hostname: Option<String>,
-    /// What the endpoints speak.
+    /// What the endpoints speak. `Auto`: HTTP/2 if `appProtocol` of the Service port is `kubernetes.io/h2c` or `grpc`,
+    /// otherwise HTTP/1.1. `Http1`: HTTP/1.1. `Http2`: HTTP/2 in cleartext with prior knowledge.
     #[serde(default)]
     pub protocol: Protocol,
     /// How connections are made and kept.
@@ -42,10 +74,18 @@ pub struct ProxyUpstreamSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// `10.0.0.5:8080` or `[fd00::5]:8080`.
+    /// An address and a port: `10.0.0.5:8080` or `[fd00::5]:8080`.
+    #[schemars(
+        length(min = 1, max = 64),
+        extend("x-kubernetes-validations" = rules([(
+            r"self.matches('^([0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,3}[.][0-9]{1,3}|\\[[0-9a-fA-F:.]+\\]):[1-9][0-9]{0,4}$')",
+            "write an address and a port, for example '10.0.0.5:8080' or '[fd00::5]:8080'; for a name use hostname",
+        )]))
+    )]
     pub address: String,
-    /// The share relative to the others.
+    /// The share relative to the other endpoints.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub weight: u32,
 }
 
@@ -65,24 +105,35 @@ pub enum Protocol {
     Http2,
 }
 
-/// How connections are made and kept. Durations like `30s`.
+/// How connections are made and kept. Durations are written like `30s`, `1m30s` or `500ms`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Connections {
-    /// Time to connect, unless the route says otherwise.
+    /// Time to connect, unless the route says otherwise; for example `2s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]
     pub connect_timeout: Option<String>,
-    /// How long an unused connection is kept.
+    /// How long an unused connection is kept, for example `60s`. Keep it shorter than the servers do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]
     pub idle_timeout: Option<String>,
-    /// Unused connections kept per endpoint and worker.
+    /// Unused connections kept per endpoint and worker thread; 0 keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65535))]
     pub max_idle_per_endpoint: Option<u32>,
-    /// Requests after which a connection is not used again.
+    /// Requests after which a connection is not used again; no bound when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub max_requests: Option<u32>,
-    /// Interval of TCP keep-alive probes.
+    /// Interval of TCP keep-alive probes in whole seconds, for example `30s`; none are sent when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 24),
+        extend("x-kubernetes-validations" = rules([(
+            "self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$') && duration(self) > duration('0s')",
+            "write a duration in whole seconds like '30s' or '2m'; leave the field out to send no probes",
+        )]))
+    )]
     pub tcp_keep_alive: Option<String>,
 }
 
@@ -90,7 +141,11 @@ pub struct Connections {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpstreamStatus {
-    /// `Accepted`, `ResolvedRefs` and `Programmed`.
+    /// `Accepted`: the spec makes sense. `ResolvedRefs`: what it names exists. `Programmed`: it is in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
+    )]
     pub conditions: Vec<Condition>,
 }
