@@ -28,7 +28,7 @@ pub struct HeaderEdits {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = 16),
-        extend("items" = texts(256, editable_header_name()), "x-kubernetes-list-type" = "set")
+        extend("items" = texts(128, editable_header_name()), "x-kubernetes-list-type" = "set")
     )]
     pub remove: Vec<String>,
 }
@@ -38,7 +38,7 @@ pub struct HeaderEdits {
 #[serde(rename_all = "camelCase")]
 pub struct Header {
     /// The name of the field in any case, for example `x-tenant`.
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = editable_header_name()))]
+    #[schemars(length(min = 1, max = 128), extend("x-kubernetes-validations" = editable_header_name()))]
     pub name: String,
     /// The value of the field.
     #[schemars(

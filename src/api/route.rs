@@ -228,7 +228,7 @@ const VALUE_BY_TYPE: (&str, &str) = (
 #[schemars(extend("x-kubernetes-validations" = rules([VALUE_BY_TYPE])))]
 pub struct HeaderMatch {
     /// The name of the field in any case, for example `x-tenant`.
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = header_name()))]
+    #[schemars(length(min = 1, max = 128), extend("x-kubernetes-validations" = header_name()))]
     pub name: String,
     /// `Exact`: the whole value. `Regex`: a regular expression for the whole value. `Present`: any value.
     #[serde(rename = "type", default)]
