@@ -1,0 +1,128 @@
+# `make` lists what can be asked for. Every target checks its prerequisites first and names what is missing.
+# Words after ## are what `make help` prints.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+# What `make test` passes on to the tests, for example: make test ARGS="--test translate"
+ARGS ?=
+# The name of the image that `make image` builds.
+IMAGE ?= floodway:dev
+KUBE_TOOLS := target/kube-tools
+# The version of cargo-deny that `make deny` builds, once, into target/tools.
+CARGO_DENY := 0.20.2
+
+##@ Everyday
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nREADME.md begins with a walk through the demo; CONTRIBUTING.md says how to change things.\n'
+
+.PHONY: demo
+demo: need-rust ## Build and run the demo: proxy, backends and a page to watch, on loopback; Ctrl-C ends it
+	@$(CARGO) build --quiet
+	@target/debug/floodway demo $(ARGS)
+
+.PHONY: demo-check
+demo-check: need-rust need-curl ## Run the demo without a terminal and check everything it prints
+	@$(CARGO) test --quiet --no-run
+	@FLOODWAY_DEMO_CHECK=1 $(CARGO) test --quiet --test demo -- --nocapture
+
+.PHONY: build
+build: need-rust ## Build the release program, target/release/floodway
+	@$(CARGO) build --release
+	@ls -l target/release/floodway
+
+##@ Tests and checks
+
+.PHONY: test
+test: need-rust need-go test-tools ## All set-up and all tests, those against a real kube-apiserver and etcd included
+	@$(CARGO) test $(ARGS)
+
+.PHONY: test-tools
+test-tools: need-go ## Build etcd and kube-apiserver for the tests, once, from Go modules (KUBEBUILDER_ASSETS is used if set)
+	@tests/tools/build.sh
+
+.PHONY: lint
+lint: need-rust ## Formatting, and clippy with warnings as errors
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --quiet --all-targets -- -D warnings
+
+.PHONY: deny
+deny: need-rust ## Licences, sources and banned crates of the dependencies (cargo-deny is built once into target/tools)
+	@if [ "$$(target/tools/bin/cargo-deny --version 2>/dev/null)" != "cargo-deny $(CARGO_DENY)" ]; then \
+	  echo "Building cargo-deny $(CARGO_DENY), once; it takes about three minutes."; \
+	  CARGO_TARGET_DIR=target/tools/build $(CARGO) install cargo-deny --quiet --locked --version $(CARGO_DENY) --root target/tools; \
+	  rm -rf target/tools/build; \
+	fi
+	@target/tools/bin/cargo-deny check -A duplicate bans licenses sources
+
+.PHONY: drift
+drift: need-rust $(KUBE_TOOLS)/helm ## Fail if crds/, the chart's copy of them, or deploy/ is not what the code generates
+	@deploy/generate.sh --check
+
+.PHONY: fmt
+fmt: need-rust ## Format the code
+	@$(CARGO) fmt
+
+##@ Generated files
+
+.PHONY: crds
+crds: need-rust ## Write crds/ and the chart's copy from the types in src/api
+	@deploy/generate.sh --crds
+
+.PHONY: manifests
+manifests: need-rust $(KUBE_TOOLS)/helm ## Write crds/ and deploy/ (plain manifests, rendered from charts/floodway)
+	@deploy/generate.sh
+
+$(KUBE_TOOLS)/helm: tests/tools/helm/go.mod tests/tools/helm/go.sum | need-go
+	@echo "Building helm from Go modules, once; it takes about two minutes."
+	@mkdir -p $(KUBE_TOOLS)
+	@cd tests/tools/helm && CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w" \
+	  -o $(CURDIR)/$@ helm.sh/helm/v4/cmd/helm
+
+##@ Figures and images
+
+.PHONY: bench-config
+bench-config: need-rust ## Measure translation, publishing and routing at 10, 1,000 and 10,000 routes
+	@$(CARGO) bench --bench config
+
+.PHONY: image
+image: ## Build the container image with docker or podman (IMAGE=name:tag)
+	@tool=$$(command -v docker || command -v podman) || \
+	  { echo "error: neither docker nor podman was found; install one of them to build an image" >&2; exit 1; }; \
+	  "$$tool" build --tag $(IMAGE) .
+
+.PHONY: clean
+clean: ## Remove everything that was built, target/ with the tools included
+	@rm -rf target
+
+# Prerequisites. Each is a target, so that a missing one is named before anything else happens.
+
+.PHONY: need-rust
+need-rust:
+	@command -v $(CARGO) >/dev/null || { \
+	  echo "error: Rust is missing ('$(CARGO)' was not found). Install it from https://rustup.rs, then run this again." >&2; exit 1; }
+	@want=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); have=$$(rustc --version | cut -d' ' -f2); \
+	  [ "$$(printf '%s\n%s\n' "$$want" "$$have" | sort -V | head -n1)" = "$$want" ] || { \
+	  echo "error: Rust $$want or later is needed, and this is $$have. Run 'rustup update stable'." >&2; exit 1; }
+	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || { \
+	  echo "error: a C compiler is missing (ring needs one). Install it: 'apt-get install gcc libc6-dev', 'dnf install gcc'," \
+	    "or 'xcode-select --install'." >&2; exit 1; }
+
+.PHONY: need-go
+need-go:
+	@[ -n "$${KUBEBUILDER_ASSETS:-}" ] || command -v go >/dev/null || { \
+	  echo "error: Go is missing (it builds etcd and kube-apiserver for the tests). Install it from https://go.dev/doc/install," \
+	    "or set KUBEBUILDER_ASSETS to a folder that holds etcd and kube-apiserver." >&2; exit 1; }
+
+.PHONY: need-curl
+need-curl:
+	@command -v curl >/dev/null || { \
+	  echo "error: curl is missing (the demo prints curl lines, and the check runs them). Install it: 'apt-get install curl'." >&2; exit 1; }
