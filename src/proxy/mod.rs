@@ -1,2 +1,120 @@
 //! The data plane: accepts connections, finds the route of each request, sends it to an endpoint and streams both ways.
 //! Knows the snapshot, never Kubernetes.
+//!
+//! Read [`request`] first: the life of a request from top to bottom. Below it are the connection layers, `http1` and
+//! `http2` towards clients and `upstream` towards endpoints; beside it the facts of an exchange ([`exchange`]).
+
+mod body;
+mod error;
+mod exchange;
+mod forward;
+mod headers;
+mod http1;
+mod http2;
+mod io;
+mod listener;
+mod reply;
+mod request;
+mod rt;
+mod target;
+mod timer;
+mod tunnel;
+mod upload;
+mod upstream;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+
+use tokio::sync::mpsc;
+
+use crate::drain::DrainWatcher;
+use crate::ready::Live;
+use crate::settings::Settings;
+use crate::snapshot::Reader;
+use crate::telemetry::Telemetry;
+
+/// What the data plane is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listeners, limits, and who is believed.
+    pub settings: Arc<Settings>,
+    /// Threads; at least one.
+    pub workers: usize,
+    /// Where workers show that they are alive.
+    pub live: Live,
+}
+
+/// Why the data plane could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a worker: {0}")]
+    Worker(std::io::Error),
+}
+
+/// A running data plane.
+#[derive(Debug)]
+pub struct Proxy {
+    addresses: Vec<SocketAddr>,
+    ended: mpsc::Receiver<()>,
+}
+
+/// Binds every listener and starts the workers, which serve until the drain is over.
+///
+/// # Errors
+/// An address that cannot be listened on, or a thread that cannot be started.
+pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: DrainWatcher) -> Result<Proxy, StartError> {
+    let workers = config.workers.max(1);
+    let (addresses, listeners) = listener::bind(&config.settings.listeners.http, workers)?;
+    let counters = upstream::Counters::default();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (running, ended) = mpsc::channel(1);
+    for (index, listeners) in listeners.into_iter().enumerate() {
+        let name = format!("worker-{index}");
+        let seed = worker::Seed {
+            settings: Arc::clone(&config.settings),
+            reader: reader.clone(),
+            telemetry: telemetry.clone(),
+            drain: drain.clone(),
+            counters: counters.clone(),
+            connections: Arc::clone(&connections),
+            listeners,
+            pulse: config.live.pulse(name.clone()),
+        };
+        let running = running.clone();
+        thread::Builder::new()
+            .name(name)
+            .spawn(move || {
+                let _running = running;
+                if let Err(error) = worker::run(seed) {
+                    tracing::error!(%error, "a worker ended");
+                }
+            })
+            .map_err(StartError::Worker)?;
+    }
+    Ok(Proxy { addresses, ended })
+}
+
+impl Proxy {
+    /// The addresses that are listened on, with the ports that were given for port 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits until every worker has ended, which they do once a drain is over.
+    pub async fn ended(mut self) {
+        // Nothing is ever sent: the channel closes with the last worker.
+        let _ = self.ended.recv().await;
+    }
+}

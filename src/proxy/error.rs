@@ -1,0 +1,142 @@
+//! Why an exchange failed. One enum, no catch-all: each failure knows its status, its word for logs and metrics, and
+//! whether another endpoint may be tried. How it looks to a client is `reply`'s to say.
+
+use http::StatusCode;
+
+/// A failed exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Error {
+    /// The request breaks HTTP; the text says which rule.
+    #[error("malformed request: {0}")]
+    BadRequest(&'static str),
+    /// A version of HTTP that is not served.
+    #[error("HTTP version not supported")]
+    Version,
+    /// CONNECT is not served.
+    #[error("method not allowed")]
+    Method,
+    /// An expectation other than 100-continue.
+    #[error("expectation not supported")]
+    Expectation,
+    /// The request head did not come in time.
+    #[error("request head timed out")]
+    SlowHead,
+    /// The request line is too long.
+    #[error("request target too long")]
+    TargetTooLong,
+    /// Too many or too large fields.
+    #[error("request head too large")]
+    HeadersTooLarge,
+    /// The request body is over the limit.
+    #[error("request body too large")]
+    BodyTooLarge,
+    /// The request body stopped or broke its framing.
+    #[error("request body incomplete")]
+    BodyIncomplete,
+    /// The client left.
+    #[error("client gone")]
+    ClientGone,
+    /// No route takes this host and path.
+    #[error("no route")]
+    NoRoute,
+    /// The rule, or the backend it chose, is broken in the configuration.
+    #[error("route is not configured correctly")]
+    InvalidRoute,
+    /// The rule has no backend with a weight.
+    #[error("no backend")]
+    NoBackend,
+    /// The backend has no endpoint to send to.
+    #[error("no endpoint")]
+    NoEndpoint,
+    /// The endpoint refused the connection or could not be reached.
+    #[error("upstream connection failed")]
+    ConnectFailed,
+    /// The endpoint did not accept the connection in time.
+    #[error("upstream connection timed out")]
+    ConnectTimeout,
+    /// The endpoint broke the connection before its head.
+    #[error("upstream connection was reset")]
+    UpstreamReset,
+    /// The endpoint's answer breaks HTTP.
+    #[error("upstream answered with something that is not HTTP")]
+    UpstreamProtocol,
+    /// The endpoint's head did not come in time.
+    #[error("upstream response timed out")]
+    HeadTimeout,
+    /// Nothing moved for too long.
+    #[error("exchange idle for too long")]
+    Idle,
+    /// The whole exchange took longer than the route allows.
+    #[error("request timed out")]
+    RequestTimeout,
+    /// The endpoint broke off after its head.
+    #[error("upstream broke off")]
+    UpstreamCut,
+    /// The process is going away.
+    #[error("shutting down")]
+    Draining,
+}
+
+impl Error {
+    /// The status for a client that has not got a head yet.
+    pub(super) fn status(self) -> StatusCode {
+        use Error::*;
+        match self {
+            BadRequest(_) | BodyIncomplete => StatusCode::BAD_REQUEST,
+            Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Method => StatusCode::METHOD_NOT_ALLOWED,
+            Expectation => StatusCode::EXPECTATION_FAILED,
+            SlowHead => StatusCode::REQUEST_TIMEOUT,
+            TargetTooLong => StatusCode::URI_TOO_LONG,
+            HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ClientGone => CLIENT_CLOSED_REQUEST,
+            NoRoute => StatusCode::NOT_FOUND,
+            InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
+            NoBackend | NoEndpoint | Draining => StatusCode::SERVICE_UNAVAILABLE,
+            ConnectFailed | UpstreamReset | UpstreamProtocol | UpstreamCut => StatusCode::BAD_GATEWAY,
+            ConnectTimeout | HeadTimeout | Idle | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The word for metrics, logs and the `x-floodway-reason` field: a closed set, listed in docs/errors.md.
+    pub(super) fn reason(self) -> &'static str {
+        use Error::*;
+        match self {
+            BadRequest(_) => "bad_request",
+            Version => "http_version",
+            Method => "method",
+            Expectation => "expectation",
+            SlowHead => "slow_head",
+            TargetTooLong => "target_too_long",
+            HeadersTooLarge => "headers_too_large",
+            BodyTooLarge => "body_too_large",
+            BodyIncomplete => "body_incomplete",
+            ClientGone => "client_gone",
+            NoRoute => "no_route",
+            InvalidRoute => "invalid_route",
+            NoBackend => "no_backend",
+            NoEndpoint => "no_endpoint",
+            ConnectFailed => "connect_failed",
+            ConnectTimeout => "connect_timeout",
+            UpstreamReset => "upstream_reset",
+            UpstreamProtocol => "upstream_protocol",
+            HeadTimeout => "head_timeout",
+            Idle => "idle",
+            RequestTimeout => "request_timeout",
+            UpstreamCut => "upstream_cut",
+            Draining => "draining",
+        }
+    }
+
+    /// Whether the request may go to another endpoint: only if nothing of it was sent.
+    pub(super) fn retryable(self) -> bool {
+        matches!(self, Error::ConnectFailed | Error::ConnectTimeout)
+    }
+}
+
+/// 499, nginx's word for a client that left before its answer. No client ever sees it.
+pub(super) const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};

@@ -1,0 +1,216 @@
+//! The second half of a request's life: pick an endpoint, connect, send, and make the endpoint's answer the client's.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::body::Body;
+use super::error::Error;
+use super::exchange::Exchange;
+use super::headers;
+use super::request::Reply;
+use super::upload::Upload;
+use super::upstream::{Answer, Lease, SendFailure, Upstream};
+use super::worker::Worker;
+use crate::snapshot::{Action, Cluster, Forward, Route, Snapshot, Timeouts};
+use crate::telemetry::Kind;
+
+/// Endpoints that are tried when connections fail.
+const MAX_ENDPOINTS: usize = 3;
+
+/// A request as it goes on, without its content.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// Method.
+    pub method: Method,
+    /// Path and query, in normal form and rewritten.
+    pub path_and_query: PathAndQuery,
+    /// Fields, Host included.
+    pub headers: HeaderMap,
+    /// Whether it asks for a WebSocket.
+    pub upgrade: bool,
+    /// Where it goes.
+    pub cluster: Arc<Cluster>,
+    /// Its route, whose action is to forward.
+    pub route: Arc<Route>,
+}
+
+/// Chooses a backend by weight.
+///
+/// # Errors
+/// The share of a broken backend, or no weight at all.
+pub(super) fn choose(snapshot: &Snapshot, action: &Forward) -> Result<Arc<Cluster>, Error> {
+    let backend = match &*action.backends {
+        [only] if only.weight > 0 => only,
+        backends => {
+            let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
+            if total == 0 {
+                return Err(Error::NoBackend);
+            }
+            let mut share = fastrand::u64(..total);
+            let taken = backends.iter().find(|backend| match share.checked_sub(u64::from(backend.weight)) {
+                Some(rest) => {
+                    share = rest;
+                    false
+                }
+                None => true,
+            });
+            taken.ok_or(Error::NoBackend)?
+        }
+    };
+    let name = backend.cluster.as_ref().map_err(|_| Error::InvalidRoute)?;
+    snapshot.clusters.get(name).cloned().ok_or(Error::NoEndpoint)
+}
+
+/// Sends a request on and waits for the head of the answer.
+///
+/// # Errors
+/// Whatever kept it from getting one.
+pub(super) async fn send(
+    worker: &Rc<Worker>,
+    outgoing: Outgoing,
+    body: Body,
+    exchange: &Rc<Exchange>,
+) -> Result<Reply, Error> {
+    let Action::Forward(action) = &outgoing.route.action else { return Err(Error::InvalidRoute) };
+    let upstream = worker.upstreams.of(&outgoing.cluster);
+    let empty = body.is_end_stream();
+    let replayable = empty && outgoing.method.is_idempotent() && !outgoing.upgrade;
+    let upload = Upload::new(body, Rc::clone(exchange), worker.settings.limits.body_bytes);
+    let failed = upload.failure();
+    let mut request = Request::new(if empty { Body::empty() } else { Body::stream(upload) });
+    *request.method_mut() = outgoing.method;
+    *request.headers_mut() = outgoing.headers;
+
+    let mut tried = Vec::new();
+    loop {
+        let (lease, endpoint) = connect(worker, &upstream, &mut tried, &action.timeouts, exchange).await?;
+        address(&mut request, &lease, &outgoing.path_and_query);
+        // An endpoint may close a kept connection just as it is used again. A request that has no content and may be repeated
+        // (RFC 9110 9.2.2) is then sent once more, elsewhere or anew.
+        let kept = lease.reused;
+        let again = (kept && replayable).then(|| copy_head(&request));
+        if empty {
+            exchange.request_sent();
+        }
+        request = match exchange.within(respond(lease, request)).await? {
+            Ok(answer) => return receive(answer, &outgoing.route, outgoing.upgrade, exchange),
+            Err(SendFailure { unsent: Some(unsent), .. }) if kept => *unsent,
+            Err(SendFailure { error, .. }) => match again {
+                Some(again) if error == Error::UpstreamReset => again,
+                // The client's own failure to send its content explains the endpoint's.
+                _ => return Err(failed.get().unwrap_or(error)),
+            },
+        };
+        tracing::debug!(%endpoint, "a kept connection was closed; trying again");
+    }
+}
+
+async fn respond(lease: Lease, request: Request<Body>) -> Result<Result<Answer, SendFailure>, Error> {
+    Ok(lease.send(request).await)
+}
+
+/// A connection to an endpoint: one that waits, or a new one. Endpoints that cannot be connected to are passed over, since
+/// nothing was sent to them.
+async fn connect(
+    worker: &Worker,
+    upstream: &Upstream,
+    tried: &mut Vec<SocketAddr>,
+    timeouts: &Timeouts,
+    exchange: &Exchange,
+) -> Result<(Lease, SocketAddr), Error> {
+    let cluster = upstream.cluster();
+    let limit = timeouts.connect.unwrap_or(cluster.connections.connect_timeout);
+    let mut failure = Error::NoEndpoint;
+    while tried.len() < MAX_ENDPOINTS {
+        let Some(host) = upstream.pick(tried) else { break };
+        let endpoint = host.endpoint.address;
+        exchange.attempt(&cluster.name, endpoint, timeouts);
+        if let Some(lease) = Lease::waiting(upstream, host) {
+            exchange.connected(Duration::ZERO);
+            return Ok((lease, endpoint));
+        }
+        let started = Instant::now();
+        let connected = Lease::connect(upstream, host, limit).await;
+        worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
+        match connected {
+            Ok(lease) => {
+                exchange.connected(started.elapsed());
+                return Ok((lease, endpoint));
+            }
+            Err(error) if error.retryable() => {
+                failure = error;
+                tried.push(endpoint);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(failure)
+}
+
+/// Puts the target where the upstream's protocol has it: origin-form and Host in HTTP/1.1, pseudo-fields in HTTP/2.
+fn address(request: &mut Request<Body>, lease: &Lease, path_and_query: &PathAndQuery) {
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = Some(path_and_query.clone());
+    *request.version_mut() = lease.version();
+    if lease.version() == Version::HTTP_2 {
+        // RFC 9113 8.3.1: clients that make HTTP/2 requests from other versions "MUST … use :authority instead of Host".
+        let host = request.headers_mut().remove(HOST);
+        uri.authority = host.and_then(|host| Authority::from_maybe_shared(host).ok());
+        uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
+    }
+    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+}
+
+fn copy_head(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Makes the endpoint's answer the client's.
+fn receive(answer: Answer, route: &Route, upgrade: bool, exchange: &Rc<Exchange>) -> Result<Reply, Error> {
+    let Answer { mut response, takeover } = answer;
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    // Only who asked may be switched, and only to what was asked for (RFC 9110 7.8).
+    let websocket =
+        response.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if switched && !(upgrade && websocket) || response.status().is_informational() && !switched {
+        return Err(Error::UpstreamProtocol);
+    }
+    headers::clean_response(response.headers_mut());
+    route.response_headers.apply(response.headers_mut());
+    if switched {
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().remove(CONNECTION);
+    }
+    let kind = if switched { Kind::WebSocket } else { kind(&response) };
+    exchange.answered(response.status(), kind);
+    Ok(Reply { response, exchange: Rc::clone(exchange), local: false, takeover: takeover.filter(|_| switched) })
+}
+
+fn kind(response: &Response<Body>) -> Kind {
+    let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is = |media: &[u8]| {
+        content_type.len() >= media.len()
+            && content_type[..media.len()].eq_ignore_ascii_case(media)
+            && matches!(content_type.get(media.len()), None | Some(b';' | b' ' | b'+'))
+    };
+    if is(b"text/event-stream") {
+        Kind::Sse
+    } else if is(b"application/grpc") {
+        Kind::Grpc
+    } else {
+        Kind::Http
+    }
+}

@@ -1,0 +1,204 @@
+//! What the parts of one HTTP/1 server connection share: the socket, what was read ahead, and how far the current
+//! request's content has been read. One thread owns it all.
+
+use std::cell::{Cell, RefCell};
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use tokio::io::AsyncWrite;
+
+use super::chunked::{Chunked, Item};
+use super::head::Framing;
+use crate::proxy::error::Error;
+use crate::proxy::io::{Io, poll_read_into};
+
+/// Read at once when a head is expected.
+pub(super) const HEAD_READ: usize = 4 * 1024;
+/// Read at once when content is expected.
+const BODY_READ: usize = 32 * 1024;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) io: RefCell<Io>,
+    pub(super) buffer: RefCell<BytesMut>,
+    inbound: RefCell<Inbound>,
+    /// Bytes of a 100 (Continue) that the client waits for.
+    owed: Cell<usize>,
+    /// Whoever waits for the client to leave.
+    watcher: RefCell<Option<Waker>>,
+}
+
+/// How far the content of the current request has been read.
+#[derive(Debug)]
+enum Inbound {
+    Done,
+    Length(u64),
+    Chunked(Chunked),
+    Broken,
+}
+
+impl Conn {
+    pub(super) fn new(io: Io) -> Self {
+        Conn {
+            io: RefCell::new(io),
+            buffer: RefCell::new(BytesMut::new()),
+            inbound: RefCell::new(Inbound::Done),
+            owed: Cell::new(0),
+            watcher: RefCell::new(None),
+        }
+    }
+
+    /// A request began; its content is what follows.
+    pub(super) fn expect(&self, framing: Framing, expects_continue: bool) {
+        self.inbound.replace(match framing {
+            Framing::None | Framing::Length(0) => Inbound::Done,
+            Framing::Length(length) => Inbound::Length(length),
+            Framing::Chunked => Inbound::Chunked(Chunked::default()),
+        });
+        // RFC 9110 10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all of the
+        // content for the corresponding request".
+        let waits = expects_continue && !self.content_read() && self.buffer.borrow().is_empty();
+        self.owed.set(if waits { CONTINUE.len() } else { 0 });
+    }
+
+    /// Whether all content of the current request was read.
+    pub(super) fn content_read(&self) -> bool {
+        matches!(*self.inbound.borrow(), Inbound::Done)
+    }
+
+    /// The answer's head goes out: a 100 (Continue) must not follow it.
+    pub(super) fn answer_begins(&self) {
+        if self.owed.get() == CONTINUE.len() {
+            self.owed.set(0);
+        }
+    }
+
+    /// Ready when the client has left: the end of its stream is taken for its leaving. Until the request's content has been
+    /// read, whoever reads the content notices.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>, read_ahead: usize) -> Poll<()> {
+        if !self.content_read() {
+            self.watcher.replace(Some(cx.waker().clone()));
+            return if matches!(*self.inbound.borrow(), Inbound::Broken) { Poll::Ready(()) } else { Poll::Pending };
+        }
+        let mut io = self.io.borrow_mut();
+        let mut buffer = self.buffer.borrow_mut();
+        while buffer.len() < read_ahead {
+            if ready!(io.poll_readable(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            let read = poll_read_into(&mut io, cx, &mut buffer, HEAD_READ);
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+            if !matches!(ready!(read), Ok(1..)) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Writes everything in `parts`; ready with the number of bytes that just went out, 0 when there is nothing left.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<Result<usize, Error>> {
+        let mut io = self.io.borrow_mut();
+        match ready!(Pin::new(&mut *io).poll_write_vectored(cx, parts)) {
+            Ok(0) | Err(_) => Poll::Ready(Err(Error::ClientGone)),
+            Ok(written) => Poll::Ready(Ok(written)),
+        }
+    }
+
+    fn poll_content(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        while self.owed.get() > 0 {
+            let unsent = &CONTINUE[CONTINUE.len() - self.owed.get()..];
+            let written = ready!(self.poll_write(cx, &[IoSlice::new(unsent)]));
+            match written {
+                Ok(written) => self.owed.set(self.owed.get() - written),
+                Err(error) => return Poll::Ready(Some(Err(self.broken(error)))),
+            }
+        }
+        let mut inbound = self.inbound.borrow_mut();
+        let mut buffer = self.buffer.borrow_mut();
+        loop {
+            let frame = match &mut *inbound {
+                Inbound::Done => return Poll::Ready(None),
+                Inbound::Broken => return Poll::Ready(Some(Err(Error::BodyIncomplete))),
+                Inbound::Length(_) if buffer.is_empty() => None,
+                Inbound::Length(missing) => {
+                    let length = usize::try_from(*missing).unwrap_or(usize::MAX).min(buffer.len());
+                    *missing -= length as u64;
+                    let done = *missing == 0;
+                    Some((Some(Frame::data(buffer.split_to(length).freeze())), done))
+                }
+                Inbound::Chunked(chunks) => match chunks.next(&mut buffer) {
+                    Ok(Some(Item::Data(data))) => Some((Some(Frame::data(data)), false)),
+                    Ok(Some(Item::Trailers(fields))) => Some((Some(Frame::trailers(fields)), true)),
+                    Ok(Some(Item::End)) => Some((None, true)),
+                    Ok(None) => None,
+                    Err(_) => {
+                        drop((inbound, buffer));
+                        return Poll::Ready(Some(Err(self.broken(Error::BadRequest("chunk")))));
+                    }
+                },
+            };
+            if let Some((frame, done)) = frame {
+                if done {
+                    *inbound = Inbound::Done;
+                    if buffer.is_empty() {
+                        *buffer = BytesMut::new();
+                    }
+                    drop((inbound, buffer));
+                    self.wake_watcher();
+                }
+                return Poll::Ready(frame.map(Ok));
+            }
+            let read = ready!(poll_read_into(&mut self.io.borrow_mut(), cx, &mut buffer, BODY_READ));
+            if !matches!(read, Ok(1..)) {
+                drop((inbound, buffer));
+                return Poll::Ready(Some(Err(self.broken(Error::BodyIncomplete))));
+            }
+        }
+    }
+
+    fn broken(&self, error: Error) -> Error {
+        self.inbound.replace(Inbound::Broken);
+        self.wake_watcher();
+        error
+    }
+
+    fn wake_watcher(&self) {
+        if let Some(waker) = self.watcher.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The content of the current request.
+#[derive(Debug)]
+pub(super) struct RequestBody(pub(super) Rc<Conn>);
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.0.poll_content(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.content_read()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match *self.0.inbound.borrow() {
+            Inbound::Done => SizeHint::with_exact(0),
+            Inbound::Length(missing) => SizeHint::with_exact(missing),
+            Inbound::Chunked(_) | Inbound::Broken => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! HTTP/2 with clients, by hyper. Bounds and translation are ours: what RFC 9113 8.2 forbids is refused by the `h2` crate
+//! below or by `request`.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::body::Body;
+use super::error::Error;
+use super::exchange::Exchange;
+use super::io::Io;
+use super::request::{self, Reply};
+use super::rt::LocalExecutor;
+use super::timer::Timer;
+use super::worker::{Activity, Peer, Worker};
+
+/// Flow-control windows: how much a client may send ahead of a slow endpoint.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Written but not taken by the client, per stream.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
+    let limits = &worker.settings.limits;
+    let activity = Rc::new(Activity::default());
+    let service = service_fn(|request: Request<Incoming>| {
+        let worker = Rc::clone(&worker);
+        let active = activity.begin();
+        async move {
+            let timer = Rc::new(Timer::default());
+            let head_only = request.method() == Method::HEAD;
+            let request = request
+                .map(|incoming| if incoming.is_end_stream() { Body::empty() } else { Body::stream(Inbound(incoming)) });
+            let Reply { response, exchange, .. } = Box::pin(request::handle(&worker, &peer, request, &timer)).await;
+            let response = response.map(|body| {
+                let body = if head_only { Body::empty() } else { body };
+                Outbound { body, exchange: Rc::clone(&exchange), _active: active }
+            });
+            if response.body().is_end_stream() {
+                exchange.complete();
+            }
+            Ok::<Response<Outbound<_>>, Infallible>(response)
+        }
+    });
+    let connection = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_pending_accept_reset_streams(limits.http2_pending_resets)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(limits.keep_alive_idle)
+        .keep_alive_timeout(limits.header_timeout)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut drain = worker.drain.clone();
+    tokio::select! {
+        result = connection.as_mut() => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "HTTP/2 connection");
+            }
+            return;
+        }
+        () = activity.idle_for(limits.keep_alive_idle) => {}
+        () = drain.begun() => {}
+    }
+    // RFC 9113 6.8: GOAWAY "allows an endpoint to gracefully stop accepting new streams while still finishing processing of
+    // previously established streams".
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// A request's content.
+struct Inbound(Incoming);
+
+impl http_body::Body for Inbound {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx).map_err(|_| Error::BodyIncomplete)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// An answer's content, which tells its exchange how it went.
+struct Outbound<A> {
+    body: Body,
+    exchange: Rc<Exchange>,
+    _active: A,
+}
+
+impl<A: Unpin> http_body::Body for Outbound<A> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => match self.exchange.poll_expired(cx) {
+                Poll::Ready(error) => Some(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        match &frame {
+            None => self.exchange.complete(),
+            Some(Err(error)) => self.exchange.cut(*error),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.exchange.sent(data.len());
+                }
+                if self.body.is_end_stream() {
+                    self.exchange.complete();
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,101 @@
+//! A network connection as the data plane sees it, whatever is below: TCP today.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connection, and bytes of it that were read already.
+#[derive(Debug)]
+pub(super) struct Io {
+    stream: TcpStream,
+    unread: Bytes,
+}
+
+impl Io {
+    /// A fresh connection.
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Io { stream, unread: Bytes::new() }
+    }
+
+    /// Puts bytes back, so that they are read first.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        debug_assert!(self.unread.is_empty(), "bytes are put back once");
+        self.unread = bytes;
+    }
+
+    /// Waits until something can be read, without a buffer to read it into.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() { self.stream.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Makes the close that follows a reset, so that a peer cannot take a cut for an end (RFC 9112 8: a close-delimited
+    /// message ends with the connection).
+    pub(super) fn reset_on_close(&self) {
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)) {
+            tracing::debug!(%error, "cannot reset a connection");
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.unread.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+        }
+        let length = this.unread.len().min(buffer.remaining());
+        buffer.put_slice(&this.unread[..length]);
+        this.unread.advance(length);
+        if this.unread.is_empty() {
+            this.unread = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// Reads what is there into `buffer`, at most what fits its capacity, which grows to at least `room`. 0 is the end.
+pub(super) fn poll_read_into(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    buffer: &mut bytes::BytesMut,
+    room: usize,
+) -> Poll<io::Result<usize>> {
+    if buffer.capacity() - buffer.len() < room {
+        buffer.reserve(room);
+    }
+    let before = buffer.len();
+    let mut reading = std::pin::pin!(tokio::io::AsyncReadExt::read_buf(io, buffer));
+    let read = ready!(reading.as_mut().poll(cx));
+    debug_assert!(read.as_ref().map_or(true, |&read| buffer.len() == before + read), "what was read was appended");
+    Poll::Ready(read)
+}

@@ -1,0 +1,111 @@
+//! What a client gets when Floodway itself answers: JSON, HTML or plain text by Accept, with the request id and a
+//! reason from the closed set, and never an inner detail.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use super::body::Body;
+use super::error::Error;
+
+/// The field that carries the reason.
+pub(super) static REASON: HeaderName = HeaderName::from_static("x-floodway-reason");
+
+/// What kind of text a client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// `application/json`
+    Json,
+    /// `text/html`
+    Html,
+    /// `text/plain`
+    Plain,
+}
+
+impl Format {
+    /// What the client likes best of what we have (RFC 9110 12.5.1); plain text if it does not say.
+    pub(super) fn preferred(headers: &HeaderMap) -> Format {
+        let mut best = (Format::Plain, 0.0);
+        for value in headers.get_all(ACCEPT) {
+            for range in value.to_str().unwrap_or_default().split(',') {
+                let mut parts = range.split(';').map(str::trim);
+                let format = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+                    "application/json" | "application/problem+json" => Format::Json,
+                    "text/html" | "application/xhtml+xml" => Format::Html,
+                    "text/plain" => Format::Plain,
+                    _ => continue,
+                };
+                let quality = parts
+                    .find_map(|part| part.strip_prefix("q="))
+                    .map_or(1.0, |quality| quality.parse::<f32>().unwrap_or(0.0));
+                if quality > best.1 {
+                    best = (format, quality);
+                }
+            }
+        }
+        best.0
+    }
+}
+
+/// The answer to a failed exchange.
+pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Response<Body> {
+    let status = error.status();
+    let title = status.canonical_reason().unwrap_or("Error");
+    let code = status.as_u16();
+    let reason = error.reason();
+    // Nothing here needs escaping: the words are ours and a request id is visible ASCII without quotes or brackets.
+    let (content_type, text) = match format {
+        Format::Json => (
+            "application/json",
+            format!(
+                "{{\"status\":{code},\"title\":\"{title}\",\"reason\":\"{reason}\",\"requestId\":\"{request_id}\"}}\n"
+            ),
+        ),
+        Format::Html => (
+            "text/html; charset=utf-8",
+            format!(
+                "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{code} {title}</title>\n\
+                 <style>body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32em;padding:0 1em;\
+                 color-scheme:light dark}}code{{opacity:.7}}</style>\n\
+                 <h1>{code} {title}</h1>\n<p><code>{reason}</code></p>\n<p>Request <code>{request_id}</code></p>\n\
+                 </html>\n"
+            ),
+        ),
+        Format::Plain => {
+            ("text/plain; charset=utf-8", format!("{code} {title}\nreason: {reason}\nrequest: {request_id}\n"))
+        }
+    };
+    let mut response = Response::new(Body::full(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(&REASON, HeaderValue::from_static(reason));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110 15.5.6: "The origin server MUST generate an Allow header field in a 405 response".
+        headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn format_follows_accept() {
+        for (accept, expected) in [
+            ("", Format::Plain),
+            ("*/*", Format::Plain),
+            ("application/json", Format::Json),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Format::Html),
+            ("text/html;q=0.5, application/json;q=0.9", Format::Json),
+            ("text/html;q=0, text/plain", Format::Plain),
+            ("text/html;q=x", Format::Plain),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_str(accept).expect("a field value"));
+            assert_eq!(Format::preferred(&headers), expected, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What a request is for: its host and path, wherever the protocol puts them.
+
+use http::header::HOST;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Uri, Version};
+
+use super::error::Error;
+use crate::snapshot::{PathMatch, PathRewrite, Redirect};
+
+/// Host and path of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Host and port as the client wrote them, for the Host field that goes on.
+    pub authority: Box<str>,
+    /// Host for routing: lower case, without port and trailing dot. Empty if an HTTP/1.0 request names none.
+    pub host: Box<str>,
+}
+
+/// Finds the target of a request.
+///
+/// # Errors
+/// CONNECT, and any doubt about the host.
+pub(super) fn target<B>(request: &Request<B>) -> Result<Target, Error> {
+    if request.method() == Method::CONNECT {
+        return Err(Error::Method);
+    }
+    check_form(request.method(), request.uri())?;
+    let mut fields = request.headers().get_all(HOST).iter();
+    let field = fields.next();
+    // RFC 9112 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a
+    // Host header field and to any request message that contains more than one Host header field line or a Host header field
+    // with an invalid field value."
+    if fields.next().is_some() {
+        return Err(Error::BadRequest("more than one Host"));
+    }
+    let field = match field {
+        Some(value) => Some(value.to_str().map_err(|_| Error::BadRequest("Host"))?),
+        None => None,
+    };
+    let inline = request.uri().authority().map(|authority| authority.as_str());
+    let authority = match (inline, field) {
+        // RFC 9112 3.2.2 makes the target win over a Host that differs; RFC 9113 8.3.1 calls that malformed. A next server
+        // might choose otherwise than we do, so it is refused.
+        (Some(inline), Some(field)) if !inline.eq_ignore_ascii_case(field) => {
+            return Err(Error::BadRequest("a Host that disagrees with the target"));
+        }
+        (Some(authority), _) | (None, Some(authority)) => authority,
+        (None, None) if request.version() == Version::HTTP_10 => "",
+        (None, None) => return Err(Error::BadRequest("no Host")),
+    };
+    if authority.is_empty() {
+        return if request.version() == Version::HTTP_10 {
+            Ok(Target { authority: "".into(), host: "".into() })
+        } else {
+            Err(Error::BadRequest("an empty Host"))
+        };
+    }
+    let host = host_of(authority).ok_or(Error::BadRequest("Host"))?;
+    Ok(Target { authority: authority.into(), host: host.to_ascii_lowercase().into() })
+}
+
+/// RFC 9112 3.2: origin-form, absolute-form, and asterisk-form for OPTIONS.
+fn check_form(method: &Method, uri: &Uri) -> Result<(), Error> {
+    let form = match (uri.scheme_str(), uri.path()) {
+        (Some("http" | "https"), _) => uri.authority().is_some(),
+        (Some(_), _) => false,
+        (None, "*") => method == Method::OPTIONS,
+        (None, path) => uri.authority().is_none() && path.starts_with('/'),
+    };
+    if form { Ok(()) } else { Err(Error::BadRequest("request target")) }
+}
+
+/// The host of `uri-host [ ":" port ]` (RFC 9110 7.2), without a trailing dot; `None` if it is not one. User names, which
+/// RFC 9110 4.2.4 tells recipients to treat as an error, are not.
+fn host_of(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (literal, port) = rest.split_once(']')?;
+            literal.parse::<std::net::Ipv6Addr>().ok()?;
+            (&authority[..literal.len() + 2], port)
+        }
+        None => {
+            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            let host = host.strip_suffix('.').unwrap_or(host);
+            let sane = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+            if host.is_empty() || host.len() > 253 || host.starts_with('.') || host.contains("..") || !sane {
+                return None;
+            }
+            (host, port)
+        }
+    };
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Some(host),
+        Some(digits)
+            if digits.is_empty()
+                || digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok() =>
+        {
+            Some(host)
+        }
+        _ => None,
+    }
+}
+
+/// The new path that a rewrite makes of `path`, which `matched` matched.
+pub(super) fn rewrite_path(rewrite: &PathRewrite, matched: &PathMatch, path: &str) -> String {
+    match (rewrite, matched) {
+        (PathRewrite::Full(full), _) => full.to_string(),
+        (PathRewrite::Prefix(replacement), PathMatch::Prefix(prefix)) => {
+            let rest = path.strip_prefix(&**prefix).unwrap_or(path);
+            let replacement = replacement.strip_suffix('/').unwrap_or(replacement);
+            match (replacement, rest) {
+                ("", "") => "/".to_owned(),
+                (replacement, rest) if rest.is_empty() || rest.starts_with('/') => format!("{replacement}{rest}"),
+                (replacement, rest) => format!("{replacement}/{rest}"),
+            }
+        }
+        // Translation lets this through for prefixes only.
+        (PathRewrite::Prefix(_), _) => path.to_owned(),
+    }
+}
+
+/// Path and query for the upstream. An unchanged path keeps its bytes.
+///
+/// # Errors
+/// A path that is none.
+pub(super) fn path_and_query(path: &str, uri: &Uri) -> Result<PathAndQuery, Error> {
+    let invalid = || Error::BadRequest("path");
+    match uri.path_and_query() {
+        Some(original) if original.path() == path => Ok(original.clone()),
+        _ => match uri.query() {
+            Some(query) => format!("{path}?{query}").try_into().map_err(|_| invalid()),
+            None => path.try_into().map_err(|_| invalid()),
+        },
+    }
+}
+
+/// Where a redirect sends the client; `None` if that cannot be written in a field.
+pub(super) fn location(
+    redirect: &Redirect,
+    matched: &PathMatch,
+    target: &Target,
+    path: &str,
+    query: Option<&str>,
+    scheme: &str,
+) -> Option<HeaderValue> {
+    let new_scheme = redirect.scheme.as_deref().unwrap_or(scheme);
+    let host = redirect.host.as_deref().unwrap_or(&target.host);
+    // The port stays only while everything that it belongs to stays.
+    let port = match redirect.port {
+        Some(port) => Some(port),
+        None if new_scheme == scheme && redirect.host.is_none() => port_of(&target.authority),
+        None => None,
+    };
+    let default = if new_scheme == "https" { 443 } else { 80 };
+    let port = port.filter(|port| *port != default).map(|port| format!(":{port}")).unwrap_or_default();
+    let new_path = redirect.path.as_ref().map(|rewrite| rewrite_path(rewrite, matched, path));
+    let path = new_path.as_deref().unwrap_or(path);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    HeaderValue::from_str(&format!("{new_scheme}://{host}{port}{path}{query}")).ok()
+}
+
+fn port_of(authority: &str) -> Option<u16> {
+    let (host, port) = authority.rsplit_once(':')?;
+    if host.starts_with('[') != host.ends_with(']') { None } else { port.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn find(version: Version, uri: &str, hosts: &[&str]) -> Result<Box<str>, Error> {
+        let mut request = Request::builder().version(version).uri(uri);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        target(&request.body(()).unwrap()).map(|target| target.host)
+    }
+
+    #[test]
+    fn the_host_is_found_in_every_form() {
+        for (version, uri, hosts, expected) in [
+            (Version::HTTP_11, "/", &["a.example"][..], "a.example"),
+            (Version::HTTP_11, "/", &["A.Example:8080"], "a.example"),
+            (Version::HTTP_11, "/", &["a.example."], "a.example"),
+            (Version::HTTP_11, "/", &["a_b.example:"], "a_b.example"),
+            (Version::HTTP_11, "/", &["127.0.0.1:80"], "127.0.0.1"),
+            (Version::HTTP_11, "/", &["[::1]:80"], "[::1]"),
+            (Version::HTTP_11, "http://a.example/x", &["a.example"], "a.example"),
+            (Version::HTTP_2, "http://a.example/x", &[], "a.example"),
+            (Version::HTTP_10, "/", &[], ""),
+        ] {
+            assert_eq!(find(version, uri, hosts).as_deref(), Ok(expected), "{uri} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn prefixes_are_replaced_by_whole_segments() {
+        for (prefix, replacement, path, expected) in [
+            ("/old", "/new", "/old", "/new"),
+            ("/old", "/new", "/old/x", "/new/x"),
+            ("/old", "/new/", "/old/x", "/new/x"),
+            ("/old", "/", "/old/x", "/x"),
+            ("/old", "/", "/old", "/"),
+            ("", "/new", "/x", "/new/x"),
+            ("", "/new", "/", "/new/"),
+        ] {
+            let rewrite = PathRewrite::Prefix(replacement.into());
+            assert_eq!(rewrite_path(&rewrite, &PathMatch::Prefix(prefix.into()), path), expected, "{prefix} {path}");
+        }
+    }
+
+    #[test]
+    fn redirects_keep_what_they_do_not_change() {
+        let nothing = Redirect { scheme: None, host: None, port: None, path: None, status: http::StatusCode::FOUND };
+        let target = Target { authority: "a.example:8080".into(), host: "a.example".into() };
+        let https = Redirect { scheme: Some("https".into()), ..nothing.clone() };
+        let host = Redirect { host: Some("b.example".into()), ..nothing.clone() };
+        let port = Redirect { port: Some(80), ..nothing.clone() };
+        let full = Redirect { path: Some(PathRewrite::Full("/y".into())), ..nothing.clone() };
+        for (redirect, expected) in [
+            (nothing, "http://a.example:8080/x?q=1"),
+            (https, "https://a.example/x?q=1"),
+            (host, "http://b.example/x?q=1"),
+            (port, "http://a.example/x?q=1"),
+            (full, "http://a.example:8080/y?q=1"),
+        ] {
+            let matched = PathMatch::Prefix("".into());
+            assert_eq!(location(&redirect, &matched, &target, "/x", Some("q=1"), "http").unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn doubts_about_the_host_are_refused() {
+        for (uri, hosts) in [
+            ("/", &[][..]),
+            ("/", &[""]),
+            ("/", &["a", "a"]),
+            ("/", &["a", "b"]),
+            ("/", &["a,b"]),
+            ("/", &["a b"]),
+            ("/", &["a/b"]),
+            ("/", &["user@a"]),
+            ("/", &["a:port"]),
+            ("/", &["a:99999"]),
+            ("/", &["a:80:80"]),
+            ("/", &[".a"]),
+            ("/", &["a..b"]),
+            ("/", &["[::1"]),
+            ("/", &["[::x]"]),
+            ("/", &["::1"]),
+            ("http://a.example/", &["b.example"]),
+            ("http://user@a.example/", &["user@a.example"]),
+            ("ftp://a.example/", &["a.example"]),
+            ("a.example:80", &["a.example:80"]),
+            ("*", &["a"]),
+        ] {
+            assert!(matches!(find(Version::HTTP_11, uri, hosts), Err(Error::BadRequest(_))), "{uri} {hosts:?}");
+        }
+    }
+}

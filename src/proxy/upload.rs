@@ -1,0 +1,74 @@
+//! The request's content on its way to the endpoint: counted, bounded, and its end noticed.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::body::Body;
+use super::error::Error;
+use super::exchange::Exchange;
+
+/// A request's content.
+#[derive(Debug)]
+pub(super) struct Upload {
+    body: Body,
+    exchange: Rc<Exchange>,
+    limit: Option<u64>,
+    failure: Rc<Cell<Option<Error>>>,
+}
+
+impl Upload {
+    /// Content of at most `limit` bytes.
+    pub(super) fn new(body: Body, exchange: Rc<Exchange>, limit: Option<u64>) -> Self {
+        Upload { body, exchange, limit, failure: Rc::default() }
+    }
+
+    /// Why it could not be read to its end, once that is known.
+    pub(super) fn failure(&self) -> Rc<Cell<Option<Error>>> {
+        Rc::clone(&self.failure)
+    }
+
+    fn fail(&self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.failure.set(Some(error));
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None => {
+                self.exchange.request_sent();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => self.fail(error),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.exchange.received(data.len());
+                    if self.limit.is_some_and(|limit| self.exchange.bytes_received() > limit) {
+                        return self.fail(Error::BodyTooLarge);
+                    }
+                }
+                if self.body.is_end_stream() {
+                    self.exchange.request_sent();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,63 @@
+//! Connections to one endpoint that wait for a request, of one worker. The balancer picks the endpoint first, so a pool
+//! never chooses between endpoints. The connection that was used last is used next; the others age.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connection::{Http1, Http2};
+
+/// The waiting HTTP/1.1 connections and the shared HTTP/2 connections.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    http1: RefCell<Vec<(Http1, Instant)>>,
+    http2: RefCell<Vec<Http2>>,
+}
+
+impl Pool {
+    /// Takes an HTTP/1.1 connection that looks alive.
+    pub(super) fn take_http1(&self, idle_timeout: Duration) -> Option<Http1> {
+        let mut waiting = self.http1.borrow_mut();
+        while let Some((connection, since)) = waiting.pop() {
+            if since.elapsed() >= idle_timeout {
+                // The ones below waited even longer.
+                waiting.clear();
+                return None;
+            }
+            if !connection.is_closed() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps an HTTP/1.1 connection for later, unless `limit` wait already.
+    pub(super) fn put_http1(&self, connection: Http1, limit: u32) {
+        let mut waiting = self.http1.borrow_mut();
+        if waiting.len() < limit as usize {
+            waiting.push((connection, Instant::now()));
+        }
+    }
+
+    /// An HTTP/2 connection with room for a stream.
+    pub(super) fn http2(&self) -> Option<Http2> {
+        let mut connections = self.http2.borrow_mut();
+        connections.retain(|connection| !connection.is_closed());
+        connections.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    /// Shares an HTTP/2 connection.
+    pub(super) fn share_http2(&self, connection: &Http2) {
+        self.http2.borrow_mut().push(connection.clone());
+    }
+
+    /// Closes connections that were unused for too long.
+    pub(super) fn close_idle(&self, idle_timeout: Duration) {
+        let now = Instant::now();
+        self.http1
+            .borrow_mut()
+            .retain(|(connection, since)| now.duration_since(*since) < idle_timeout && !connection.is_closed());
+        self.http2.borrow_mut().retain(|connection| !connection.is_closed() && !connection.idle_for(idle_timeout));
+    }
+}

@@ -1,0 +1,77 @@
+//! State that outlives snapshots, and who is picked.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::snapshot::{Connections, Protocol};
+use std::time::Duration;
+
+fn cluster(ports: &[u16]) -> Arc<Cluster> {
+    let endpoint = |port: &u16| Endpoint { address: SocketAddr::from(([127, 0, 0, 1], *port)), weight: 1 };
+    Arc::new(Cluster {
+        name: ClusterName::new("shop/llm:80"),
+        protocol: Protocol::Http1,
+        connections: Connections {
+            connect_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            max_idle_per_endpoint: 1,
+            max_requests: None,
+            tcp_keep_alive: None,
+        },
+        endpoints: ports.iter().map(endpoint).collect(),
+    })
+}
+
+fn port(host: &Host) -> u16 {
+    host.endpoint.address.port()
+}
+
+#[test]
+fn counters_survive_a_change_of_endpoints_and_are_shared_by_workers() {
+    let counters = Counters::default();
+    let (one, two) = (Upstreams::new(counters.clone()), Upstreams::new(counters.clone()));
+    let before = one.of(&cluster(&[1, 2]));
+    let running = before.hosts[1].begin();
+    let after = one.of(&cluster(&[2, 3]));
+    assert_eq!(after.hosts.iter().map(|host| (port(host), host.in_flight())).collect::<Vec<_>>(), [(2, 1), (3, 0)]);
+    assert_eq!(two.of(&cluster(&[2])).hosts[0].in_flight(), 1, "another worker sees it");
+    drop(running);
+    assert_eq!(after.hosts[0].in_flight(), 0);
+
+    drop((before, after));
+    one.retain(&Snapshot::default());
+    two.retain(&Snapshot::default());
+    assert!(counters.0.lock().unwrap().is_empty(), "what nobody knows is forgotten");
+}
+
+#[test]
+fn the_less_loaded_endpoint_is_picked() {
+    let upstreams = Upstreams::default();
+    let upstream = upstreams.of(&cluster(&[1, 2]));
+    let _running = upstream.hosts[0].begin();
+    for _ in 0..20 {
+        assert_eq!(port(upstream.pick(&[]).unwrap()), 2);
+    }
+}
+
+#[test]
+fn all_idle_endpoints_get_their_share() {
+    let upstreams = Upstreams::default();
+    let upstream = upstreams.of(&cluster(&[1, 2, 3, 4]));
+    let mut counts = Map::default();
+    for _ in 0..4000 {
+        *counts.entry(port(upstream.pick(&[]).unwrap())).or_insert(0) += 1;
+    }
+    assert!(counts.len() == 4 && counts.values().all(|count| (700..1300).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn endpoints_that_were_tried_are_passed_over() {
+    let upstreams = Upstreams::default();
+    let upstream = upstreams.of(&cluster(&[1, 2, 3]));
+    let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    for _ in 0..20 {
+        assert_eq!(port(upstream.pick(&[address(1), address(3)]).unwrap()), 2);
+        assert!(upstream.pick(&[address(1), address(2), address(3)]).is_none());
+    }
+    assert!(upstreams.of(&cluster(&[])).pick(&[]).is_none());
+}

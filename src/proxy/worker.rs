@@ -1,0 +1,258 @@
+//! A worker: one thread with its own runtime, listeners and upstream connections. What its tasks share is here; nothing of
+//! it leaves the thread.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+use tokio_util::task::TaskTracker;
+
+use super::http1::{self, Served};
+use super::http2;
+use super::io::Io;
+use super::upstream::{Counters, Upstreams};
+use crate::drain::DrainWatcher;
+use crate::ready::Pulse;
+use crate::settings::Settings;
+use crate::snapshot::{Reader, Snapshot};
+use crate::telemetry::{Recorder, Telemetry};
+
+/// How often unused upstream connections are looked at.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How much a tunnel moves at once.
+const SCRATCH: usize = 64 * 1024;
+
+/// What the tasks of one worker share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// The process's settings.
+    pub settings: Arc<Settings>,
+    /// Where exchanges are written down.
+    pub recorder: Recorder,
+    /// Connections to endpoints.
+    pub upstreams: Upstreams,
+    /// Learns of the drain.
+    pub drain: DrainWatcher,
+    /// Whether the drain's deadline has passed and what is left is cut.
+    pub cutting: Cell<bool>,
+    reader: RefCell<Reader>,
+    seen: RefCell<Option<Arc<Snapshot>>>,
+    date: RefCell<(u64, String)>,
+    scratch: RefCell<Box<[u8]>>,
+}
+
+/// The two ends of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// The client's end.
+    pub address: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub(super) struct Seed {
+    pub(super) settings: Arc<Settings>,
+    pub(super) reader: Reader,
+    pub(super) telemetry: Telemetry,
+    pub(super) drain: DrainWatcher,
+    pub(super) counters: Counters,
+    pub(super) connections: Arc<AtomicUsize>,
+    pub(super) listeners: Vec<std::net::TcpListener>,
+    pub(super) pulse: Pulse,
+}
+
+impl Worker {
+    /// The snapshot in force. A change is noticed by the first request after it.
+    pub(super) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let current = self.reader.borrow_mut().current().cloned()?;
+        let mut seen = self.seen.borrow_mut();
+        if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &current)) {
+            self.upstreams.retain(&current);
+            *seen = Some(Arc::clone(&current));
+        }
+        Some(current)
+    }
+
+    /// Uses the current date in the form of RFC 9110 5.6.7, made once a second.
+    pub(super) fn with_date<T>(&self, use_date: impl FnOnce(&str) -> T) -> T {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != second || date.1.is_empty() {
+            *date = (second, httpdate::fmt_http_date(now));
+        }
+        use_date(&date.1)
+    }
+
+    /// Uses the scratch buffer, which holds nothing between uses.
+    pub(super) fn with_scratch<T>(&self, use_scratch: impl FnOnce(&mut [u8]) -> T) -> T {
+        use_scratch(&mut self.scratch.borrow_mut())
+    }
+}
+
+/// Runs a worker on the calling thread until it has drained.
+pub(super) fn run(seed: Seed) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(seed))
+}
+
+async fn serve(seed: Seed) -> std::io::Result<()> {
+    let Seed { settings, reader, telemetry, drain, counters, connections, listeners, pulse } = seed;
+    let worker = Rc::new(Worker {
+        settings,
+        recorder: telemetry.recorder(),
+        upstreams: Upstreams::new(counters),
+        drain,
+        cutting: Cell::new(false),
+        reader: RefCell::new(reader),
+        seen: RefCell::default(),
+        date: RefCell::default(),
+        scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+    });
+    let clients = TaskTracker::new();
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        tokio::task::spawn_local(accept(listener, Rc::clone(&worker), clients.clone(), Arc::clone(&connections)));
+    }
+    tokio::task::spawn_local(pulse.keep_beating());
+    let sweeping = Rc::clone(&worker);
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            // A worker without requests learns of changes here, so that it does not hold on to what is gone.
+            sweeping.snapshot();
+            sweeping.upstreams.close_idle();
+        }
+    });
+    let mut drain = worker.drain.clone();
+    drain.begun().await;
+    clients.close();
+    tokio::select! {
+        () = clients.wait() => {}
+        () = drain.expired() => {
+            // Each connection sees this too and cuts itself; give them their turn to write themselves down.
+            worker.cutting.set(true);
+            clients.wait().await;
+        }
+    }
+    Ok(())
+}
+
+/// Accepts until the drain begins.
+async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker, connections: Arc<AtomicUsize>) {
+    let mut drain = worker.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.begun() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: connections that end make room.
+                tracing::warn!(%error, "cannot accept a connection");
+                worker.recorder.connection_refused("accept_failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let slot = Slot::take(&connections, worker.settings.limits.connections);
+        let Some(slot) = slot else {
+            worker.recorder.connection_refused("too_many_connections");
+            continue;
+        };
+        let peer = Peer { address: canonical(address), scheme: "http" };
+        let worker = Rc::clone(&worker);
+        clients.spawn_local(async move {
+            let _slot = slot;
+            connection(stream, peer, worker).await;
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, peer: Peer, worker: Rc<Worker>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let _open = worker.recorder.connection();
+    let mut drain = worker.drain.clone();
+    let serving = async {
+        if let Served::Http2(io) = http1::serve(Io::new(stream), peer, Rc::clone(&worker)).await {
+            Box::pin(http2::serve(io, peer, Rc::clone(&worker))).await;
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = drain.expired() => worker.cutting.set(true),
+    }
+}
+
+/// An IPv4 client of a dual-stack socket is an IPv4 client.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// One of the process's connections, until dropped.
+#[derive(Debug)]
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    fn take(connections: &Arc<AtomicUsize>, limit: usize) -> Option<Slot> {
+        let taken = connections.fetch_add(1, Ordering::Relaxed);
+        let slot = Slot(Arc::clone(connections));
+        (taken < limit).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many exchanges a connection carries, and since when it has carried none.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    running: Cell<usize>,
+    changed: Notify,
+}
+
+/// One running exchange, until dropped.
+#[derive(Debug)]
+pub(super) struct Active(Rc<Activity>);
+
+impl Activity {
+    /// An exchange begins.
+    pub(super) fn begin(self: &Rc<Self>) -> Active {
+        self.running.set(self.running.get() + 1);
+        self.changed.notify_one();
+        Active(Rc::clone(self))
+    }
+
+    /// Waits until none has run for so long.
+    pub(super) async fn idle_for(&self, time: Duration) {
+        loop {
+            let changed = self.changed.notified();
+            if self.running.get() > 0 {
+                changed.await;
+            } else if tokio::time::timeout(time, changed).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+        self.0.changed.notify_one();
+    }
+}
