@@ -206,7 +206,7 @@ impl StatusWriter {
 fn each(statuses: &Statuses) -> impl Iterator<Item = (Id, &[Condition])> {
     let routes = statuses.routes.iter().map(|object| (Kind::Route, object));
     let upstreams = statuses.upstreams.iter().map(|object| (Kind::Upstream, object));
-    routes.chain(upstreams).map(|(kind, (key, conditions))| (Id { kind, key: key.clone() }, conditions.as_slice()))
+    routes.chain(upstreams).map(|(kind, (key, conditions))| (Id { kind, key: key.clone() }, &**conditions))
 }
 
 /// A time as conditions carry it: whole seconds.

@@ -4,7 +4,8 @@
 mod convert;
 mod resources;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use convert::Malformed;
 pub use resources::{
@@ -24,17 +25,18 @@ pub struct Context {
     pub defaults: RouteDefaults,
 }
 
-/// The conditions of every object of ours that was read, without times.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The conditions of every object of ours that was read, without times. What did not change since the last translation
+/// is shared with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statuses {
     /// Of routes of our class.
-    pub routes: std::collections::BTreeMap<Key, Vec<Condition>>,
+    pub routes: Arc<BTreeMap<Key, Arc<[Condition]>>>,
     /// Of upstreams.
-    pub upstreams: std::collections::BTreeMap<Key, Vec<Condition>>,
+    pub upstreams: Arc<BTreeMap<Key, Arc<[Condition]>>>,
 }
 
 /// What came out.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Translation {
     /// The routing table.
     pub snapshot: Snapshot,
