@@ -1,0 +1,5 @@
+//! The data plane, as its two sides see it: real sockets, real clients, and raw bytes for what clients refuse to send.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
+
+mod basics;
+mod support;
