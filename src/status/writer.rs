@@ -109,7 +109,7 @@ impl StatusWriter {
     /// The writes that are due, at most a batch, and when to look again if something has to wait.
     fn due(&mut self, wanted: &Statuses, now: Instant) -> (Vec<Write>, Option<Instant>) {
         let entries = self.observed.entries();
-        self.tried.retain(|id, tried| entries.contains_key(id) && tried.until > now || tried.failures > 0);
+        self.tried.retain(|id, tried| entries.contains_key(id) && (tried.until > now || tried.failures > 0));
         // Gone, or changed by whoever serves it now.
         self.leaving.retain(|id, said| entries.get(id).is_some_and(|entry| entry.digest == *said));
         let empty: &[Condition] = &[];
@@ -148,7 +148,7 @@ impl StatusWriter {
             let before = self.tried.get(&id).filter(|tried| tried.digest == digest);
             let failures = if succeeded { 0 } else { before.map_or(0, |tried| tried.failures).saturating_add(1) };
             let wait = if succeeded { SETTLE } else { pause(failures) };
-            if succeeded && self.leaving.get(&id).is_some() {
+            if succeeded {
                 self.leaving.remove(&id);
             }
             self.tried.insert(id, Tried { digest, failures, until: Instant::now() + wait });

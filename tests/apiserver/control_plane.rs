@@ -1,0 +1,214 @@
+//! A real etcd and kube-apiserver, on ports of their own and with data in a folder of their own. One is shared by the
+//! tests of a process; a test that stops its API server starts one for itself.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::json;
+
+use crate::guarded::Guarded;
+use crate::objects;
+
+/// The administrator of the tests.
+pub const ADMIN: &str = "admin";
+/// Holds exactly the rules of the chart's ClusterRole and Role.
+pub const FLOODWAY: &str = "floodway";
+/// Holds no rule at all.
+pub const NOBODY: &str = "nobody";
+/// Where the tests' gateways keep their Lease, unless a test has a namespace of its own for it.
+pub const SYSTEM: &str = "floodway-system";
+
+pub struct ControlPlane {
+    dir: PathBuf,
+    port: u16,
+    etcd_port: u16,
+    etcd: Guarded,
+    apiserver: Mutex<Option<Guarded>>,
+}
+
+/// The control plane that all tests of this process share.
+pub async fn shared() -> &'static ControlPlane {
+    static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+    tokio::task::spawn_blocking(|| {
+        SHARED.get_or_init(|| {
+            // A runtime of its own: that of the calling test ends with the test.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            std::thread::spawn(move || runtime.block_on(ControlPlane::start())).join().unwrap()
+        })
+    })
+    .await
+    .unwrap()
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The folder that holds etcd and kube-apiserver.
+fn assets() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kube-tools");
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map_or(built, PathBuf::from);
+    for tool in ["etcd", "kube-apiserver"] {
+        assert!(
+            assets.join(tool).is_file(),
+            "{} is missing: run `tests/tools/build.sh` (as `make test` does) to build it from source, or set \
+             KUBEBUILDER_ASSETS to a folder that holds etcd and kube-apiserver",
+            assets.join(tool).display()
+        );
+    }
+    assets
+}
+
+/// A folder for one control plane; it goes when its etcd ends.
+fn folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let unique = format!("apiserver-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+impl ControlPlane {
+    /// Starts one, with our custom resources and the users of the tests.
+    pub async fn start() -> ControlPlane {
+        let dir = folder();
+        let data = dir.join("etcd");
+        let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
+        certificates(&dir);
+        let users = [(ADMIN, "system:masters"), (FLOODWAY, ""), (NOBODY, "")];
+        let tokens: String =
+            users.iter().map(|(user, group)| format!("{user}-token,{user},{user},\"{group}\"\n")).collect();
+        std::fs::write(dir.join("tokens.csv"), tokens).unwrap();
+
+        let mut etcd = Command::new(assets().join("etcd"));
+        etcd.args(["--unsafe-no-fsync", "--log-level=warn", "--name=etcd"])
+            .arg(format!("--data-dir={}", data.display()))
+            .arg(format!("--listen-client-urls=http://127.0.0.1:{etcd_port}"))
+            .arg(format!("--advertise-client-urls=http://127.0.0.1:{etcd_port}"))
+            .arg(format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"))
+            .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}"))
+            .arg(format!("--initial-cluster=etcd=http://127.0.0.1:{peer_port}"));
+        let etcd = Guarded::spawn(&etcd, &dir.join("etcd.log"), Some(&dir));
+        let plane = ControlPlane { dir, port, etcd_port, etcd, apiserver: Mutex::new(None) };
+        plane.start_api_server().await;
+        let client = plane.client(ADMIN).await;
+        objects::install(&client).await;
+        plane
+    }
+
+    /// Starts the API server, and waits until it is ready.
+    pub async fn start_api_server(&self) {
+        let dir = self.dir.display();
+        let mut server = Command::new(assets().join("kube-apiserver"));
+        server
+            .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
+            .arg(format!("--service-account-key-file={dir}/service-account.pub"))
+            .arg(format!("--service-account-signing-key-file={dir}/service-account.key"))
+            .arg(format!("--token-auth-file={dir}/tokens.csv"))
+            .arg(format!("--tls-cert-file={dir}/server.crt"))
+            .arg(format!("--tls-private-key-file={dir}/server.key"))
+            .arg(format!("--cert-dir={dir}"))
+            .arg(format!("--secure-port={}", self.port))
+            .args([
+                "--bind-address=127.0.0.1",
+                "--advertise-address=192.0.2.1",
+                "--endpoint-reconciler-type=none",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                "--authorization-mode=Node,RBAC",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--enable-priority-and-fairness=false",
+            ]);
+        let server = Guarded::spawn(&server, &self.dir.join("kube-apiserver.log"), None);
+        *self.server() = Some(server);
+        let client = self.client(ADMIN).await;
+        let began = Instant::now();
+        loop {
+            let ready = client.request_text(http::Request::get("/readyz").body(Vec::new()).unwrap()).await;
+            if ready.is_ok_and(|answer| answer == "ok") {
+                return;
+            }
+            let ended = !self.etcd.alive() || self.server().as_ref().is_none_or(|server| !server.alive());
+            if ended || began.elapsed() > Duration::from_secs(60) {
+                let log = self.server().as_ref().map(Guarded::output).unwrap_or_default();
+                panic!("the API server did not start: {log}\netcd: {}", self.etcd.output());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Ends the API server at once; etcd and the data stay.
+    pub fn stop_api_server(&self) {
+        if let Some(mut server) = self.server().take() {
+            // Its own shutdown would take a minute as long as watches are open.
+            server.signal("KILL");
+            server.stop();
+        }
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<Guarded>> {
+        self.apiserver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A kubeconfig for a user, as a file.
+    pub fn kubeconfig(&self, user: &str) -> PathBuf {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {
+                "server": format!("https://127.0.0.1:{}", self.port),
+                "certificate-authority": self.dir.join("ca.crt"),
+            }}],
+            "users": [{"name": user, "user": {"token": format!("{user}-token")}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        });
+        let path = self.dir.join(format!("{user}.kubeconfig"));
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    /// A client for a user.
+    pub async fn client(&self, user: &str) -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = Kubeconfig::read_from(self.kubeconfig(user)).unwrap();
+        let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+        Client::try_from(config).unwrap()
+    }
+
+    /// A path in the folder of this control plane, which is removed with it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.stop_api_server();
+        self.etcd.stop();
+    }
+}
+
+/// An authority, a certificate for 127.0.0.1 signed by it, and the key that signs service account tokens.
+fn certificates(dir: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
+    let ca_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&ca_key).unwrap();
+    let issuer = Issuer::new(params, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let server = server.signed_by(&key, &issuer).unwrap();
+    write("ca.crt", ca.pem());
+    write("server.crt", server.pem());
+    write("server.key", key.serialize_pem());
+    let accounts = KeyPair::generate().unwrap();
+    write("service-account.key", accounts.serialize_pem());
+    write("service-account.pub", accounts.public_key_pem());
+}

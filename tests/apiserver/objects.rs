@@ -1,0 +1,168 @@
+//! Objects of the tests: our custom resources, the rules of the chart, namespaces, and applying YAML.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use floodway::api::{Condition, ProxyRoute};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::control_plane::{FLOODWAY, SYSTEM};
+
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All documents of the YAML files of a folder of the repository.
+pub fn files(folder: &str) -> Vec<Value> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(repository().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    paths.iter().flat_map(|path| documents(&read(path))).collect()
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The documents of a YAML text.
+pub fn documents(text: &str) -> Vec<Value> {
+    floodway::yaml::documents(text.as_bytes())
+        .into_iter()
+        .map(|document| document.unwrap().read::<Value>().unwrap())
+        .collect()
+}
+
+/// Installs what the gateway needs in a cluster: the custom resources, the namespace, and for the user of the tests
+/// exactly the rules that are in deploy/.
+pub async fn install(client: &Client) {
+    for crd in files("crds") {
+        apply(client, None, &crd).await;
+    }
+    for crd in ["proxyroutes.floodway.dev", "proxyupstreams.floodway.dev"] {
+        established(client, crd).await;
+    }
+    create_namespace(client, SYSTEM).await;
+    let rules = |kind: &str| -> Value {
+        let of_kind = files("deploy").into_iter().filter(|object| object["kind"] == kind);
+        of_kind.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect()
+    };
+    let rbac = "rbac.authorization.k8s.io";
+    let subjects = json!([{"apiGroup": rbac, "kind": "User", "name": FLOODWAY}]);
+    for (kind, namespace) in [("ClusterRole", None), ("Role", Some(SYSTEM))] {
+        let rules = rules(kind);
+        assert!(rules.as_array().is_some_and(|rules| !rules.is_empty()), "deploy/ has no {kind} with rules");
+        let role = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": kind, "metadata": {"name": FLOODWAY}, "rules": rules,
+        });
+        let binding = json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": format!("{kind}Binding"), "metadata": {"name": FLOODWAY},
+            "roleRef": {"apiGroup": rbac, "kind": kind, "name": FLOODWAY}, "subjects": subjects,
+        });
+        apply(client, namespace, &role).await;
+        apply(client, namespace, &binding).await;
+    }
+}
+
+/// Waits until the API server serves a custom resource.
+pub async fn established(client: &Client, crd: &str) {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    eventually("custom resource established", async || {
+        let crd = crds.get(crd).await.ok()?;
+        let conditions = crd.status?.conditions.unwrap_or_default();
+        let established = conditions.iter().any(|c| c.type_ == "Established" && c.status == "True");
+        established.then_some(())
+    })
+    .await;
+}
+
+async fn create_namespace(client: &Client, name: &str) {
+    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
+    Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+}
+
+/// A new namespace of the cluster.
+pub async fn namespace(client: &Client) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    create_namespace(client, &name).await;
+    name
+}
+
+/// The API of an object of any kind.
+pub fn api_of(client: &Client, namespace: Option<&str>, object: &Value) -> Api<DynamicObject> {
+    let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// Applies an object as `kubectl apply --server-side` does.
+pub async fn try_apply(client: &Client, namespace: Option<&str>, object: &Value) -> kube::Result<DynamicObject> {
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let mut params = PatchParams::apply("tests").force();
+    params.field_validation = Some(kube::api::ValidationDirective::Strict);
+    api_of(client, namespace, object).patch(name, &params, &Patch::Apply(object)).await
+}
+
+/// Whether an object would be accepted as `kubectl create` sends it: unknown fields are errors.
+pub async fn try_create(client: &Client, namespace: &str, object: &Value) -> kube::Result<Value> {
+    let url = api_of(client, Some(namespace), object).resource_url().to_owned();
+    let request = http::Request::post(format!("{url}?dryRun=All&fieldValidation=Strict"))
+        .header("content-type", "application/json")
+        .body(object.to_string().into_bytes());
+    client.request(request.unwrap()).await
+}
+
+/// Applies an object.
+pub async fn apply(client: &Client, namespace: Option<&str>, object: &Value) -> DynamicObject {
+    try_apply(client, namespace, object).await.unwrap_or_else(|error| panic!("{error}\n{object:#}"))
+}
+
+/// Applies the documents of a YAML text in a namespace.
+pub async fn apply_yaml(client: &Client, namespace: &str, text: &str) {
+    for object in documents(text) {
+        apply(client, Some(namespace), &object).await;
+    }
+}
+
+/// A ProxyRoute that answers `body` at `host`.
+pub fn responding(name: &str, host: &str, body: &str) -> Value {
+    json!({
+        "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyRoute", "metadata": {"name": name},
+        "spec": {"hosts": [host], "rules": [{"respond": {"status": 200, "body": body}}]},
+    })
+}
+
+/// The conditions of a route as `Type=Status`, sorted, once they are of its newest generation.
+pub async fn conditions(client: &Client, namespace: &str, name: &str) -> Option<Vec<String>> {
+    let route = Api::<ProxyRoute>::namespaced(client.clone(), namespace).get(name).await.ok()?;
+    let conditions = route.status?.conditions;
+    let newest = |condition: &Condition| condition.observed_generation == route.metadata.generation;
+    let mut texts: Vec<String> =
+        conditions.iter().filter(|c| newest(c)).map(|c| format!("{}={}", c.type_, c.status)).collect();
+    texts.sort();
+    (!texts.is_empty() && texts.len() == conditions.len()).then_some(texts)
+}
+
+/// Polls until there is an answer, for at most 40 seconds.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = probe().await {
+            return answer;
+        }
+        assert!(began.elapsed() < Duration::from_secs(40), "waited 40 seconds for: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
