@@ -173,8 +173,12 @@ fn empty(shared: &Shared, target: &mut impl Write, scratch: &mut Vec<u8>, droppe
             if target.write_all(scratch).and_then(|()| target.flush()).is_err() {
                 dropped.inc_by(scratch.iter().filter(|byte| **byte == b'\n').count() as u64);
             }
+            // What a burst needed is given back after it.
+            let used = scratch.len();
             scratch.clear();
-            scratch.shrink_to(FULL);
+            if used < scratch.capacity() / 4 {
+                scratch.shrink_to(FULL);
+            }
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What workers count on the path of a request. Each worker has a [`Shard`] that only it writes: an increment is a plain
 //! load and store, without a lock or a locked instruction, and a scrape adds the shards up (`collect`).
+//!
+//! Measured (docs/benchmarks.md): 45 ns for an exchange of a route that is in the cache, 80 ns with a thousand routes in
+//! turn; 0.7 µs with its line in the access log.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -2,6 +2,7 @@
 //! so that a line is always one line of valid JSON and harmless on a terminal, and cut so that it is never long.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use super::Exchange;
@@ -51,7 +52,10 @@ impl Lines {
         line.push(b'"');
         text(line, "request_id", request_id, MAX_TEXT);
         optional(line, "trace_id", *trace_id);
-        plain(line, format_args!(",\"client\":\"{client}\",\"protocol\":\"{}\"", protocol.as_str()));
+        line.extend_from_slice(b",\"client\":\"");
+        address(line, *client);
+        line.extend_from_slice(b"\"");
+        word(line, "protocol", protocol.as_str());
         text(line, "method", method, MAX_TEXT);
         text(line, "host", host, MAX_TEXT);
         text(line, "path", path, MAX_PATH);
@@ -59,11 +63,20 @@ impl Lines {
         optional(line, "rule", *rule);
         optional(line, "upstream", *upstream);
         if let Some(endpoint) = endpoint {
-            plain(line, format_args!(",\"endpoint\":\"{endpoint}\""));
+            line.extend_from_slice(b",\"endpoint\":\"");
+            if endpoint.is_ipv4() {
+                address(line, endpoint.ip());
+                line.push(b':');
+                digits(line, u64::from(endpoint.port()), 1);
+            } else {
+                plain(line, format_args!("{endpoint}"));
+            }
+            line.push(b'"');
         }
         number(line, "status", u64::from(*status));
         optional(line, "reason", *reason);
-        plain(line, format_args!(",\"kind\":\"{}\",\"end\":\"{}\"", kind.as_str(), end.as_str()));
+        word(line, "kind", kind.as_str());
+        word(line, "end", end.as_str());
         number(line, "bytes_received", *bytes_received);
         number(line, "bytes_sent", *bytes_sent);
         millis(line, "connect_ms", *connect);
@@ -102,6 +115,29 @@ fn key(line: &mut Vec<u8>, name: &str) {
     line.extend_from_slice(b"\":");
 }
 
+/// A word of ours, which needs no escape.
+fn word(line: &mut Vec<u8>, name: &str, value: &'static str) {
+    key(line, name);
+    line.push(b'"');
+    line.extend_from_slice(value.as_bytes());
+    line.push(b'"');
+}
+
+/// An address; without `write!` where most are.
+fn address(line: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (position, octet) in address.octets().into_iter().enumerate() {
+                if position > 0 {
+                    line.push(b'.');
+                }
+                digits(line, u64::from(octet), 1);
+            }
+        }
+        IpAddr::V6(address) => plain(line, format_args!("{address}")),
+    }
+}
+
 fn text(line: &mut Vec<u8>, name: &str, value: &str, max: usize) {
     key(line, name);
     line.push(b'"');
@@ -113,34 +149,49 @@ fn text(line: &mut Vec<u8>, name: &str, value: &str, max: usize) {
     line.push(b'"');
 }
 
+/// Bytes that cannot stand in a text as they are, or (0xc2) that may begin such a character.
+const SUSPECT: [bool; 256] = {
+    let mut suspect = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        suspect[byte] = true;
+        byte += 1;
+    }
+    suspect[b'"' as usize] = true;
+    suspect[b'\\' as usize] = true;
+    suspect[0x7f] = true;
+    suspect[0xc2] = true;
+    suspect
+};
+
 /// RFC 8259 section 7 asks for the escape of quotes, backslashes and controls up to U+001F. U+007F to U+009F are escaped,
 /// too: terminals obey them.
 fn escaped(line: &mut Vec<u8>, value: &str) {
-    let bytes = value.as_bytes();
-    let mut written = 0;
-    let mut position = 0;
-    while position < bytes.len() {
-        let byte = bytes[position];
-        let (length, code) = match byte {
-            b'"' | b'\\' | 0..=0x1f | 0x7f => (1, byte),
-            0xc2 if matches!(bytes.get(position + 1), Some(0x80..=0x9f)) => (2, bytes[position + 1]),
-            _ => {
-                position += 1;
-                continue;
+    let mut rest = value.as_bytes();
+    while let Some(position) = rest.iter().position(|byte| SUSPECT[usize::from(*byte)]) {
+        line.extend_from_slice(&rest[..position]);
+        let second = rest.get(position + 1).copied().unwrap_or_default();
+        let length = match rest[position] {
+            byte @ (b'"' | b'\\') => {
+                line.extend_from_slice(&[b'\\', byte]);
+                1
+            }
+            0xc2 if second <= 0x9f => {
+                plain(line, format_args!("\\u{second:04x}"));
+                2
+            }
+            0xc2 => {
+                line.extend_from_slice(&[0xc2, second]);
+                2
+            }
+            byte => {
+                plain(line, format_args!("\\u{byte:04x}"));
+                1
             }
         };
-        line.extend_from_slice(&bytes[written..position]);
-        match code {
-            b'"' | b'\\' => line.extend_from_slice(&[b'\\', code]),
-            b'\n' => line.extend_from_slice(b"\\n"),
-            b'\r' => line.extend_from_slice(b"\\r"),
-            b'\t' => line.extend_from_slice(b"\\t"),
-            _ => plain(line, format_args!("\\u{code:04x}")),
-        }
-        position += length;
-        written = position;
+        rest = &rest[position + length..];
     }
-    line.extend_from_slice(&bytes[written..]);
+    line.extend_from_slice(rest);
 }
 
 /// Decimal, at least `width` digits. A third of the time of `write!`.

@@ -1,0 +1,49 @@
+//! Translation and publication: everything at once, and after one change.
+
+use std::sync::Arc;
+
+use floodway::settings::RouteDefaults;
+use floodway::snapshot;
+use floodway::translate::{Context, Key, Translator};
+
+use crate::measure::{Report, shown, time};
+use crate::objects::{ENDPOINTS, resources, route, slice};
+
+pub(crate) fn context() -> Context {
+    Context { class_name: floodway::api::DEFAULT_CLASS.to_owned(), defaults: RouteDefaults::default() }
+}
+
+pub(crate) fn run(report: &mut Report) {
+    report.table(
+        &format!("Translate and publish, {ENDPOINTS} endpoints behind each route"),
+        &["Routes", "Everything", "Nothing changed", "One endpoint changed", "One route changed"],
+    );
+    for count in [10, 1_000, 10_000] {
+        let mut resources = resources(count);
+        let (publisher, _reader) = snapshot::channel();
+        let all = time(|| publisher.publish(Translator::new(context()).translate(&resources).snapshot));
+
+        let mut translator = Translator::new(context());
+        let nothing = time(|| publisher.publish(translator.translate(&resources).snapshot));
+
+        let middle = count / 2;
+        let key = Key::new("shop", format!("app-{middle}"));
+        let mut generation = 0_u8;
+        let endpoint = time(|| {
+            generation = generation.wrapping_add(1) % 100;
+            let slices = resources.slices.get_mut(&key).unwrap();
+            *slices.values_mut().next().unwrap() = Arc::new(slice(middle, generation));
+            assert!(publisher.publish(translator.translate(&resources).snapshot));
+        });
+
+        let one_route = time(|| {
+            generation = generation.wrapping_add(1) % 100;
+            let mut changed = route(middle);
+            changed.spec.rules[0].matches[0].path.as_mut().unwrap().value = format!("/v{generation}");
+            resources.routes.insert(key.clone(), Arc::new(changed));
+            assert!(publisher.publish(translator.translate(&resources).snapshot));
+        });
+        let count = count.to_string();
+        report.row(&[&count, &shown(all), &shown(nothing), &shown(endpoint), &shown(one_route)]);
+    }
+}
