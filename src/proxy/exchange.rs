@@ -39,7 +39,7 @@ pub(super) struct Subject {
 /// Which clock runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// No endpoint is involved; nothing but the whole exchange is timed.
+    /// No endpoint is involved.
     Local,
     /// The request is on its way.
     Sending,
@@ -58,7 +58,7 @@ pub(super) struct Exchange {
     timer: Rc<Timer>,
     phase: Cell<Phase>,
     last_moved: Cell<Instant>,
-    timeouts: Cell<Option<Clocks>>,
+    clocks: Cell<Clocks>,
     route: OnceCell<Arc<Route>>,
     cluster: RefCell<Option<ClusterName>>,
     endpoint: Cell<Option<SocketAddr>>,
@@ -85,6 +85,8 @@ impl Exchange {
     /// An exchange that begins now. `timer` belongs to whoever polls the answer.
     pub(super) fn new(worker: Rc<Worker>, subject: Subject, timer: Rc<Timer>) -> Rc<Self> {
         let now = Instant::now();
+        let defaults = &worker.settings.defaults;
+        let clocks = Clocks { head: defaults.response_head, idle: defaults.idle, deadline: None };
         Rc::new(Exchange {
             worker,
             subject,
@@ -92,7 +94,7 @@ impl Exchange {
             timer,
             phase: Cell::new(Phase::Local),
             last_moved: Cell::new(now),
-            timeouts: Cell::new(None),
+            clocks: Cell::new(clocks),
             route: OnceCell::new(),
             cluster: RefCell::new(None),
             endpoint: Cell::new(None),
@@ -124,11 +126,11 @@ impl Exchange {
         self.cluster.replace(Some(cluster.clone()));
         self.endpoint.set(Some(endpoint));
         self.attempts.set(self.attempts.get() + 1);
-        self.timeouts.set(Some(Clocks {
+        self.clocks.set(Clocks {
             head: timeouts.response_head,
             idle: timeouts.idle,
             deadline: timeouts.request.map(|limit| self.started + limit),
-        }));
+        });
     }
 
     /// A connection to the endpoint is there, after so long.
@@ -212,12 +214,11 @@ impl Exchange {
 
     /// Ready with the clock that ran out first; looks at clocks, moves no timer while the stream moves.
     pub(super) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Error> {
-        let Some(clocks) = self.timeouts.get() else { return Poll::Pending };
+        let clocks = self.clocks.get();
         loop {
             let idle = (self.last_moved.get() + clocks.idle, Error::Idle);
             let mut next = match self.phase.get() {
-                Phase::Local => return Poll::Pending,
-                Phase::Sending | Phase::Streaming => idle,
+                Phase::Local | Phase::Sending | Phase::Streaming => idle,
                 Phase::AwaitingHead(since) => (since + clocks.head, Error::HeadTimeout),
             };
             if let Some(deadline) = clocks.deadline
@@ -225,7 +226,12 @@ impl Exchange {
             {
                 next = (deadline, Error::RequestTimeout);
             }
-            if self.timer.poll_at(cx, next.0).is_pending() {
+            // The request's content is sent by another task: look again in time to begin waiting for the head.
+            let look_at = match self.phase.get() {
+                Phase::Sending => next.0.min(Instant::now() + clocks.head),
+                _ => next.0,
+            };
+            if self.timer.poll_at(cx, look_at).is_pending() {
                 return Poll::Pending;
             }
             // The stream may have moved since the deadline was computed, if the timer looked late.

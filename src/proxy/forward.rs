@@ -91,7 +91,8 @@ pub(super) async fn send(
 
     let mut tried = Vec::new();
     loop {
-        let (lease, endpoint) = connect(worker, &upstream, &mut tried, &action.timeouts, exchange).await?;
+        let connecting = connect(worker, &upstream, &mut tried, &action.timeouts, exchange);
+        let (lease, endpoint) = exchange.within(connecting).await?;
         address(&mut request, &lease, &outgoing.path_and_query);
         // An endpoint may close a kept connection just as it is used again. A request that has no content and may be repeated
         // (RFC 9110 9.2.2) is then sent once more, elsewhere or anew.
