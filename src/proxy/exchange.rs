@@ -257,7 +257,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.end.get() == End::ClientGone && self.worker.cutting.get() {
+        if self.end.get() == End::ClientGone && self.worker.leaving.cut.has_happened() {
             self.cut(Error::Draining);
         }
         self.active.take();

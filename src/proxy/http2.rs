@@ -64,7 +64,6 @@ pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
         .keep_alive_timeout(limits.header_timeout)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = std::pin::pin!(connection);
-    let mut drain = worker.drain.clone();
     tokio::select! {
         result = connection.as_mut() => {
             if let Err(error) = result {
@@ -73,7 +72,7 @@ pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
             return;
         }
         () = activity.idle_for(limits.keep_alive_idle) => {}
-        () = drain.begun() => {}
+        () = worker.leaving.drain.happened() => {}
     }
     // RFC 9113 6.8: GOAWAY "allows an endpoint to gracefully stop accepting new streams while still finishing processing of
     // previously established streams".

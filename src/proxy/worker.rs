@@ -37,10 +37,8 @@ pub(super) struct Worker {
     pub recorder: Recorder,
     /// Connections to endpoints.
     pub upstreams: Upstreams,
-    /// Learns of the drain.
-    pub drain: DrainWatcher,
-    /// Whether the drain's deadline has passed and what is left is cut.
-    pub cutting: Cell<bool>,
+    /// Whether and how far the worker is going away.
+    pub leaving: Leaving,
     reader: RefCell<Reader>,
     seen: RefCell<Option<Arc<Snapshot>>>,
     date: RefCell<(u64, String)>,
@@ -105,13 +103,12 @@ pub(super) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed) -> std::io::Result<()> {
-    let Seed { settings, reader, telemetry, drain, counters, connections, listeners, pulse } = seed;
+    let Seed { settings, reader, telemetry, mut drain, counters, connections, listeners, pulse } = seed;
     let worker = Rc::new(Worker {
         settings,
         recorder: telemetry.recorder(),
         upstreams: Upstreams::new(counters),
-        drain,
-        cutting: Cell::new(false),
+        leaving: Leaving::default(),
         reader: RefCell::new(reader),
         seen: RefCell::default(),
         date: RefCell::default(),
@@ -132,14 +129,13 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
             sweeping.upstreams.close_idle();
         }
     });
-    let mut drain = worker.drain.clone();
     drain.begun().await;
+    worker.leaving.drain.happen();
     clients.close();
     tokio::select! {
         () = clients.wait() => {}
         () = drain.expired() => {
-            // Each connection sees this too and cuts itself; give them their turn to write themselves down.
-            worker.cutting.set(true);
+            worker.leaving.cut.happen();
             clients.wait().await;
         }
     }
@@ -148,11 +144,10 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
 
 /// Accepts until the drain begins.
 async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker, connections: Arc<AtomicUsize>) {
-    let mut drain = worker.drain.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.begun() => return,
+            () = worker.leaving.drain.happened() => return,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -183,7 +178,6 @@ async fn connection(stream: TcpStream, peer: Peer, worker: Rc<Worker>) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let _open = worker.recorder.connection();
-    let mut drain = worker.drain.clone();
     let serving = async {
         if let Served::Http2(io) = http1::serve(Io::new(stream), peer, Rc::clone(&worker)).await {
             Box::pin(http2::serve(io, peer, Rc::clone(&worker))).await;
@@ -191,7 +185,45 @@ async fn connection(stream: TcpStream, peer: Peer, worker: Rc<Worker>) {
     };
     tokio::select! {
         () = serving => {}
-        () = drain.expired() => worker.cutting.set(true),
+        () = worker.leaving.cut.happened() => {}
+    }
+}
+
+/// How a worker goes away. Its own copy of the process's drain, so that connections wait without sharing anything with
+/// other threads.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// No new connections, no new requests on idle ones.
+    pub(super) drain: Once,
+    /// What is left is cut.
+    pub(super) cut: Once,
+}
+
+/// Something that happens once.
+#[derive(Debug, Default)]
+pub(super) struct Once {
+    happened: Cell<bool>,
+    waiting: Notify,
+}
+
+impl Once {
+    /// Lets it happen.
+    fn happen(&self) {
+        self.happened.set(true);
+        self.waiting.notify_waiters();
+    }
+
+    /// Whether it has happened.
+    pub(super) fn has_happened(&self) -> bool {
+        self.happened.get()
+    }
+
+    /// Waits until it has happened.
+    pub(super) async fn happened(&self) {
+        let waiting = self.waiting.notified();
+        if !self.has_happened() {
+            waiting.await;
+        }
     }
 }
 

@@ -129,8 +129,7 @@ async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, first: bool) -> 
     let mut scan = HeadScan::default();
     let mut begun = first.then(Instant::now);
     let waiting_since = Instant::now();
-    let mut drain = worker.drain.clone();
-    let mut draining = std::pin::pin!(drain.begun());
+    let mut draining = std::pin::pin!(worker.leaving.drain.happened());
     poll_fn(|cx| {
         let mut buffer = conn.buffer.borrow_mut();
         loop {
@@ -206,8 +205,10 @@ async fn answer(
     let framing = Outbound::of(method, version, parts.status, &body);
     conn.answer_begins();
     // An answer of our own to a request whose content nobody reads cannot be followed by another request.
-    let keep =
-        keep_alive && framing != Outbound::UntilClose && (!local || conn.content_read()) && !worker.drain.draining();
+    let keep = keep_alive
+        && framing != Outbound::UntilClose
+        && (!local || conn.content_read())
+        && !worker.leaving.drain.has_happened();
     let mut out = Vec::with_capacity(512);
     let persistence = Persistence { keep, tell: version == Version::HTTP_10 };
     worker.with_date(|date| encode::head(&mut out, &parts, framing, persistence, date));
