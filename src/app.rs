@@ -1,10 +1,118 @@
 //! Where the control plane and the data plane meet: builds a source, a translator, a publisher and a proxy, and joins
 //! them. Nothing else in the crate sees both sides.
+//!
+//! `configure` turns flags and the settings file into settings, `control` is the life of a server, `running` is a
+//! server inside another program (tests, the demo).
 
+mod configure;
+mod control;
+mod failure;
+mod plane;
+mod running;
+mod signals;
+mod table;
+
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command, DemoArgs};
+use crate::demo;
+use crate::settings::{LogFormat, Settings};
+use crate::telemetry::log;
+use control::{Plan, Source};
+
+pub use configure::standalone_settings;
+pub use control::Addresses;
+pub use failure::Failure;
+pub use running::Running;
 
 /// Runs the program with the arguments of the process; the exit code is 0 for success, 2 for wrong usage or
 /// configuration, 1 for failure.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Gateway(args) => serve(configure::gateway(&args)?, Source::Cluster),
+        Command::Standalone(args) => serve(configure::standalone(&args.server)?, folder(&args.dir)?),
+        Command::Demo(args) => demonstrate(&args),
+        Command::Check(_) => Err(Failure::configuration("check is not built in yet")),
+        Command::Crd => print(&crate::api::crds_yaml()),
+    }
+}
+
+/// Serves the objects in the folder `dir` from a thread of its own; returns once it serves.
+///
+/// # Errors
+/// What `floodway standalone` would end with.
+pub fn standalone(dir: &Path, settings: Settings) -> Result<Running, Failure> {
+    settings.validate()?;
+    Running::start(Plan { settings, source: folder(dir)?, log: None })
+}
+
+/// Serves until a signal ends it.
+fn serve(settings: Settings, source: Source) -> Result<(), Failure> {
+    let log = Some(start_log(&settings)?);
+    control::runtime()?.block_on(async {
+        let signals = signals::of_the_process()?;
+        control::run(Plan { settings, source, log }, signals, |addresses| eprintln!("{addresses}")).await
+    })
+}
+
+/// The demo's backends, and before them the same server as `standalone`.
+fn demonstrate(args: &DemoArgs) -> Result<(), Failure> {
+    let settings = configure::demo(&args.server)?;
+    let examples =
+        demo::Folder::open(args.dir.as_deref()).map_err(|error| Failure::configuration(error.to_string()))?;
+    let source = folder(examples.path())?;
+    let _backends = demo::Backends::start(&examples).map_err(anyhow::Error::new)?;
+    let log = Some(start_log(&settings)?);
+    control::runtime()?.block_on(async {
+        let signals = signals::of_the_process()?;
+        let serving = |addresses: &Addresses| {
+            if let Some(http) = addresses.http.first() {
+                println!("{}", demo::banner(&examples, *http, addresses.admin));
+            }
+        };
+        control::run(Plan { settings, source, log }, signals, serving).await
+    })?;
+    println!("{}", demo::farewell());
+    Ok(())
+}
+
+fn start_log(settings: &Settings) -> Result<log::Control, Failure> {
+    let filter =
+        settings.log.level.parse().map_err(|error: log::InvalidFilter| Failure::configuration(error.to_string()))?;
+    let format = match settings.log.format {
+        LogFormat::Json => log::Format::Json,
+        LogFormat::Text => log::Format::Text,
+    };
+    Ok(log::start(format, filter))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // `floodway crd | head` is no failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(anyhow::Error::new(error).into()),
+        _ => Ok(()),
+    }
+}
+
+fn folder(dir: &Path) -> Result<Source, Failure> {
+    let wrong = |what: String| Failure::configuration(format!("{}: {what}", dir.display()));
+    match std::fs::metadata(dir) {
+        Ok(metadata) if metadata.is_dir() => Ok(Source::Folder(dir.to_owned())),
+        Ok(_) => Err(wrong("not a folder; name the folder that holds the YAML files".to_owned())),
+        Err(error) => Err(wrong(format!("cannot be read as a folder of YAML files: {error}"))),
+    }
 }

@@ -59,12 +59,9 @@ pub struct StandaloneArgs {
 /// `floodway demo`
 #[derive(Debug, Flags)]
 pub struct DemoArgs {
-    /// Folder of the example objects, edited while it runs; the built-in examples, in a temporary folder, when absent
-    #[arg(value_name = "DIR")]
+    /// Folder of the objects, edited while it runs; when absent the examples of the repository, or a copy of them
+    #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Do not stay: request every address that is printed, say which failed, and end
-    #[arg(long)]
-    pub check: bool,
     /// What every server takes.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -99,12 +96,15 @@ pub struct ServerArgs {
     /// The class of the routes to serve
     #[arg(long, value_name = "NAME")]
     pub class: Option<String>,
-    /// Level of the program's log: error, warn, info, debug, trace
+    /// What the program's log tells: off, error, warn, info, debug, trace, and per module: info,floodway::proxy=debug
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<String>,
-    /// Format of the logs
+    /// Format of the program's log
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Where the access log goes: stdout, off, or a file to append to
+    #[arg(long, value_name = "TARGET")]
+    pub access_log: Option<String>,
     /// How long streams may run on after SIGTERM before they are cut
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,

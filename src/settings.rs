@@ -57,19 +57,21 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Log {
-    /// Level of the program's log.
+    /// What the program's log tells: a level, and levels of modules (`info,floodway::proxy=debug`).
     pub level: String,
-    /// How both are written.
+    /// How the program's log is written.
     pub format: LogFormat,
+    /// Where the access log goes: `stdout`, `off`, or a file to append to.
+    pub access: String,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { level: "info".to_owned(), format: LogFormat::default() }
+        Log { level: "info".to_owned(), format: LogFormat::default(), access: "stdout".to_owned() }
     }
 }
 
-/// How logs are written.
+/// How the program's log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

@@ -89,9 +89,17 @@ impl Document {
     /// # Errors
     /// What does not fit, with its path and place.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        serde_path_to_error::deserialize(&self.value).map_err(|error| {
+        self.read_part(&self.value, "")
+    }
+
+    /// A part of the document, which stands at the path `at`, as a value of some type.
+    ///
+    /// # Errors
+    /// What does not fit, with its path in the document and its place.
+    pub fn read_part<T: DeserializeOwned>(&self, part: &Value, at: &str) -> Result<T, Problem> {
+        serde_path_to_error::deserialize(part).map_err(|error| {
             let path = error.path().to_string();
-            let path = if path == "." { String::new() } else { path };
+            let path = join(at, if path == "." { "" } else { &path });
             self.problem(path, with_suggestion(error.inner().to_string()))
         })
     }
@@ -134,6 +142,12 @@ fn message(error: &serde_yaml::Error) -> String {
     let text = error.without_snippet().render_with_formatter(&serde_yaml::UserMessageFormatter);
     let end = text.find(" at line ").or_else(|| text.find(" (line ")).unwrap_or(text.len());
     text[..end].trim_end_matches([':', ',']).trim_start_matches("error: ").to_owned()
+}
+
+/// The path of a field at `path` within the field at `at`.
+pub fn join(at: &str, path: &str) -> String {
+    let dot = if at.is_empty() || path.is_empty() || path.starts_with('[') { "" } else { "." };
+    format!("{at}{dot}{path}")
 }
 
 /// serde lists what it would have taken; when one of these is close to what it found, that is what was meant.

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Settings;
+use crate::telemetry::log::Filter;
 use crate::yaml::{self, Problem};
 
 /// Why settings cannot be used: one line that names the place, the field and the remedy.
@@ -58,7 +59,6 @@ impl Settings {
         let least = |path, value: u64, least: u64| {
             (value < least).then(|| (path, format!("{value} is too small; use at least {least}")))
         };
-        let levels = ["off", "error", "warn", "info", "debug", "trace"];
         let limits = &self.limits;
         let workers = self.workers.unwrap_or(1);
         None.or_else(|| self.listeners.http.is_empty().then(|| ("listeners.http", "name at least one address".into())))
@@ -70,11 +70,8 @@ impl Settings {
                 duplicate.map(|(_, address)| ("listeners.http", format!("{address} is listed twice; remove one")))
             })
             .or_else(|| self.class_name.is_empty().then(|| ("className", "must not be empty".into())))
-            .or_else(|| {
-                let level = self.log.level.to_ascii_lowercase();
-                let sound = level.contains(['=', ',']) || levels.contains(&level.as_str());
-                (!sound).then(|| ("log.level", format!("{level:?} is no level; use one of {}", levels.join(", "))))
-            })
+            .or_else(|| self.log.level.parse::<Filter>().err().map(|wrong| ("log.level", wrong.to_string())))
+            .or_else(|| self.log.access.is_empty().then(|| ("log.access", "write stdout, off or a file".into())))
             .or_else(|| least("workers", workers as u64, 1))
             .or_else(|| (workers > 1024).then(|| ("workers", format!("{workers} is too many; use at most 1024"))))
             .or_else(|| least("limits.connections", limits.connections as u64, 1))
@@ -155,7 +152,7 @@ mod tests {
             ("drain:\n  grace: 5 s\n", "is not a duration; write for example \"30s\""),
             ("listeners: {http: [\"80\"]}\n", "f.yaml:1:20: listeners.http[0]: invalid socket address"),
             ("listeners: {http: []}\n", "f.yaml:1:13: listeners.http: name at least one address"),
-            ("log: {level: loud}\n", "f.yaml:1:14: log.level: \"loud\" is no level; use one of "),
+            ("log: {level: loud}\n", "f.yaml:1:14: log.level: \"loud\" is not a log level; write off"),
             ("log: {format: xml}\n", "f.yaml:1:15: log.format: unknown variant `xml`, expected `json` or `text`"),
             ("a: [\n", "f.yaml:"),
             ("workers: 2\n---\nworkers: 3\n", "f.yaml:3:1: document 2: a settings file is one document"),

@@ -1,1 +1,71 @@
-//! Objects from a folder of YAML, reloaded as it changes.
+//! Objects from a folder of YAML, reloaded as it changes. A file counts as a whole: while something in it is wrong, its
+//! last good version is served. `objects` reads a text, `folder` reads the disk, `load` joins both, `watch` says when.
+
+mod folder;
+mod load;
+mod objects;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Store;
+use load::Loader;
+use watch::Watch;
+
+pub use folder::{MAX_BYTES, read_bounded};
+pub use load::{Load, Report, Severity};
+pub use objects::{Found, Object, Parsed, parse};
+
+/// How often the folder is compared although no event came: some file systems send none.
+const POLL: Duration = Duration::from_secs(2);
+/// Silence after which a burst of events is over; editors write in several steps.
+const QUIET: Duration = Duration::from_millis(15);
+/// How long a burst may put a reload off.
+const BURST: Duration = Duration::from_millis(150);
+
+/// Keeps the store as the folder `dir` says, for ever. `synced` hears once the folder has been read for the first time;
+/// `told` hears of each load that changed something or found something wrong.
+pub async fn run(dir: PathBuf, store: Store, synced: oneshot::Sender<()>, mut told: impl FnMut(&Load)) {
+    let mut synced = Some(synced);
+    let mut loader = Loader::new(dir.clone());
+    let mut watch = Watch::new(dir);
+    loop {
+        // A look before the read: what changes while it is read is seen by the next.
+        watch.renew();
+        let read = tokio::task::spawn_blocking(move || {
+            let load = loader.load();
+            (loader, load)
+        });
+        let Ok((back, load)) = read.await else {
+            // Only when the runtime is going away, or by a bug of ours; the last good table stays.
+            tracing::error!("reading the folder of objects panicked; it is not read any more");
+            return;
+        };
+        loader = back;
+        for report in &load.reports {
+            report.log();
+        }
+        store.update(|resources| loader.apply(resources));
+        told(&load);
+        if load.complete
+            && let Some(synced) = synced.take()
+        {
+            let _ = synced.send(());
+        }
+        tokio::select! {
+            () = watch.changed() => {
+                let latest = Instant::now() + BURST;
+                while timeout_at(latest.min(Instant::now() + QUIET), watch.changed()).await.is_ok() {
+                    if Instant::now() >= latest {
+                        break;
+                    }
+                }
+            }
+            () = sleep(POLL) => {}
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! From the flags, the settings file and the defaults of a command to its settings. A flag wins over the file, the file
+//! over the defaults.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Failure;
+use crate::args::{GatewayArgs, ServerArgs};
+use crate::settings::{LogFormat, Settings};
+
+/// The settings of `floodway gateway`.
+pub(super) fn gateway(args: &GatewayArgs) -> Result<Settings, Failure> {
+    let mut settings = read(&args.server, Settings::default())?;
+    replace_list(&mut settings.watch_namespaces, &args.watch_namespaces);
+    Ok(settings)
+}
+
+/// The settings of `floodway standalone`.
+pub(super) fn standalone(args: &ServerArgs) -> Result<Settings, Failure> {
+    read(args, standalone_settings())
+}
+
+/// The settings of `floodway demo`: its terminal is for people, who ask for an access log if they want one.
+pub(super) fn demo(args: &ServerArgs) -> Result<Settings, Failure> {
+    let mut defaults = standalone_settings();
+    defaults.log.access = "off".to_owned();
+    defaults.log.level = "warn".to_owned();
+    defaults.log.format = LogFormat::Text;
+    read(args, defaults)
+}
+
+/// What `floodway standalone` uses when nobody says otherwise: only this machine can reach it, and it does not wait
+/// for load balancers when it ends.
+pub fn standalone_settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.listeners.http = vec![SocketAddr::from(([127, 0, 0, 1], 8080))];
+    settings.listeners.admin = SocketAddr::from(([127, 0, 0, 1], 9901));
+    settings.drain.delay = Duration::ZERO;
+    settings
+}
+
+fn read(args: &ServerArgs, defaults: Settings) -> Result<Settings, Failure> {
+    let mut settings = match &args.config {
+        None => defaults,
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read(path)
+                .map_err(|error| Failure::configuration(format!("{name}: cannot be read: {error}")))?;
+            defaults.overlaid(&name, &text)?
+        }
+    };
+    overlay(args, &mut settings);
+    settings.validate()?;
+    Ok(settings)
+}
+
+fn overlay(args: &ServerArgs, settings: &mut Settings) {
+    // Every flag is named, so that one that is forgotten here does not compile.
+    let ServerArgs {
+        config: _,
+        http,
+        admin,
+        workers,
+        class,
+        log,
+        log_format,
+        access_log,
+        grace,
+        drain_delay,
+        trusted_proxies,
+        limits,
+    } = args.clone();
+    replace_list(&mut settings.listeners.http, &http);
+    replace(&mut settings.listeners.admin, admin);
+    settings.workers = workers.or(settings.workers);
+    replace(&mut settings.class_name, class);
+    replace(&mut settings.log.level, log);
+    replace(&mut settings.log.format, log_format);
+    replace(&mut settings.log.access, access_log);
+    replace(&mut settings.drain.grace, grace);
+    replace(&mut settings.drain.delay, drain_delay);
+    replace_list(&mut settings.forwarding.trusted_proxies, &trusted_proxies);
+    let crate::args::LimitArgs {
+        max_connections,
+        max_header_count,
+        max_header_bytes,
+        max_body_bytes,
+        header_timeout,
+        keep_alive_idle,
+        max_http2_streams,
+    } = limits;
+    replace(&mut settings.limits.connections, max_connections);
+    replace(&mut settings.limits.header_count, max_header_count);
+    replace(&mut settings.limits.header_bytes, max_header_bytes);
+    settings.limits.body_bytes = max_body_bytes.or(settings.limits.body_bytes);
+    replace(&mut settings.limits.header_timeout, header_timeout);
+    replace(&mut settings.limits.keep_alive_idle, keep_alive_idle);
+    replace(&mut settings.limits.http2_streams, max_http2_streams);
+}
+
+fn replace<T>(setting: &mut T, flag: Option<T>) {
+    if let Some(flag) = flag {
+        *setting = flag;
+    }
+}
+
+fn replace_list<T: Clone>(setting: &mut Vec<T>, flags: &[T]) {
+    if !flags.is_empty() {
+        *setting = flags.to_vec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.yaml");
+        std::fs::write(&path, "listeners: {http: ['127.0.0.1:1']}\nlimits: {connections: 5, headerCount: 6}\n")
+            .unwrap();
+        let mut args = ServerArgs { config: Some(path), ..ServerArgs::default() };
+        args.limits.max_connections = Some(9);
+        let settings = standalone(&args).unwrap();
+        assert_eq!(settings.limits.connections, 9);
+        assert_eq!(settings.limits.header_count, 6);
+        assert_eq!(settings.listeners.http, ["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(settings.listeners.admin, "127.0.0.1:9901".parse().unwrap());
+    }
+
+    #[test]
+    fn a_flag_without_sense_is_refused() {
+        let args = ServerArgs { workers: Some(0), ..ServerArgs::default() };
+        let error = standalone(&args).unwrap_err().to_string();
+        assert_eq!(error, "settings: workers: 0 is too small; use at least 1");
+    }
+}

@@ -1,0 +1,131 @@
+//! Which files of a folder hold objects, and their content, within bounds. Nothing here waits for a pipe or follows a
+//! link in circles.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// The largest file that is read.
+pub const MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// The most files that are read.
+const MAX_FILES: usize = 10_000;
+/// Folders within folders.
+const MAX_DEPTH: usize = 8;
+
+/// What tells two versions of a file apart without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Whether the file was written to so recently that it may still be, or that a further write would not move its
+    /// time: clocks of file systems tick slowly.
+    pub(super) fn is_fresh(&self, within: Duration) -> bool {
+        let (seconds, nanos) = self.modified;
+        let modified = Duration::new(seconds.max(0).unsigned_abs(), u32::try_from(nanos).unwrap_or(0));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.checked_sub(modified).is_none_or(|age| age < within)
+    }
+}
+
+/// The files of a folder, by their path within it, and for those that cannot be read the reason.
+pub(super) type Listing = BTreeMap<PathBuf, Result<Stamp, String>>;
+
+/// Lists the `*.yaml` and `*.yml` files in `root` and the folders in it. Names that begin with a dot are left out: they
+/// are the machinery of ConfigMap mounts and the scratch files of editors.
+pub(super) fn list(root: &Path) -> io::Result<Listing> {
+    let mut listing = Listing::new();
+    let mut seen = BTreeSet::new();
+    let metadata = fs::metadata(root)?;
+    seen.insert((metadata.dev(), metadata.ino()));
+    walk(root, Path::new(""), MAX_DEPTH, &mut seen, &mut listing)?;
+    Ok(listing)
+}
+
+fn walk(
+    root: &Path,
+    within: &Path,
+    depth: usize,
+    seen: &mut BTreeSet<(u64, u64)>,
+    listing: &mut Listing,
+) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(within))? {
+        let name = entry?.file_name();
+        let path = within.join(&name);
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b".") {
+            continue;
+        }
+        let is_yaml = bytes.ends_with(b".yaml") || bytes.ends_with(b".yml");
+        if listing.len() >= MAX_FILES {
+            listing.insert(path, Err(format!("more than {MAX_FILES} files; this one and others are not read")));
+            return Ok(());
+        }
+        match fs::metadata(root.join(&path)) {
+            Ok(metadata) if metadata.is_dir() => {
+                if depth > 0 && seen.insert((metadata.dev(), metadata.ino())) {
+                    // A folder within that cannot be read hides its files but not the others.
+                    if let Err(error) = walk(root, &path, depth - 1, seen, listing) {
+                        listing.insert(path, Err(format!("this folder cannot be read: {error}")));
+                    }
+                }
+            }
+            Ok(metadata) if metadata.is_file() && is_yaml => {
+                listing.insert(path, Ok(Stamp::of(&metadata)));
+            }
+            Ok(_) if is_yaml => {
+                listing.insert(path, Err("not a regular file".to_owned()));
+            }
+            // Gone between the look at the folder and the look at the file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && entry_is_gone(&root.join(&path)) => {}
+            Err(error) if is_yaml => {
+                listing.insert(path, Err(format!("cannot be read: {error}")));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is not even a link any more; a link to nowhere is worth a word.
+fn entry_is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err()
+}
+
+/// The content of a file, if it is a regular one of at most [`MAX_BYTES`].
+///
+/// # Errors
+/// Why it cannot be read, for people.
+pub fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |error: io::Error| format!("cannot be read: {error}");
+    // Asked before it is opened: to open a pipe waits for a writer.
+    if !fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err("not a regular file".to_owned());
+    }
+    let mut text = Vec::new();
+    fs::File::open(path).map_err(cannot)?.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(cannot)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(format!("larger than {} MiB; split it", MAX_BYTES / 1024 / 1024));
+    }
+    Ok(text)
+}
