@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -86,7 +87,7 @@ impl Table {
     }
 }
 
-fn rejected(conditions: &BTreeMap<Key, Vec<Condition>>) -> usize {
+fn rejected(conditions: &BTreeMap<Key, Arc<[Condition]>>) -> usize {
     conditions.values().filter(|conditions| conditions.iter().any(|condition| condition.status == "False")).count()
 }
 
