@@ -16,6 +16,7 @@ pub use route::{
     Backend, HeaderMatch, MatchType, Method, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, QueryMatch,
     RouteMatch, RouteStatus, Rule, ServicePort, ServiceRef, UpstreamRef,
 };
+pub use rules::UNEDITABLE_HEADERS;
 pub use upstream::{Connections, Endpoint, Protocol, ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus};
 pub use validate::{Violation, validate};
 

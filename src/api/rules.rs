@@ -58,14 +58,28 @@ const HEADER_NAME: (&str, &str) = (
     "write the name of a header, for example 'x-tenant': letters, digits and '-', without a colon",
 );
 
-/// The name of a header field that may be changed: not one that frames the message or belongs to one connection
-/// (RFC 9110 7.6.1), which the proxy writes itself.
+/// Header fields that frame a message or belong to one connection (RFC 9110 7.6.1), which the proxy writes itself, in
+/// lower case. Routes cannot edit them.
+pub const UNEDITABLE_HEADERS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The name of a header field that may be edited.
 pub(super) fn editable_header_name() -> Value {
+    let names = UNEDITABLE_HEADERS.map(|name| format!("'{name}'")).join(", ");
     rules([
         HEADER_NAME,
         (
-            "!(self.lowerAscii() in ['connection', 'content-length', 'host', 'http2-settings', 'keep-alive', \
-             'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade'])",
+            &format!("!(self.lowerAscii() in [{names}])"),
             "this header belongs to the connection or frames the message and cannot be edited; for Host use rewrite.host",
         ),
     ])

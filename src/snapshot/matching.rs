@@ -1,6 +1,7 @@
 //! One way for a rule to apply, and whether a request fits it. Which of several fitting rules wins is `router`'s to say.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
@@ -11,7 +12,7 @@ use serde::{Serialize, Serializer};
 use super::{RequestView, secret};
 
 /// One way for a rule to apply: all that it names must hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteMatch {
     /// The path.
     pub path: PathMatch,
@@ -46,7 +47,7 @@ impl RouteMatch {
 }
 
 /// How a path is matched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum PathMatch {
     /// The whole path.
     Exact(Arc<str>),
@@ -79,7 +80,7 @@ impl PathMatch {
 }
 
 /// How a field or a parameter is matched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum TextMatch {
     /// The whole value.
     Exact(Arc<str>),
@@ -195,6 +196,12 @@ impl PartialEq for Pattern {
 }
 
 impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_str().hash(state);
+    }
+}
 
 impl Serialize for Pattern {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,259 @@
+//! One ProxyRoute, as far as it can be known without looking at other objects; what it refers to is `backend`'s to find.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::backend::{Lookup, Source};
+use super::conditions::{Problem, Verdict, conditions, reason, sentences};
+use super::{Context, Key, action, matches};
+use crate::api::{self, Condition, ProxyRoute};
+use crate::snapshot::{
+    Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Map, Route, RouteName,
+};
+
+/// Older objects come first, then the order of names: the Gateway API's last resort between equals. Objects from files
+/// have no age.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Age(pub(super) Option<Time>, pub(super) Key);
+
+/// What is known of a ProxyRoute.
+#[derive(Debug)]
+pub(super) struct RouteState {
+    pub(super) age: Age,
+    generation: Option<i64>,
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) rules: Vec<RuleState>,
+    /// What is wrong with the spec itself.
+    problems: Vec<Problem>,
+    /// What is wrong with what it refers to.
+    pub(super) unresolved: Vec<Problem>,
+    /// The matches that other routes have, and of how many.
+    pub(super) lost: Vec<String>,
+    /// What was last said of all this.
+    pub(super) conditions: Option<Arc<[Condition]>>,
+}
+
+/// A rule: its route as last built, and what its backends refer to, in the same order.
+#[derive(Debug)]
+pub(super) struct RuleState {
+    pub(super) route: Arc<Route>,
+    pub(super) targets: Vec<Target>,
+}
+
+/// What a backend refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Service(Key, api::ServicePort),
+    Upstream(Key),
+}
+
+impl RouteState {
+    /// Reads a route; `None` if it is for another Floodway.
+    pub(super) fn read(key: &Key, object: &ProxyRoute, context: &Context) -> Option<Self> {
+        let ProxyRoute { metadata, spec: api::ProxyRouteSpec { class_name, hosts, rules }, status: _ } = object;
+        if class_name.as_deref().unwrap_or(api::DEFAULT_CLASS) != context.class_name {
+            return None;
+        }
+        let mut problems = Vec::new();
+        let mut patterns = Vec::new();
+        for (at, host) in hosts.iter().enumerate() {
+            match HostPattern::parse(host) {
+                Ok(pattern) if patterns.contains(&pattern) => {}
+                Ok(pattern) => patterns.push(pattern),
+                // No request can ask for such a host, so that leaving it out opens nothing.
+                Err(error) => problems.push(Problem::invalid(format!("spec.hosts[{at}]"), error)),
+            }
+        }
+        if hosts.is_empty() {
+            patterns.push(HostPattern::Any);
+        }
+        let object_name: Arc<str> = key.to_string().into();
+        let rules = rules.iter().enumerate().map(|(at, one)| {
+            let name = one.name.clone().unwrap_or_else(|| at.to_string());
+            let name = RouteName { object: Arc::clone(&object_name), rule: name.into() };
+            rule(one, name, &format!("spec.rules[{at}]"), key, context, &mut problems)
+        });
+        let rules: Vec<_> = rules.collect();
+        if rules.is_empty() {
+            problems.push(Problem::invalid("spec.rules", "a route needs at least one rule"));
+        }
+        Some(RouteState {
+            age: Age(metadata.creation_timestamp.clone(), key.clone()),
+            generation: metadata.generation,
+            hosts: patterns,
+            rules,
+            problems,
+            unresolved: Vec::new(),
+            lost: Vec::new(),
+            conditions: None,
+        })
+    }
+
+    /// Looks up what the backends refer to, and builds those routes again for which the answer differs. `sources` gets
+    /// what they lead to.
+    pub(super) fn resolve(&mut self, lookup: Lookup<'_>, sources: &mut Map<ClusterName, Source>) {
+        let mut unresolved = Vec::new();
+        for (rule, RuleState { route, targets }) in self.rules.iter_mut().enumerate() {
+            let Action::Forward(forward) = &route.action else { continue };
+            let found = targets.iter().enumerate().map(|(at, target)| {
+                match lookup.resolve(target, || format!("spec.rules[{rule}].backends[{at}]")) {
+                    Ok((source, pending)) => {
+                        unresolved.extend(pending);
+                        let name = source.cluster_name();
+                        sources.entry(name.clone()).or_insert(source);
+                        Ok(name)
+                    }
+                    Err(problem) => {
+                        let why = Invalid(problem.to_string().into());
+                        unresolved.push(problem);
+                        Err(why)
+                    }
+                }
+            });
+            let found: Vec<_> = found.collect();
+            if !forward.backends.iter().map(|backend| &backend.cluster).eq(&found) {
+                let backends = forward.backends.iter().zip(found);
+                let backends = backends.map(|(backend, cluster)| Backend { weight: backend.weight, cluster }).collect();
+                let action = Action::Forward(Forward { backends, ..forward.clone() });
+                *route = Arc::new(Route { action, ..Route::clone(route) });
+            }
+        }
+        if self.unresolved != unresolved {
+            self.unresolved = unresolved;
+            self.conditions = None;
+        }
+    }
+
+    /// Takes over what is equal of the state that this one replaces.
+    pub(super) fn keep(&mut self, before: Option<Self>, lookup: Lookup<'_>) {
+        self.resolve(lookup, &mut Map::default());
+        let Some(before) = before else { return };
+        for (new, old) in self.rules.iter_mut().zip(before.rules) {
+            if new.route == old.route {
+                new.route = old.route;
+            }
+        }
+    }
+
+    /// How many requests it asks for: matches times hosts.
+    fn wanted(&self) -> usize {
+        self.hosts.len() * self.rules.iter().map(|rule| rule.route.matches.len()).sum::<usize>()
+    }
+
+    /// What to tell its owner.
+    pub(super) fn verdicts(&self) -> Arc<[Condition]> {
+        let accepted = Verdict::of_problems(&self.problems);
+        let resolved = Verdict::of_problems(&self.unresolved);
+        let programmed = if accepted.is_some() {
+            Verdict::bad(reason::INVALID, "what is not accepted of the spec is answered with 500, or not served at all")
+        } else if resolved.as_ref().is_some_and(|verdict| verdict.reason == reason::PENDING) {
+            Verdict::pending("some requests are answered with 503, until a name is resolved")
+        } else if self.unresolved.iter().any(|problem| problem.reason == reason::NAME_NOT_FOUND) {
+            Verdict::bad(reason::INVALID, "some requests are answered with 503, for want of an address")
+        } else if resolved.is_some() {
+            Verdict::bad(reason::INVALID, "some requests are answered with 500, because references are not resolved")
+        } else if self.lost.is_empty() {
+            Verdict::good("Programmed", "requests are served as the spec says")
+        } else if self.lost.len() >= self.wanted() {
+            Verdict::bad(reason::CONFLICTED, sentences(&self.lost))
+        } else {
+            Verdict { reason: reason::PARTIALLY_CONFLICTED, ..Verdict::good("", &sentences(&self.lost)) }
+        };
+        conditions(
+            self.generation,
+            accepted.unwrap_or_else(|| Verdict::good("Accepted", "the spec is valid")),
+            resolved.unwrap_or_else(|| Verdict::good("ResolvedRefs", "all references are resolved")),
+            programmed,
+        )
+    }
+}
+
+fn rule(
+    rule: &api::Rule,
+    name: RouteName,
+    at: &str,
+    key: &Key,
+    context: &Context,
+    problems: &mut Vec<Problem>,
+) -> RuleState {
+    let (matches, mut wrong) = matches::matches(&rule.matches, at);
+    let read = parts(rule, at, key, context);
+    wrong.extend(read.as_ref().err().cloned());
+    let (parts, targets) = match (read, wrong.first()) {
+        (Ok(read), None) => read,
+        (_, first) => {
+            let why = first.map(ToString::to_string).unwrap_or_default();
+            (Parts { action: Action::Invalid(Invalid(why.into())), ..Parts::default() }, Vec::new())
+        }
+    };
+    problems.extend(wrong);
+    let Parts { request_headers, response_headers, action } = parts;
+    RuleState { route: Arc::new(Route { name, matches, request_headers, response_headers, action }), targets }
+}
+
+struct Parts {
+    request_headers: HeaderEdits,
+    response_headers: HeaderEdits,
+    action: Action,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        let (request_headers, response_headers) = Default::default();
+        Parts { request_headers, response_headers, action: Action::Invalid(Invalid("".into())) }
+    }
+}
+
+fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Parts, Vec<Target>), Problem> {
+    let api::Rule {
+        name: _,
+        matches,
+        backends,
+        redirect,
+        respond,
+        request_headers,
+        response_headers,
+        rewrite,
+        timeouts,
+    } = rule;
+    let mut targets = Vec::new();
+    let action = match (&backends[..], redirect, respond) {
+        ([], Some(redirect), None) => Action::Redirect(action::redirect(redirect, matches, &format!("{at}.redirect"))?),
+        ([], None, Some(respond)) => Action::Respond(action::respond(respond, &format!("{at}.respond"))?),
+        ([_, ..], None, None) => {
+            let mut all = Vec::with_capacity(backends.len());
+            for (position, api::Backend { service, upstream, weight }) in backends.iter().enumerate() {
+                let at = format!("{at}.backends[{position}]");
+                targets.push(target(service.as_ref(), upstream.as_ref(), key, &at)?);
+                all.push(Backend { weight: action::weight(*weight, &at)?, cluster: Err(Invalid("".into())) });
+            }
+            Action::Forward(Forward {
+                backends: all,
+                rewrite: action::rewrite(rewrite.as_ref(), matches, &format!("{at}.rewrite"))?,
+                timeouts: action::timeouts(timeouts.as_ref(), &context.defaults, &format!("{at}.timeouts"))?,
+            })
+        }
+        _ => return Err(Problem::invalid(at, "a rule needs exactly one of backends, redirect and respond")),
+    };
+    if targets.is_empty() && (rewrite.is_some() || timeouts.is_some() || request_headers.is_some()) {
+        return Err(Problem::invalid(at, "rewrite, timeouts and requestHeaders need backends"));
+    }
+    let request_headers = action::header_edits(request_headers.as_ref(), &format!("{at}.requestHeaders"))?;
+    let response_headers = action::header_edits(response_headers.as_ref(), &format!("{at}.responseHeaders"))?;
+    Ok((Parts { request_headers, response_headers, action }, targets))
+}
+
+fn target(
+    service: Option<&api::ServiceRef>,
+    upstream: Option<&api::UpstreamRef>,
+    key: &Key,
+    at: &str,
+) -> Result<Target, Problem> {
+    let beside = |name: &str| Key { namespace: Arc::clone(&key.namespace), name: name.into() };
+    match (service, upstream) {
+        (Some(api::ServiceRef { name, port }), None) => Ok(Target::Service(beside(name), port.clone())),
+        (None, Some(api::UpstreamRef { name })) => Ok(Target::Upstream(beside(name))),
+        _ => Err(Problem::invalid(at, "a backend needs exactly one of service and upstream")),
+    }
+}

@@ -1,0 +1,236 @@
+//! ProxyUpstreams: what each says, and which of them a Service has.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::action::time;
+use super::conditions::{Problem, Verdict, conditions, reason, sentences};
+use super::route::Age;
+use super::{Context, Key, Resources};
+use crate::api::{self, Condition, ProxyUpstream};
+use crate::snapshot::{Connections, Endpoint, Map};
+
+/// Unused connections kept per endpoint and worker when nobody says otherwise.
+const MAX_IDLE_PER_ENDPOINT: u32 = 64;
+
+/// What a ProxyUpstream says.
+#[derive(Debug)]
+pub(super) struct UpstreamPlan {
+    pub(super) age: Age,
+    generation: Option<i64>,
+    pub(super) place: Place,
+    pub(super) protocol: api::Protocol,
+    pub(super) connections: Connections,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Where the endpoints come from.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Services have them; the upstream only says how they are treated.
+    Services(Vec<Key>),
+    Endpoints(Arc<[Endpoint]>),
+    Hostname {
+        name: String,
+        port: u16,
+    },
+}
+
+impl UpstreamPlan {
+    pub(super) fn read(key: &Key, object: &ProxyUpstream, context: &Context) -> Self {
+        let ProxyUpstream {
+            metadata,
+            spec: api::ProxyUpstreamSpec { target_refs, endpoints, hostname, protocol, connections },
+            status: _,
+        } = object;
+        let mut problems = Vec::new();
+        let place = match (&target_refs[..], &endpoints[..], hostname) {
+            ([_, ..], [], None) => services(target_refs, key, &mut problems),
+            ([], [_, ..], None) => addresses(endpoints, &mut problems),
+            ([], [], Some(hostname)) => host_and_port(hostname, &mut problems),
+            _ => {
+                problems.push(Problem::invalid(
+                    "spec",
+                    "an upstream needs exactly one of targetRefs, endpoints and hostname",
+                ));
+                services(target_refs, key, &mut problems)
+            }
+        };
+        UpstreamPlan {
+            age: Age(metadata.creation_timestamp.clone(), key.clone()),
+            generation: metadata.generation,
+            place,
+            protocol: *protocol,
+            connections: self::connections(connections.as_ref(), context, &mut problems),
+            problems,
+        }
+    }
+}
+
+fn services(refs: &[api::TargetRef], key: &Key, problems: &mut Vec<Problem>) -> Place {
+    let mut services = Vec::new();
+    for (at, api::TargetRef { kind, name }) in refs.iter().enumerate() {
+        if kind == "Service" {
+            services.push(Key { namespace: Arc::clone(&key.namespace), name: name.as_str().into() });
+        } else {
+            problems.push(Problem {
+                reason: reason::UNSUPPORTED_VALUE,
+                path: format!("spec.targetRefs[{at}].kind"),
+                message: format!("{kind:?} is not supported, only Service is"),
+            });
+        }
+    }
+    Place::Services(services)
+}
+
+fn addresses(endpoints: &[api::Endpoint], problems: &mut Vec<Problem>) -> Place {
+    let mut read = BTreeMap::new();
+    for (at, api::Endpoint { address, weight }) in endpoints.iter().enumerate() {
+        match address.parse::<SocketAddr>() {
+            Ok(address) if address.port() > 0 && *weight > 0 => drop(read.insert(address, *weight)),
+            Ok(_) => problems.push(Problem::invalid(
+                format!("spec.endpoints[{at}]"),
+                "the port and the weight of an endpoint are above zero",
+            )),
+            Err(_) => problems.push(Problem::invalid(
+                format!("spec.endpoints[{at}].address"),
+                format_args!("{address:?} is not an address and a port; write \"10.0.0.5:8080\" or \"[fd00::5]:8080\""),
+            )),
+        }
+    }
+    Place::Endpoints(read.into_iter().map(|(address, weight)| Endpoint { address, weight }).collect())
+}
+
+fn host_and_port(text: &str, problems: &mut Vec<Problem>) -> Place {
+    let parts = text.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
+    let parts = parts.filter(|(name, port)| !name.is_empty() && *port > 0);
+    let Some((name, port)) = parts else {
+        problems.push(Problem::invalid(
+            "spec.hostname",
+            format_args!("{text:?} is not a name and a port; write \"api.example.com:443\""),
+        ));
+        return Place::Services(Vec::new());
+    };
+    match name.parse::<IpAddr>() {
+        Ok(address) => Place::Endpoints([Endpoint { address: (address, port).into(), weight: 1 }].into()),
+        Err(_) => Place::Hostname { name: name.trim_end_matches('.').to_ascii_lowercase(), port },
+    }
+}
+
+/// The connections of a cluster that no upstream says anything of.
+pub(super) fn default_connections(context: &Context) -> Connections {
+    Connections {
+        connect_timeout: context.defaults.connect,
+        idle_timeout: context.defaults.upstream_idle,
+        max_idle_per_endpoint: MAX_IDLE_PER_ENDPOINT,
+        max_requests: None,
+        tcp_keep_alive: None,
+    }
+}
+
+fn connections(given: Option<&api::Connections>, context: &Context, problems: &mut Vec<Problem>) -> Connections {
+    let defaults = default_connections(context);
+    let Some(given) = given else { return defaults };
+    let api::Connections { connect_timeout, idle_timeout, max_idle_per_endpoint, max_requests, tcp_keep_alive } = given;
+    let mut time = |text: &Option<String>, field: &str| {
+        time(text.as_deref(), || format!("spec.connections.{field}")).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        })
+    };
+    Connections {
+        connect_timeout: time(connect_timeout, "connectTimeout").unwrap_or(defaults.connect_timeout),
+        idle_timeout: time(idle_timeout, "idleTimeout").unwrap_or(defaults.idle_timeout),
+        tcp_keep_alive: time(tcp_keep_alive, "tcpKeepAlive"),
+        max_idle_per_endpoint: max_idle_per_endpoint.unwrap_or(defaults.max_idle_per_endpoint),
+        max_requests: max_requests.map(u64::from),
+    }
+}
+
+/// All ProxyUpstreams.
+#[derive(Debug, Default)]
+pub(super) struct Upstreams {
+    pub(super) plans: BTreeMap<Key, Arc<UpstreamPlan>>,
+    /// The upstream that each Service has: the oldest that names it.
+    attached: Map<Key, Arc<UpstreamPlan>>,
+}
+
+impl Upstreams {
+    /// The upstream whose settings a Service has.
+    pub(super) fn of_service(&self, service: &Key) -> Option<&Arc<UpstreamPlan>> {
+        self.attached.get(service)
+    }
+
+    /// Decides again which upstream each Service has.
+    pub(super) fn attach(&mut self) {
+        let mut oldest_first: Vec<_> = self.plans.values().collect();
+        oldest_first.sort_by(|a, b| a.age.cmp(&b.age));
+        self.attached.clear();
+        for plan in oldest_first {
+            if let Place::Services(services) = &plan.place {
+                for service in services {
+                    self.attached.entry(service.clone()).or_insert_with(|| Arc::clone(plan));
+                }
+            }
+        }
+    }
+
+    /// What to tell the owner of an upstream.
+    pub(super) fn verdicts(&self, key: &Key, plan: &UpstreamPlan, resources: &Resources) -> Arc<[Condition]> {
+        let (mut unresolved, mut lost, mut wanted) = (Vec::new(), Vec::new(), 0);
+        match &plan.place {
+            Place::Services(services) => {
+                wanted = services.len();
+                for (at, service) in services.iter().enumerate() {
+                    let path = format!("spec.targetRefs[{at}]");
+                    if let Some(winner) = self.of_service(service).filter(|winner| winner.age.1 != *key) {
+                        let winner = &winner.age.1;
+                        lost.push(format!("{path}: ProxyUpstream {winner}, which comes first, has Service {service}"));
+                    }
+                    if !resources.services.contains_key(service) {
+                        let message = format!("Service {service} does not exist");
+                        unresolved.push(Problem { reason: reason::TARGET_NOT_FOUND, path, message });
+                    }
+                }
+            }
+            Place::Hostname { name, .. } => unresolved.extend(name_problem(name, "spec.hostname", resources)),
+            Place::Endpoints(_) => {}
+        }
+        let accepted = Verdict::of_problems(&plan.problems);
+        let resolved = Verdict::of_problems(&unresolved);
+        let programmed = if accepted.is_some() {
+            Verdict::bad(reason::INVALID, "backends of this upstream answer 500, because the spec is not accepted")
+        } else if !lost.is_empty() && lost.len() >= wanted {
+            Verdict::bad(reason::CONFLICTED, sentences(&lost))
+        } else if let Some(unresolved) = &resolved {
+            match unresolved.reason {
+                reason::PENDING => Verdict::pending("requests are answered with 503, until the name is resolved"),
+                reason::NAME_NOT_FOUND => {
+                    Verdict::bad(reason::INVALID, "requests are answered with 503, for want of an address")
+                }
+                _ => Verdict::pending("the settings wait for the Services that they are for"),
+            }
+        } else if lost.is_empty() {
+            Verdict::good("Programmed", "the settings are in force")
+        } else {
+            Verdict { reason: reason::PARTIALLY_CONFLICTED, ..Verdict::good("", &sentences(&lost)) }
+        };
+        conditions(
+            plan.generation,
+            accepted.unwrap_or_else(|| Verdict::good("Accepted", "the spec is valid")),
+            resolved.unwrap_or_else(|| Verdict::good("ResolvedRefs", "all references are resolved")),
+            programmed,
+        )
+    }
+}
+
+/// What is wrong with a name that needs addresses, if anything.
+pub(super) fn name_problem(name: &str, path: &str, resources: &Resources) -> Option<Problem> {
+    let (reason, message) = match resources.resolved.get(name) {
+        None => (reason::PENDING, format!("the name {name} is being resolved")),
+        Some(addresses) if addresses.is_empty() => (reason::NAME_NOT_FOUND, format!("the name {name} has no address")),
+        Some(_) => return None,
+    };
+    Some(Problem { reason, path: path.to_owned(), message })
+}

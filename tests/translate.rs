@@ -1,0 +1,131 @@
+//! Objects in, snapshot and statuses out: every `tests/translate/NAME.yaml` has a `NAME.golden.yaml` beside it, which
+//! `UPDATE_GOLDEN=1` rewrites. Beside Kubernetes' and our kinds, a document of kind `Resolved` holds the addresses of
+//! names.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs};
+
+use floodway::api::{Condition, DEFAULT_CLASS, ProxyRoute, ProxyUpstream};
+use floodway::settings::RouteDefaults;
+use floodway::snapshot::duration;
+use floodway::translate::{AddressSlice, Context, Key, Resources, Service, Translation, Translator};
+use serde_json::{Value, json};
+
+#[test]
+fn objects_become_what_the_golden_files_say() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/translate");
+    let mut inputs: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.retain(|path| !path.to_str().unwrap().ends_with(".golden.yaml"));
+    inputs.sort();
+    assert!(!inputs.is_empty());
+    let mut different = Vec::new();
+    for input in inputs {
+        let resources = resources(&fs::read_to_string(&input).unwrap());
+        let text = describe(&translator().translate(&resources));
+        let golden = input.with_extension("golden.yaml");
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &text).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        if text != expected {
+            println!("--- {} would now be:\n{text}", golden.display());
+            different.push(golden);
+        }
+    }
+    assert!(different.is_empty(), "not as expected (UPDATE_GOLDEN=1 rewrites them): {different:?}");
+}
+
+fn translator() -> Translator {
+    Translator::new(Context { class_name: DEFAULT_CLASS.to_owned(), defaults: RouteDefaults::default() })
+}
+
+fn resources(text: &str) -> Resources {
+    let mut resources = Resources::default();
+    for document in text.split("\n---\n") {
+        let object: Value = serde_yaml::from_str(document).unwrap();
+        let metadata = |field: &str| object["metadata"][field].as_str().unwrap_or("shop").to_owned();
+        let key = Key::new(metadata("namespace"), metadata("name"));
+        match object["kind"].as_str().unwrap() {
+            "ProxyRoute" => {
+                let route: ProxyRoute = serde_json::from_value(object).unwrap();
+                resources.routes.insert(key, Arc::new(route));
+            }
+            "ProxyUpstream" => {
+                let upstream: ProxyUpstream = serde_json::from_value(object).unwrap();
+                resources.upstreams.insert(key, Arc::new(upstream));
+            }
+            "Service" => {
+                let service = Service::from_object(&serde_json::from_value(object).unwrap()).unwrap();
+                resources.services.insert(key, Arc::new(service));
+            }
+            "EndpointSlice" => {
+                let mut slice: k8s_openapi::api::discovery::v1::EndpointSlice = serde_json::from_value(object).unwrap();
+                slice.metadata.namespace = Some(key.namespace.to_string());
+                let service = AddressSlice::service_of(&slice).unwrap();
+                let read = AddressSlice::from_object(&slice).unwrap();
+                resources.slices.entry(service).or_default().insert(key.name, Arc::new(read));
+            }
+            "Resolved" => {
+                for (name, addresses) in object["names"].as_object().unwrap() {
+                    let addresses = addresses.as_array().unwrap().iter();
+                    let addresses = addresses.map(|address| address.as_str().unwrap().parse().unwrap());
+                    resources.resolved.insert(name.clone(), addresses.collect());
+                }
+            }
+            other => panic!("{other}?"),
+        }
+    }
+    resources
+}
+
+fn describe(Translation { snapshot, statuses, hostnames }: &Translation) -> String {
+    let clusters: BTreeMap<_, _> = snapshot.clusters.iter().map(|(name, cluster)| (name.as_str(), cluster)).collect();
+    let mut all = json!({
+        "hosts": snapshot.router,
+        "clusters": clusters,
+        "statuses": {"routes": told(&statuses.routes), "upstreams": told(&statuses.upstreams)},
+        "hostnames": hostnames,
+    });
+    shorten(&mut all);
+    serde_yaml::to_string(&all).unwrap()
+}
+
+fn told(statuses: &BTreeMap<Key, Arc<[Condition]>>) -> BTreeMap<String, Vec<String>> {
+    let lines = |conditions: &Arc<[Condition]>| {
+        let lines = conditions.iter().map(|condition| {
+            let Condition { type_, status, observed_generation, reason, message, last_transition_time } = condition;
+            assert_eq!(last_transition_time, "");
+            let generation = observed_generation.map(|generation| format!(" of {generation}")).unwrap_or_default();
+            format!("{type_}{generation} is {status}, {reason}: {message}")
+        });
+        lines.collect()
+    };
+    statuses.iter().map(|(key, conditions)| (key.to_string(), lines(conditions))).collect()
+}
+
+/// Durations as people write them; fields that say nothing left out.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        Value::Object(fields) => {
+            if let (Some(secs), Some(nanos), 2) = (fields.get("secs"), fields.get("nanos"), fields.len()) {
+                let time = Duration::new(secs.as_u64().unwrap(), u32::try_from(nanos.as_u64().unwrap()).unwrap());
+                *value = duration::format(time).into();
+                return;
+            }
+            fields.values_mut().for_each(shorten);
+            fields.retain(|name, value| {
+                !value.is_null()
+                    && (name == "endpoints" || !matches!(value, Value::Object(fields) if fields.is_empty()))
+            });
+            if ["add", "set", "remove"].iter().all(|list| fields.get(*list).is_some_and(|list| *list == json!([]))) {
+                fields.clear();
+            }
+        }
+        _ => {}
+    }
+}
