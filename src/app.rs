@@ -7,9 +7,9 @@
 mod configure;
 mod control;
 mod failure;
-mod plane;
 mod running;
 mod signals;
+mod sources;
 mod table;
 
 use std::io::Write;
@@ -22,7 +22,8 @@ use crate::args::{Args, Command, DemoArgs};
 use crate::demo;
 use crate::settings::{LogFormat, Settings};
 use crate::telemetry::log;
-use control::{Plan, Source};
+use control::Plan;
+use sources::Source;
 
 pub use configure::standalone_settings;
 pub use control::Addresses;

@@ -4,26 +4,25 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::Failure;
-use super::plane as proxy;
 use super::signals::Signals;
+use super::sources::{self, Source};
 use super::table::Table;
 use crate::admin::{self, AdminState};
 use crate::drain::{self, DrainTrigger};
+use crate::proxy;
 use crate::ready::{Live, Ready};
 use crate::settings::Settings;
 use crate::snapshot;
-use crate::source::{Store, dns, files};
+use crate::source::{Store, dns};
 use crate::telemetry::{AccessLog, Telemetry, log};
 use crate::translate::Context;
 
@@ -33,12 +32,6 @@ pub(super) struct Plan {
     pub(super) source: Source,
     /// `None` where the program's log is not ours.
     pub(super) log: Option<log::Control>,
-}
-
-/// Where the objects come from.
-pub(super) enum Source {
-    Folder(PathBuf),
-    Cluster,
 }
 
 /// What a server listens on, once it does.
@@ -63,6 +56,9 @@ impl fmt::Display for Addresses {
     }
 }
 
+/// How long the end of the process waits for the API server.
+const GOODBYE: Duration = Duration::from_secs(3);
+
 /// The runtime of the control thread. Workers of the data plane have their own.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_current_thread().enable_all().build().context("cannot start the control thread")?)
@@ -82,16 +78,22 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     // First, so that it can tell what the rest is waiting for.
     let binding = ready.block("the listeners");
     let listener = TcpListener::bind(settings.listeners.admin).await.with_context(|| {
-        format!("cannot listen on {} for admin; choose another address with --admin", settings.listeners.admin)
+        format!("cannot listen on {} (admin port; choose another address with --admin)", settings.listeners.admin)
     })?;
     let admin = listener.local_addr().context("the admin port has no address")?;
-    let state = AdminState { telemetry: telemetry.clone(), ready: ready.clone(), live, snapshot: reader.clone(), log };
+    let state = AdminState {
+        telemetry: telemetry.clone(),
+        ready: ready.clone(),
+        live: live.clone(),
+        snapshot: reader.clone(),
+        log,
+    };
     tokio::spawn(admin::serve(listener, state));
 
     let store = Store::default();
-    let first = start_source(source, &store, &ready, &telemetry)?;
+    let started = sources::start(source, &settings, &store, &ready, &telemetry).await?;
     tokio::select! {
-        first = first => first.context("the source of the objects ended")?,
+        first = started.first => first.context("the source of the objects ended")?,
         _ = signals.recv() => return Ok(()),
     }
 
@@ -103,9 +105,9 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let routes = table.translate();
 
     let (trigger, watcher) = drain::channel();
-    let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings) };
-    let proxy = proxy::start(config, reader, &telemetry, watcher.clone())
-        .context("cannot listen; choose other addresses with --http")?;
+    let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live };
+    let proxy = proxy::start(config, reader, &telemetry, watcher.clone()).map_err(with_remedy)?;
+    let status = started.cluster.map(|cluster| cluster.write_statuses(table.statuses(), &telemetry, watcher.clone()));
     drop(binding);
     serving(&Addresses { http: proxy.addresses().to_vec(), admin, routes });
 
@@ -114,39 +116,12 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         never = drain_when_told(&mut signals, &settings, &trigger, &ready) => match never {},
         () = proxy.ended() => {}
     }
+    if let Some(status) = status {
+        // It gives the leadership up, so that another replica need not wait for the Lease to run out.
+        let _ = timeout(GOODBYE, status).await;
+    }
     telemetry.flush();
     if watcher.draining() { Ok(()) } else { Err(anyhow!("all workers of the data plane ended").into()) }
-}
-
-/// Starts to fill the store. What is returned hears once all of it has been read for the first time.
-fn start_source(
-    source: Source,
-    store: &Store,
-    ready: &Ready,
-    telemetry: &Telemetry,
-) -> Result<oneshot::Receiver<()>, Failure> {
-    let (synced, first) = oneshot::channel();
-    match source {
-        Source::Folder(dir) => {
-            let mut waiting = Some(ready.block(format!("the first list of {}", dir.display())));
-            let metrics = telemetry.metrics().clone();
-            let told = move |load: &files::Load| {
-                metrics.source_connected("files", load.complete);
-                if load.complete {
-                    drop(waiting.take());
-                }
-                if load.read > 0 {
-                    metrics.source_listed("files");
-                }
-                for _ in 0..load.rejected {
-                    metrics.source_error("files");
-                }
-            };
-            tokio::spawn(files::run(dir, store.clone(), synced, told));
-        }
-        Source::Cluster => return Err(anyhow!("the gateway is not built in yet").into()),
-    }
-    Ok(first)
 }
 
 /// The first signal begins the drain, after the delay; each further one ends what is being waited for.
@@ -168,6 +143,14 @@ async fn drain_when_told(
     }
     trigger.begin(Duration::ZERO);
     std::future::pending().await
+}
+
+fn with_remedy(error: proxy::StartError) -> Failure {
+    let remedy = match &error {
+        proxy::StartError::Bind { .. } => "; choose another address with --http, or end the program that holds it",
+        proxy::StartError::Worker(_) => "",
+    };
+    anyhow!("{error}{remedy}").into()
 }
 
 fn workers(settings: &Settings) -> usize {

@@ -21,7 +21,7 @@ pub struct Running {
 impl Running {
     pub(super) fn start(plan: Plan) -> Result<Running, Failure> {
         let (signals, receiver) = mpsc::channel(2);
-        let (serving, served) = blocking::channel();
+        let (serving, served) = blocking::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("floodway-control".to_owned())
             .spawn(move || {

@@ -12,7 +12,7 @@ use crate::api::Condition;
 use crate::snapshot::{Publisher, Snapshot};
 use crate::source::Store;
 use crate::telemetry::{Live, Telemetry};
-use crate::translate::{Context, Key, Translator};
+use crate::translate::{Context, Key, Statuses, Translator};
 
 /// Silence after which a burst of changes is over.
 const QUIET: Duration = Duration::from_millis(1);
@@ -27,6 +27,7 @@ pub(super) struct Table {
     publisher: Publisher,
     telemetry: Telemetry,
     hostnames: watch::Sender<BTreeSet<String>>,
+    statuses: watch::Sender<Arc<Statuses>>,
     /// How long the last translation took.
     cost: Duration,
 }
@@ -39,6 +40,7 @@ impl Table {
             publisher,
             telemetry,
             hostnames: watch::Sender::default(),
+            statuses: watch::Sender::default(),
             cost: Duration::ZERO,
         }
     }
@@ -46,6 +48,11 @@ impl Table {
     /// The names that the table needs an address of.
     pub(super) fn hostnames(&self) -> watch::Receiver<BTreeSet<String>> {
         self.hostnames.subscribe()
+    }
+
+    /// What to tell the owners of the objects.
+    pub(super) fn statuses(&self) -> watch::Receiver<Arc<Statuses>> {
+        self.statuses.subscribe()
     }
 
     /// Translates after every burst of changes, for ever.
@@ -82,6 +89,7 @@ impl Table {
             metrics.published();
         }
         replace(&self.hostnames, translation.hostnames);
+        replace(&self.statuses, Arc::new(translation.statuses));
         tracing::debug!(routes, published, cost = ?self.cost, "translated");
         routes
     }

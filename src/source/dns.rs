@@ -152,7 +152,7 @@ impl Resolve for System {
         match self.0.as_ref().map_err(Clone::clone)?.lookup_ip(name).await {
             Ok(found) => Ok(Answer {
                 addresses: found.iter().collect(),
-                valid: found.valid_until().saturating_duration_since(std::time::Instant::now()),
+                valid: Instant::from_std(found.valid_until()).saturating_duration_since(Instant::now()),
             }),
             Err(error) if error.is_no_records_found() => Ok(Answer { addresses: Vec::new(), valid: RETRY.1 }),
             Err(error) => Err(error.to_string()),
