@@ -52,7 +52,11 @@ pub(super) async fn start(
             None
         }
         Source::Cluster => {
-            let client = kube::client().await.map_err(|error| Failure::configuration(format!("{error:#}")))?;
+            let client = kube::client().await.map_err(|error| {
+                // Further causes repeat the first.
+                let cause = error.chain().nth(1).map(|cause| format!("\n{cause}")).unwrap_or_default();
+                Failure::configuration(format!("{error}{cause}"))
+            })?;
             let observed = Observed::default();
             let told = observed.clone();
             let watches = kube::Watches {
