@@ -5,7 +5,7 @@ use std::process::Command;
 use floodway::translate::Translator;
 
 use crate::measure::{Report, resident};
-use crate::objects::{ENDPOINTS, resources};
+use crate::samples::{ENDPOINTS, resources};
 use crate::translate::context;
 
 /// The argument of a child process.

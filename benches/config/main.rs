@@ -3,11 +3,22 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../../tests/apiserver/control_plane.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod control_plane;
 mod footprint;
+#[path = "../../tests/apiserver/guarded.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod guarded;
 mod measure;
+#[path = "../../tests/apiserver/objects.rs"]
+#[allow(dead_code, unreachable_pub)]
 mod objects;
+mod program;
 mod record;
 mod router;
+mod samples;
+mod served;
 mod translate;
 
 use measure::Report;
@@ -31,6 +42,12 @@ fn main() {
     }
     if only("record") {
         record::run(&mut report);
+    }
+    if only("standalone") {
+        served::standalone(&mut report);
+    }
+    if only("gateway") {
+        served::gateway(&mut report);
     }
     report.finish(arguments.iter().any(|argument| argument == "--write"));
 }

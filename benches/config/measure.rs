@@ -45,8 +45,13 @@ pub(crate) fn shown(time: Duration) -> String {
 
 /// Resident memory of a process, or of this one (`self`), in bytes.
 pub(crate) fn resident(pid: &str) -> u64 {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// A size in /proc/PID/status, in bytes.
+pub(crate) fn status_bytes(pid: &str, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
 }
 

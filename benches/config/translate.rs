@@ -7,7 +7,7 @@ use floodway::snapshot;
 use floodway::translate::{Context, Key, Translator};
 
 use crate::measure::{Report, shown, time};
-use crate::objects::{ENDPOINTS, resources, route, slice};
+use crate::samples::{ENDPOINTS, resources, route, slice};
 
 pub(crate) fn context() -> Context {
     Context { class_name: floodway::api::DEFAULT_CLASS.to_owned(), defaults: RouteDefaults::default() }

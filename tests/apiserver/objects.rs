@@ -81,7 +81,8 @@ pub async fn established(client: &Client, crd: &str) {
     .await;
 }
 
-async fn create_namespace(client: &Client, name: &str) {
+/// Creates a namespace that is not there.
+pub async fn create_namespace(client: &Client, name: &str) {
     let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
     Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
