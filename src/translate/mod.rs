@@ -236,3 +236,6 @@ impl Translator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! What translation remembers must not show in what it gives, and must be used.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::api::{DEFAULT_CLASS, ProxyRoute, ProxyUpstream};
+
+fn translator() -> Translator {
+    Translator::new(Context { class_name: DEFAULT_CLASS.to_owned(), defaults: RouteDefaults::default() })
+}
+
+fn route(name: &str, created: Option<u8>, spec: &serde_json::Value) -> Arc<ProxyRoute> {
+    let created = created.map(|day| format!("2026-01-{:02}T00:00:00Z", day + 1));
+    let metadata = json!({"name": name, "namespace": "shop", "creationTimestamp": created});
+    Arc::new(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+}
+
+fn upstream(created: u8, spec: &serde_json::Value) -> Arc<ProxyUpstream> {
+    let metadata = json!({"name": "u", "creationTimestamp": format!("2026-01-{:02}T00:00:00Z", created + 1)});
+    Arc::new(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+}
+
+fn service(port: u16) -> Arc<Service> {
+    let port = ServicePort { name: "".into(), port, target: TargetPort::Number(port), app_protocol: None };
+    Arc::new(Service { kind: ServiceKind::Endpoints, ports: vec![port] })
+}
+
+fn slice(last: u8, ready: bool) -> Arc<AddressSlice> {
+    let address = std::net::Ipv4Addr::new(10, 0, 0, last).into();
+    Arc::new(AddressSlice {
+        ports: vec![SlicePort { name: "".into(), port: Some(80), app_protocol: None }],
+        endpoints: vec![SliceEndpoint { address, ready, serving: true, terminating: !ready }],
+    })
+}
+
+fn key(name: impl std::fmt::Display) -> Key {
+    Key::new("shop", name.to_string())
+}
+
+/// As many routes as asked, each at a host of its own and to a Service of its own.
+fn many(count: u16) -> Resources {
+    let mut resources = Resources::default();
+    for at in 0..count {
+        let spec = json!({
+            "hosts": [format!("h{at}.example.com")],
+            "rules": [{"backends": [{"service": {"name": format!("s{at}"), "port": 80}}]}],
+        });
+        resources.routes.insert(key(at), route(&at.to_string(), None, &spec));
+        let service_key = key(format_args!("s{at}"));
+        resources.services.insert(service_key.clone(), service(80));
+        let slices = (0..10u8).map(|last| (Arc::from(format!("s{last}")), slice(last, true)));
+        resources.slices.insert(service_key, slices.collect());
+    }
+    resources
+}
+
+#[test]
+fn a_change_of_endpoints_touches_its_cluster_alone() {
+    let mut resources = many(20);
+    let mut translator = translator();
+    let before = translator.translate(&resources);
+    resources.slices.get_mut(&key("s7")).unwrap().insert("new".into(), slice(200, true));
+    let after = translator.translate(&resources);
+    for (name, cluster) in &after.snapshot.clusters {
+        assert_eq!(Arc::ptr_eq(cluster, &before.snapshot.clusters[name]), name.as_str() != "shop/s7:80", "{name}");
+    }
+    assert_eq!(after.snapshot.clusters[&ClusterName::new("shop/s7:80")].endpoints.len(), 11);
+    assert!(Arc::ptr_eq(&after.statuses.routes, &before.statuses.routes));
+    for (host, routes) in after.snapshot.router.hosts() {
+        assert!(Arc::ptr_eq(routes, before.snapshot.router.host(&host).unwrap()));
+    }
+}
+
+#[test]
+fn a_change_of_a_route_touches_its_host_alone() {
+    let mut resources = many(20);
+    let mut translator = translator();
+    let before = translator.translate(&resources);
+    let spec = json!({"hosts": ["h3.example.com"], "rules": [{"respond": {"status": 200}}]});
+    resources.routes.insert(key(3), route("3", None, &spec));
+    // Written again without a change, as by whoever writes its status.
+    let same = Arc::new(ProxyRoute::clone(&resources.routes[&key(4)]));
+    resources.routes.insert(key(4), same);
+    let after = translator.translate(&resources);
+    for (host, routes) in after.snapshot.router.hosts() {
+        let kept = Arc::ptr_eq(routes, before.snapshot.router.host(&host).unwrap());
+        assert_eq!(kept, host != HostPattern::Exact("h3.example.com".into()), "{host}");
+    }
+    for (name, cluster) in &after.snapshot.clusters {
+        assert!(Arc::ptr_eq(cluster, &before.snapshot.clusters[name]), "{name}");
+    }
+    assert_eq!(before.snapshot.clusters.len(), after.snapshot.clusters.len() + 1);
+    assert!(Arc::ptr_eq(&after.statuses.routes[&key(5)], &before.statuses.routes[&key(5)]));
+}
+
+#[test]
+fn nothing_changed_gives_the_same() {
+    let resources = many(3);
+    let mut translator = translator();
+    let before = translator.translate(&resources);
+    assert_eq!(translator.translate(&resources.clone()), before);
+    assert_eq!(translator.translate(&Resources::default()), Translation::default());
+}
+
+/// A change of one object; `None` removes it.
+#[derive(Clone, Debug)]
+enum Edit {
+    Route(u8, Option<(u8, Vec<u8>, Vec<u8>)>),
+    Upstream(u8, Option<(u8, u8)>),
+    Service(u8, Option<u8>),
+    Slice(u8, u8, Option<(u8, bool)>),
+    Resolved(u8, Option<u8>),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    use proptest::collection::vec;
+    use proptest::option::of;
+    prop_oneof![
+        (0u8..4, of((0u8..3, vec(0u8..3, 0..3), vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
+        (0u8..3, of((0u8..3, 0u8..6))).prop_map(|(at, to)| Edit::Upstream(at, to)),
+        (0u8..3, of(0u8..3)).prop_map(|(at, to)| Edit::Service(at, to)),
+        (0u8..3, 0u8..2, of((0u8..4, any::<bool>()))).prop_map(|(at, slice, to)| Edit::Slice(at, slice, to)),
+        (0u8..2, of(0u8..3)).prop_map(|(at, to)| Edit::Resolved(at, to)),
+    ]
+}
+
+fn rule(choice: u8) -> serde_json::Value {
+    let number = choice % 3;
+    match choice / 3 {
+        0 => json!({"backends": [{"service": {"name": format!("s{number}"), "port": 80}}]}),
+        1 => json!({
+            "matches": [{"path": {"value": format!("/{number}")}}],
+            "backends": [{"upstream": {"name": format!("u{number}")}}, {"service": {"name": "s0", "port": 81}}],
+        }),
+        2 => {
+            json!({"matches": [{"path": {"type": "Exact", "value": "/x"}}], "respond": {"status": 200 + u16::from(number)}})
+        }
+        _ => json!({"matches": [{"path": {"value": format!("/{number}")}}]}),
+    }
+}
+
+fn apply(resources: &mut Resources, edit: Edit) {
+    fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+        match value {
+            Some(value) => drop(map.insert(key, value)),
+            None => drop(map.remove(&key)),
+        }
+    }
+    match edit {
+        Edit::Route(at, to) => {
+            let built = to.map(|(created, hosts, rules)| {
+                let hosts: Vec<_> = hosts.into_iter().map(|host| format!("h{host}.example.com")).collect();
+                let rules: Vec<_> = rules.into_iter().map(rule).collect();
+                route(&at.to_string(), created.checked_sub(1), &json!({"hosts": hosts, "rules": rules}))
+            });
+            put(&mut resources.routes, key(at), built);
+        }
+        Edit::Upstream(at, to) => {
+            let built = to.map(|(created, choice)| {
+                let spec = match choice {
+                    0 => json!({"targetRefs": [{"kind": "Service", "name": "s0"}, {"kind": "Service", "name": "s1"}]}),
+                    1 => json!({"targetRefs": [{"kind": "Service", "name": "s0"}], "protocol": "Http2"}),
+                    2 => json!({"hostname": "a.example.net:80"}),
+                    3 => json!({"endpoints": [{"address": format!("10.0.0.{created}:80")}]}),
+                    4 => {
+                        json!({"targetRefs": [{"kind": "Service", "name": "s1"}], "connections": {"idleTimeout": "x"}})
+                    }
+                    _ => json!({}),
+                };
+                upstream(created, &spec)
+            });
+            put(&mut resources.upstreams, key(format_args!("u{at}")), built);
+        }
+        Edit::Service(at, to) => {
+            let built = to.map(|choice| match choice {
+                0 => Arc::new(Service { kind: ServiceKind::External("b.example.net".into()), ports: Vec::new() }),
+                choice => service(79 + u16::from(choice)),
+            });
+            put(&mut resources.services, key(format_args!("s{at}")), built);
+        }
+        Edit::Slice(at, name, to) => {
+            let slices = resources.slices.entry(key(format_args!("s{at}"))).or_default();
+            put(slices, name.to_string().into(), to.map(|(last, ready)| slice(last, ready)));
+        }
+        Edit::Resolved(at, to) => {
+            let addresses = to.map(|count| (0..count).map(|last| [10, 1, 0, last].into()).collect());
+            put(&mut resources.resolved, ["a.example.net", "b.example.net"][usize::from(at)].to_owned(), addresses);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_result_never_depends_on_the_memory(
+        bursts in proptest::collection::vec(proptest::collection::vec(edit(), 1..5), 1..12),
+    ) {
+        let mut resources = Resources::default();
+        let mut old = translator();
+        for burst in bursts {
+            burst.into_iter().for_each(|edit| apply(&mut resources, edit));
+            prop_assert_eq!(old.translate(&resources), translator().translate(&resources));
+        }
+    }
+}
