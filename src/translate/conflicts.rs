@@ -76,6 +76,7 @@ pub(super) fn group<'a>(
     (changed, lost)
 }
 
+#[expect(clippy::mutable_key_type, reason = "patterns are compared by their text, not by the caches inside")]
 fn build(host: &HostPattern, members: &[Member<'_>]) -> HostState {
     let mut first: Map<&RouteMatch, &Key> = Map::default();
     let mut lost = Vec::new();
