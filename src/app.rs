@@ -4,6 +4,7 @@
 //! `configure` turns flags and the settings file into settings, `control` is the life of a server, `running` is a
 //! server inside another program (tests, the demo).
 
+mod check;
 mod configure;
 mod control;
 mod failure;
@@ -36,7 +37,9 @@ pub fn main() -> ExitCode {
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            if !matches!(failure, Failure::Told) {
+                eprintln!("error: {failure}");
+            }
             failure.exit_code()
         }
     }
@@ -47,7 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Gateway(args) => serve(configure::gateway(&args)?, Source::Cluster),
         Command::Standalone(args) => serve(configure::standalone(&args.server)?, folder(&args.dir)?),
         Command::Demo(args) => demonstrate(&args),
-        Command::Check(_) => Err(Failure::configuration("check is not built in yet")),
+        Command::Check(args) => check::check(&args),
         Command::Crd => print(&crate::api::crds_yaml()),
     }
 }

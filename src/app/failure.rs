@@ -10,6 +10,9 @@ pub enum Failure {
     /// What was asked for makes no sense; exit code 2.
     #[error("{0}")]
     Configuration(String),
+    /// What was wrong has been told already; exit code 2.
+    #[error("something is wrong")]
+    Told,
     /// What was asked for could not be done; exit code 1.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
@@ -23,7 +26,7 @@ impl Failure {
     /// The exit code of the program.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Configuration(_) => ExitCode::from(2),
+            Failure::Configuration(_) | Failure::Told => ExitCode::from(2),
             Failure::Failed(_) => ExitCode::from(1),
         }
     }

@@ -62,6 +62,14 @@ pub(super) fn list(root: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
+/// The files that a folder's objects are read from, in the order of their names.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn yaml_files(root: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(list(root)?.into_keys().map(|path| root.join(path)).collect())
+}
+
 fn walk(
     root: &Path,
     within: &Path,

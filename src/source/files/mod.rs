@@ -16,7 +16,7 @@ use super::Store;
 use load::Loader;
 use watch::Watch;
 
-pub use folder::{MAX_BYTES, read_bounded};
+pub use folder::{MAX_BYTES, read_bounded, yaml_files};
 pub use load::{Load, Report, Severity};
 pub use objects::{Found, Object, Parsed, parse};
 

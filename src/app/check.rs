@@ -1,0 +1,185 @@
+//! `floodway check`: what the API server would refuse, and what translation would tell, without either. Reads like a
+//! compiler: one line per finding, a summary, and exit code 2 if something is wrong.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Failure;
+use crate::api::Condition;
+use crate::args::CheckArgs;
+use crate::settings::RouteDefaults;
+use crate::source::files::{self, Found, MAX_BYTES, Object, Parsed};
+use crate::translate::{Context, Key, Resources, Translator};
+use crate::yaml::Problem;
+
+/// What was found, and how bad it is.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    lines: Vec<(String, Option<u64>, String)>,
+    files: usize,
+    objects: usize,
+    errors: usize,
+    warnings: usize,
+}
+
+/// Checks everything that was named. Prints the findings; fails if there are errors.
+pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let mut findings = Findings::default();
+    let mut objects = Vec::new();
+    for (name, text) in args.files.iter().flat_map(|file| texts(file)) {
+        findings.files += 1;
+        match text {
+            Ok(text) => {
+                let Parsed { objects: sound, errors, skipped } = files::parse(&text);
+                errors.iter().for_each(|error| findings.error(&name, error));
+                skipped.iter().for_each(|skipped| findings.warning(&name, skipped.clone()));
+                objects.extend(sound.into_iter().map(|found| (name.clone(), found)));
+            }
+            Err(reason) => {
+                findings.error(&name, &Problem { place: None, document: None, path: String::new(), message: reason })
+            }
+        }
+    }
+    findings.objects = objects.len();
+    findings.together(&objects, &args.class);
+    super::print(&findings.to_string())?;
+    if findings.errors > 0 { Err(Failure::Told) } else { Ok(()) }
+}
+
+/// The texts that a name stands for: the standard input, the files of a folder, or a file.
+fn texts(name: &Path) -> Vec<(String, Result<Vec<u8>, String>)> {
+    let read = |path: &Path| (path.display().to_string(), files::read_bounded(path));
+    if name == Path::new("-") {
+        let mut text = Vec::new();
+        let read = std::io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut text);
+        let text = match read {
+            Err(error) => Err(format!("cannot be read: {error}")),
+            Ok(_) if text.len() as u64 > MAX_BYTES => Err(format!("larger than {} MiB", MAX_BYTES / 1024 / 1024)),
+            Ok(_) => Ok(text),
+        };
+        return vec![("<stdin>".to_owned(), text)];
+    }
+    if !name.is_dir() {
+        return vec![read(name)];
+    }
+    match files::yaml_files(name) {
+        Ok(paths) => paths.iter().map(|path: &PathBuf| read(path)).collect(),
+        Err(error) => vec![(name.display().to_string(), Err(format!("the folder cannot be read: {error}")))],
+    }
+}
+
+impl Findings {
+    fn error(&mut self, file: &str, problem: &Problem) {
+        self.errors += 1;
+        self.tell(file, problem);
+    }
+
+    fn warning(&mut self, file: &str, mut problem: Problem) {
+        self.warnings += 1;
+        problem.message = format!("warning: {}", problem.message);
+        self.tell(file, &problem);
+    }
+
+    fn tell(&mut self, file: &str, problem: &Problem) {
+        let line = problem.place.map(|place| place.line);
+        self.lines.push((file.to_owned(), line, format!("{file}:{problem}")));
+    }
+
+    /// What is wrong with the objects only together.
+    fn together(&mut self, objects: &[(String, Found)], class: &str) {
+        let mut resources = Resources::default();
+        let mut first: BTreeMap<(&str, &Key), (&str, &Found)> = BTreeMap::new();
+        for (file, found) in objects {
+            let kind = found.object.kind();
+            if let Some((other, at)) = first.get(&(kind, &found.key)) {
+                let line = at.problem("", "").place.map_or(0, |place| place.line);
+                let message = format!("{kind} {} is already in {other}:{line}; remove one of them", found.key);
+                self.error(file, &found.problem("", message));
+                continue;
+            }
+            first.insert((kind, &found.key), (file, found));
+            insert(&mut resources, found);
+        }
+
+        let context = Context { class_name: class.to_owned(), defaults: RouteDefaults::default() };
+        let mut translator = Translator::new(context);
+        // Names are not resolved here; take them as good.
+        let hostnames = translator.translate(&resources).hostnames;
+        let somewhere: Arc<[IpAddr]> = Arc::from([IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))]);
+        resources.resolved = hostnames.into_iter().map(|name| (name, Arc::clone(&somewhere))).collect();
+        let statuses = translator.translate(&resources).statuses;
+        for (kind, conditions) in [("ProxyRoute", &statuses.routes), ("ProxyUpstream", &statuses.upstreams)] {
+            for (key, conditions) in conditions.iter() {
+                if let Some((file, found)) = first.get(&(kind, key)) {
+                    self.conditions(file, found, conditions);
+                }
+            }
+        }
+    }
+
+    /// The conditions of one object that are not as they should be. `Programmed` says the same as the other two.
+    fn conditions(&mut self, file: &str, found: &Found, conditions: &[Condition]) {
+        let wanting =
+            conditions.iter().filter(|condition| condition.type_ != "Programmed" && condition.status != "True");
+        for condition in wanting {
+            for sentence in sentences(&condition.message) {
+                let (path, message) = match sentence.split_once(": ") {
+                    Some((path, message)) if path.starts_with("spec") && !path.contains(' ') => (path, message),
+                    _ => ("", sentence),
+                };
+                if condition.type_ == "Accepted" {
+                    self.error(file, &found.problem(path, message));
+                } else {
+                    self.warning(file, found.problem(path, message));
+                }
+            }
+        }
+    }
+}
+
+fn insert(resources: &mut Resources, found: &Found) {
+    let key = found.key.clone();
+    match &found.object {
+        Object::Route(route) => drop(resources.routes.insert(key, Arc::clone(route))),
+        Object::Upstream(upstream) => drop(resources.upstreams.insert(key, Arc::clone(upstream))),
+        Object::Service(service) => drop(resources.services.insert(key, Arc::clone(service))),
+        Object::Slice(service, slice) => {
+            resources.slices.entry(service.clone()).or_default().insert(key.name, Arc::clone(slice));
+        }
+    }
+}
+
+/// A message is made of sentences, each of which begins with the path of a field.
+fn sentences(message: &str) -> Vec<&str> {
+    let mut sentences = Vec::new();
+    let mut rest = message;
+    while let Some(end) = rest.find("; spec") {
+        sentences.push(&rest[..end]);
+        rest = &rest[end + 2..];
+    }
+    sentences.push(rest);
+    sentences
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: Vec<_> = self.lines.iter().collect();
+        lines.sort_by_key(|(file, line, _)| (file, *line));
+        for (_, _, line) in lines {
+            writeln!(f, "{line}")?;
+        }
+        let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        writeln!(
+            f,
+            "{}, {}: {}, {}",
+            count(self.files, "file"),
+            count(self.objects, "sound object"),
+            count(self.errors, "error"),
+            count(self.warnings, "warning")
+        )
+    }
+}
