@@ -95,7 +95,7 @@ impl Cluster {
     /// Takes part in the election, and writes statuses while leading, until the drain begins.
     pub(super) fn write_statuses(
         self,
-        statuses: watch::Receiver<Arc<Statuses>>,
+        statuses: watch::Receiver<Statuses>,
         telemetry: &Telemetry,
         mut drain: DrainWatcher,
     ) -> JoinHandle<()> {

@@ -27,7 +27,7 @@ pub(super) struct Table {
     publisher: Publisher,
     telemetry: Telemetry,
     hostnames: watch::Sender<BTreeSet<String>>,
-    statuses: watch::Sender<Arc<Statuses>>,
+    statuses: watch::Sender<Statuses>,
     /// How long the last translation took.
     cost: Duration,
 }
@@ -51,7 +51,7 @@ impl Table {
     }
 
     /// What to tell the owners of the objects.
-    pub(super) fn statuses(&self) -> watch::Receiver<Arc<Statuses>> {
+    pub(super) fn statuses(&self) -> watch::Receiver<Statuses> {
         self.statuses.subscribe()
     }
 
@@ -89,7 +89,7 @@ impl Table {
             metrics.published();
         }
         replace(&self.hostnames, translation.hostnames);
-        replace(&self.statuses, Arc::new(translation.statuses));
+        replace(&self.statuses, translation.statuses);
         tracing::debug!(routes, published, cost = ?self.cost, "translated");
         routes
     }

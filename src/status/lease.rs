@@ -93,64 +93,35 @@ fn explain(error: &kube::Error) -> String {
 /// One who wants the Lease.
 struct Candidate {
     api: Api<Lease>,
-    identity: String,
-    /// The Lease as it was when it last changed, and when that was seen.
-    seen: Option<(Option<String>, Instant)>,
+    claim: Claim,
 }
 
 impl Candidate {
     fn new(api: Api<Lease>, identity: &str) -> Self {
-        Candidate { api, identity: identity.to_owned(), seen: None }
+        Candidate { api, claim: Claim { identity: identity.to_owned(), seen: None } }
     }
 
     /// Tries to take or renew the Lease; returns whether it is held now.
     async fn attempt(&mut self, now: Instant) -> kube::Result<bool> {
         let Some(mut lease) = self.api.get_opt(NAME).await? else {
-            let spec = self.next(LeaseSpec::default());
+            let spec = self.claim.next(LeaseSpec::default(), Timestamp::now());
             let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
             let created = self.api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await;
             return won(created);
         };
-        let version = lease.metadata.resource_version.clone();
-        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
-            self.seen = Some((version, now));
-        }
         let spec = lease.spec.take().unwrap_or_default();
-        if !self.may_take(&spec, now) {
+        if !self.claim.may_take(lease.metadata.resource_version.as_deref(), &spec, now) {
             return Ok(false);
         }
-        lease.spec = Some(self.next(spec));
+        lease.spec = Some(self.claim.next(spec, Timestamp::now()));
         won(self.api.replace(NAME, &PostParams::default(), &lease).await)
-    }
-
-    /// Whether the Lease is ours already, nobody's, or that of somebody who has gone silent.
-    fn may_take(&self, spec: &LeaseSpec, now: Instant) -> bool {
-        let holder = spec.holder_identity.as_deref().unwrap_or_default();
-        let duration = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let duration = duration.map_or(DURATION, Duration::from_secs);
-        let silent = self.seen.as_ref().map(|(_, since)| now.saturating_duration_since(*since));
-        holder.is_empty() || holder == self.identity || silent.is_some_and(|silent| silent >= duration)
-    }
-
-    /// The Lease as we write it.
-    fn next(&self, before: LeaseSpec) -> LeaseSpec {
-        let now = Some(MicroTime(Timestamp::now()));
-        let renewal = before.holder_identity.as_deref() == Some(&self.identity);
-        LeaseSpec {
-            holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            acquire_time: before.acquire_time.filter(|_| renewal).or_else(|| now.clone()),
-            lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!renewal))),
-            renew_time: now,
-            ..before
-        }
     }
 
     /// Gives the Lease back, so that another need not wait for its end.
     async fn release(&mut self) -> kube::Result<()> {
         let mut lease = self.api.get(NAME).await?;
-        let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity))
-        else {
+        let ours = Some(&self.claim.identity);
+        let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == ours) else {
             return Ok(());
         };
         spec.holder_identity = None;
@@ -160,11 +131,100 @@ impl Candidate {
     }
 }
 
+/// When the Lease may be taken, and how it is written then.
+struct Claim {
+    identity: String,
+    /// The version of the Lease that was seen last, and since when.
+    seen: Option<(String, Instant)>,
+}
+
+impl Claim {
+    /// Whether the Lease is ours already, nobody's, or that of somebody who has gone silent.
+    fn may_take(&mut self, version: Option<&str>, spec: &LeaseSpec, now: Instant) -> bool {
+        let version = version.unwrap_or_default();
+        let since = match &self.seen {
+            Some((seen, since)) if seen == version => *since,
+            _ => {
+                self.seen = Some((version.to_owned(), now));
+                now
+            }
+        };
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let duration = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let duration = duration.map_or(DURATION, Duration::from_secs);
+        holder.is_empty() || holder == self.identity || now.saturating_duration_since(since) >= duration
+    }
+
+    /// The Lease as we write it.
+    fn next(&self, before: LeaseSpec, now: Timestamp) -> LeaseSpec {
+        let renewal = before.holder_identity.as_deref() == Some(&self.identity);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: before.acquire_time.filter(|_| renewal).or(Some(MicroTime(now))),
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!renewal))),
+            renew_time: Some(MicroTime(now)),
+            ..before
+        }
+    }
+}
+
 /// Whether a write won: a conflict means that another was faster.
 fn won(written: kube::Result<Lease>) -> kube::Result<bool> {
     match written {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn claim(identity: &str) -> Claim {
+        Claim { identity: identity.to_owned(), seen: None }
+    }
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_holder_is_gone_when_its_lease_did_not_change_for_its_duration_here() {
+        let now = Instant::now();
+        // Its clock is a year ahead, or behind: that does not matter.
+        for year in ["2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"] {
+            let theirs = claim("them").next(LeaseSpec::default(), time(year));
+            let mut ours = claim("us");
+            let seconds = |n| now + Duration::from_secs(n);
+            assert!(!ours.may_take(Some("1"), &theirs, now));
+            assert!(!ours.may_take(Some("1"), &theirs, seconds(14)));
+            assert!(!ours.may_take(Some("2"), &theirs, seconds(15)), "it was renewed");
+            assert!(!ours.may_take(Some("2"), &theirs, seconds(29)));
+            assert!(ours.may_take(Some("2"), &theirs, seconds(30)));
+        }
+    }
+
+    #[test]
+    fn nobodys_lease_and_our_own_are_taken_at_once() {
+        let now = Instant::now();
+        assert!(claim("us").may_take(Some("1"), &LeaseSpec::default(), now));
+        let ours = claim("us").next(LeaseSpec::default(), Timestamp::now());
+        assert!(claim("us").may_take(Some("1"), &ours, now));
+        assert!(!claim("them").may_take(Some("1"), &ours, now));
+    }
+
+    #[test]
+    fn a_renewal_keeps_the_time_of_taking_and_a_transition_is_counted() {
+        let (first, second) = (time("2026-01-01T00:00:00Z"), time("2026-01-01T00:00:05Z"));
+        let taken = claim("us").next(LeaseSpec::default(), first);
+        let renewed = claim("us").next(taken.clone(), second);
+        assert_eq!((renewed.acquire_time, renewed.lease_transitions), (Some(MicroTime(first)), Some(1)));
+        assert_eq!(renewed.renew_time, Some(MicroTime(second)));
+        let lost = claim("them").next(taken, second);
+        assert_eq!((lost.acquire_time, lost.lease_transitions), (Some(MicroTime(second)), Some(2)));
     }
 }

@@ -6,8 +6,6 @@ mod lease;
 mod observed;
 mod writer;
 
-use std::sync::Arc;
-
 use kube::Client;
 use tokio::sync::watch;
 
@@ -35,7 +33,7 @@ pub struct Pod {
 pub async fn run(
     client: Client,
     pod: Pod,
-    statuses: watch::Receiver<Arc<Statuses>>,
+    statuses: watch::Receiver<Statuses>,
     observed: Observed,
     metrics: Metrics,
     until: impl Future<Output = ()>,

@@ -1,7 +1,7 @@
 //! Which statuses differ from what the API server holds, and writing them: by server-side apply, a few at a time, and
 //! each again after a growing pause if it failed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,12 +36,21 @@ pub(super) struct StatusWriter {
     events: Events,
     observed: Observed,
     metrics: Metrics,
+    /// As they were taken last.
+    statuses: Statuses,
     /// What was tried lately.
     tried: HashMap<Id, Tried>,
-    /// Objects that were ours to write, and the digest of what we said of them.
-    ours: HashMap<Id, u64>,
-    /// Objects that no longer are, whose conditions are still as we wrote them.
+    /// What is to be said of the objects that are ours to write.
+    ours: BTreeMap<Id, Wanted>,
+    /// Objects that no longer are, and the digest of what we said of them.
     leaving: HashMap<Id, u64>,
+}
+
+/// What is to be said of an object.
+#[derive(Clone, Debug)]
+struct Wanted {
+    conditions: Arc<[Condition]>,
+    digest: u64,
 }
 
 /// What became of the last write of an object.
@@ -58,19 +67,19 @@ struct Tried {
 struct Write {
     id: Id,
     before: Entry,
-    /// Empty: our conditions are taken away.
-    conditions: Vec<Condition>,
+    /// Without conditions: ours are taken away.
+    wanted: Wanted,
 }
 
 impl StatusWriter {
     pub(super) fn new(client: Client, identity: &str, observed: Observed, metrics: Metrics) -> Self {
         let events = Events::new(client.clone(), identity);
-        let (tried, ours, leaving) = Default::default();
-        StatusWriter { client, events, observed, metrics, tried, ours, leaving }
+        let (statuses, tried, ours, leaving) = Default::default();
+        StatusWriter { client, events, observed, metrics, statuses, tried, ours, leaving }
     }
 
     /// Writes until dropped.
-    pub(super) async fn run(mut self, mut statuses: watch::Receiver<Arc<Statuses>>, mut leads: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, mut statuses: watch::Receiver<Statuses>, mut leads: watch::Receiver<bool>) {
         let observed = self.observed.clone();
         let mut retry = None;
         loop {
@@ -81,15 +90,15 @@ impl StatusWriter {
                 () = sleep_until(retry) => {}
             }
             tokio::time::sleep(COALESCE).await;
-            let wanted = Arc::clone(&statuses.borrow_and_update());
-            self.departures(&wanted);
+            let statuses = statuses.borrow_and_update().clone();
+            self.want(statuses);
             retry = None;
             if !*leads.borrow_and_update() {
                 self.leaving.clear();
                 self.tried.clear();
                 continue;
             }
-            let (due, next) = self.due(&wanted, Instant::now());
+            let (due, next) = self.due(Instant::now());
             retry = next;
             if !due.is_empty() {
                 retry = Some(Instant::now() + PACE);
@@ -98,34 +107,41 @@ impl StatusWriter {
         }
     }
 
-    /// Notes which objects are no longer ours to write.
-    fn departures(&mut self, wanted: &Statuses) {
-        let now: HashMap<Id, u64> = each(wanted).map(|(id, conditions)| (id, digest(conditions))).collect();
-        let before = std::mem::replace(&mut self.ours, now);
-        self.leaving.retain(|id, _| !self.ours.contains_key(id));
-        self.leaving.extend(before.into_iter().filter(|(id, _)| !self.ours.contains_key(id)));
+    /// Takes what is to be said now, and notes which objects are no longer ours.
+    fn want(&mut self, statuses: Statuses) {
+        let before = std::mem::replace(&mut self.statuses, statuses);
+        let statuses = &self.statuses;
+        if Arc::ptr_eq(&before.routes, &statuses.routes) && Arc::ptr_eq(&before.upstreams, &statuses.upstreams) {
+            return;
+        }
+        let mut before = std::mem::take(&mut self.ours);
+        let routes = statuses.routes.iter().map(|object| (Kind::Route, object));
+        let upstreams = statuses.upstreams.iter().map(|object| (Kind::Upstream, object));
+        for (kind, (key, conditions)) in routes.chain(upstreams) {
+            let id = Id { kind, key: key.clone() };
+            let same = before.remove(&id).filter(|wanted| Arc::ptr_eq(&wanted.conditions, conditions));
+            self.leaving.remove(&id);
+            self.ours.insert(id, same.unwrap_or_else(|| Wanted::new(Arc::clone(conditions))));
+        }
+        self.leaving.extend(before.into_iter().map(|(id, said)| (id, said.digest)));
     }
 
     /// The writes that are due, at most a batch, and when to look again if something has to wait.
-    fn due(&mut self, wanted: &Statuses, now: Instant) -> (Vec<Write>, Option<Instant>) {
+    fn due(&mut self, now: Instant) -> (Vec<Write>, Option<Instant>) {
         let entries = self.observed.entries();
         self.tried.retain(|id, tried| entries.contains_key(id) && (tried.until > now || tried.failures > 0));
         // Gone, or changed by whoever serves it now.
         self.leaving.retain(|id, said| entries.get(id).is_some_and(|entry| entry.digest == *said));
-        let empty: &[Condition] = &[];
-        let taken_away = self.leaving.keys().map(|id| (id.clone(), empty, digest(empty)));
-        let kept = each(wanted).map(|(id, conditions)| {
-            let digest = self.ours.get(&id).copied().unwrap_or_else(|| digest(conditions));
-            (id, conditions, digest)
-        });
+        let nothing = Wanted::new(Arc::default());
+        let all = self.ours.iter().chain(self.leaving.keys().map(|id| (id, &nothing)));
         let (mut due, mut next) = (Vec::new(), None::<Instant>);
-        for (id, conditions, digest) in kept.chain(taken_away) {
-            let Some(entry) = entries.get(&id).filter(|entry| entry.digest != digest) else { continue };
-            if let Some(tried) = self.tried.get(&id).filter(|tried| tried.digest == digest && tried.until > now) {
+        for (id, wanted) in all {
+            let Some(entry) = entries.get(id).filter(|entry| entry.digest != wanted.digest) else { continue };
+            if let Some(tried) = self.tried.get(id).filter(|tried| tried.digest == wanted.digest && tried.until > now) {
                 next = Some(next.map_or(tried.until, |next| next.min(tried.until)));
                 continue;
             }
-            due.push(Write { id, before: entry.clone(), conditions: conditions.to_vec() });
+            due.push(Write { id: id.clone(), before: entry.clone(), wanted: wanted.clone() });
             if due.len() == BATCH {
                 break;
             }
@@ -139,7 +155,7 @@ impl StatusWriter {
             .map(|write| async move {
                 // Leadership may end while a batch is under way.
                 let succeeded = *leads.borrow() && this.apply(&write).await;
-                (write.id, digest(&write.conditions), succeeded)
+                (write.id, write.wanted.digest, succeeded)
             })
             .buffer_unordered(CONCURRENT)
             .collect()
@@ -156,9 +172,10 @@ impl StatusWriter {
     }
 
     /// Writes one status; returns whether nothing is left to be done.
-    async fn apply(&self, Write { id, before, conditions }: &Write) -> bool {
+    async fn apply(&self, Write { id, before, wanted }: &Write) -> bool {
         let now = Timestamp::now();
-        let conditions: Vec<Condition> = conditions
+        let conditions: Vec<Condition> = wanted
+            .conditions
             .iter()
             .map(|condition| Condition {
                 last_transition_time: time(before.since(condition, now)),
@@ -202,11 +219,11 @@ impl StatusWriter {
     }
 }
 
-/// All objects that have conditions of ours.
-fn each(statuses: &Statuses) -> impl Iterator<Item = (Id, &[Condition])> {
-    let routes = statuses.routes.iter().map(|object| (Kind::Route, object));
-    let upstreams = statuses.upstreams.iter().map(|object| (Kind::Upstream, object));
-    routes.chain(upstreams).map(|(kind, (key, conditions))| (Id { kind, key: key.clone() }, &**conditions))
+impl Wanted {
+    fn new(conditions: Arc<[Condition]>) -> Self {
+        let digest = digest(&conditions);
+        Wanted { conditions, digest }
+    }
 }
 
 /// A time as conditions carry it: whole seconds.

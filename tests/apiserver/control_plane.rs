@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::guarded::Guarded;
 use crate::objects;
 
 /// The administrator of the tests.
-pub const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 /// Holds exactly the rules of the chart's ClusterRole and Role.
-pub const FLOODWAY: &str = "floodway";
+pub(crate) const FLOODWAY: &str = "floodway";
 /// Holds no rule at all.
-pub const NOBODY: &str = "nobody";
+pub(crate) const NOBODY: &str = "nobody";
 /// Where the tests' gateways keep their Lease, unless a test has a namespace of its own for it.
-pub const SYSTEM: &str = "floodway-system";
+pub(crate) const SYSTEM: &str = "floodway-system";
 
-pub struct ControlPlane {
+pub(crate) struct ControlPlane {
     dir: PathBuf,
     port: u16,
     etcd_port: u16,
@@ -33,7 +34,7 @@ pub struct ControlPlane {
 }
 
 /// The control plane that all tests of this process share.
-pub async fn shared() -> &'static ControlPlane {
+pub(crate) async fn shared() -> &'static ControlPlane {
     static SHARED: OnceLock<ControlPlane> = OnceLock::new();
     tokio::task::spawn_blocking(|| {
         SHARED.get_or_init(|| {
@@ -47,7 +48,7 @@ pub async fn shared() -> &'static ControlPlane {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -77,7 +78,7 @@ fn folder() -> PathBuf {
 
 impl ControlPlane {
     /// Starts one, with our custom resources and the users of the tests.
-    pub async fn start() -> ControlPlane {
+    pub(crate) async fn start() -> ControlPlane {
         let dir = folder();
         let data = dir.join("etcd");
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
@@ -104,7 +105,7 @@ impl ControlPlane {
     }
 
     /// Starts the API server, and waits until it is ready.
-    pub async fn start_api_server(&self) {
+    pub(crate) async fn start_api_server(&self) {
         let dir = self.dir.display();
         let mut server = Command::new(assets().join("kube-apiserver"));
         server
@@ -144,7 +145,7 @@ impl ControlPlane {
     }
 
     /// Ends the API server at once; etcd and the data stay.
-    pub fn stop_api_server(&self) {
+    pub(crate) fn stop_api_server(&self) {
         if let Some(mut server) = self.server().take() {
             // Its own shutdown would take a minute as long as watches are open.
             server.signal("KILL");
@@ -157,7 +158,7 @@ impl ControlPlane {
     }
 
     /// A kubeconfig for a user, as a file.
-    pub fn kubeconfig(&self, user: &str) -> PathBuf {
+    pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {
@@ -168,12 +169,16 @@ impl ControlPlane {
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
         });
         let path = self.dir.join(format!("{user}.kubeconfig"));
-        std::fs::write(&path, config.to_string()).unwrap();
+        // In one step: other tests may be reading it.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let new = self.dir.join(format!("kubeconfig-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        std::fs::write(&new, config.to_string()).unwrap();
+        std::fs::rename(&new, &path).unwrap();
         path
     }
 
     /// A client for a user.
-    pub async fn client(&self, user: &str) -> Client {
+    pub(crate) async fn client(&self, user: &str) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = Kubeconfig::read_from(self.kubeconfig(user)).unwrap();
         let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
@@ -181,7 +186,7 @@ impl ControlPlane {
     }
 
     /// A path in the folder of this control plane, which is removed with it.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// First argument: a folder to remove at the end, or empty. The rest: the command.
 const WATCHDOG: &str = r#"
@@ -24,7 +24,7 @@ wait "$child" 2>/dev/null
 [ -z "$dir" ] || rm -rf "$dir"
 "#;
 
-pub struct Guarded {
+pub(crate) struct Guarded {
     watchdog: Child,
     pipe: Option<ChildStdin>,
     pid: u32,
@@ -33,7 +33,7 @@ pub struct Guarded {
 
 impl Guarded {
     /// Runs `command` with its output in the file `log`; `dir` is removed when it has ended.
-    pub fn spawn(command: &Command, log: &Path, dir: Option<&Path>) -> Guarded {
+    pub(crate) fn spawn(command: &Command, log: &Path, dir: Option<&Path>) -> Guarded {
         let file = File::create(log).unwrap();
         let mut watchdog = Command::new("sh");
         watchdog.arg("-c").arg(WATCHDOG).arg("watchdog");
@@ -53,38 +53,36 @@ impl Guarded {
         Guarded { pipe: watchdog.stdin.take(), watchdog, pid, log: log.to_owned() }
     }
 
-    pub fn alive(&self) -> bool {
-        // A zombie has no command line.
-        std::fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| !line.is_empty())
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.pid
+    pub(crate) fn alive(&self) -> bool {
+        // proc_pid_stat(5): the state follows the name, which is in parentheses.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
     }
 
     /// What it printed.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Sends a signal by name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let _ = Command::new("kill").arg(format!("-{name}")).arg(self.pid.to_string()).status();
     }
 
     /// Ends it with SIGTERM, or after ten seconds with SIGKILL, and waits.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         drop(self.pipe.take());
         let _ = self.watchdog.wait();
     }
 
-    /// Waits until it has ended by itself.
-    pub fn wait(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
-        while self.alive() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        !self.alive()
+    /// Waits until it has ended by itself; false if it has not.
+    pub(crate) async fn ended(&self, patience: Duration) -> bool {
+        let ended = async {
+            while self.alive() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(patience, ended).await.is_ok()
     }
 }
 

@@ -1,8 +1,13 @@
 //! Tests against a real etcd and kube-apiserver, with the real `floodway gateway` program. `tests/tools/build.sh` makes
 //! the two available; without them every test here fails and says so.
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used)]
 
 mod control_plane;
 mod crds;
+mod gateway;
 mod guarded;
+mod network;
 mod objects;
+mod source;
+mod status;
+mod traffic;

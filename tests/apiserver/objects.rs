@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use floodway::api::{Condition, ProxyRoute};
 use k8s_openapi::api::core::v1::Namespace;
@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::control_plane::{FLOODWAY, SYSTEM};
 
@@ -18,7 +19,7 @@ fn repository() -> PathBuf {
 }
 
 /// All documents of the YAML files of a folder of the repository.
-pub fn files(folder: &str) -> Vec<Value> {
+pub(crate) fn files(folder: &str) -> Vec<Value> {
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(repository().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
@@ -31,7 +32,7 @@ fn read(path: &Path) -> String {
 }
 
 /// The documents of a YAML text.
-pub fn documents(text: &str) -> Vec<Value> {
+pub(crate) fn documents(text: &str) -> Vec<Value> {
     floodway::yaml::documents(text.as_bytes())
         .into_iter()
         .map(|document| document.unwrap().read::<Value>().unwrap())
@@ -40,7 +41,7 @@ pub fn documents(text: &str) -> Vec<Value> {
 
 /// Installs what the gateway needs in a cluster: the custom resources, the namespace, and for the user of the tests
 /// exactly the rules that are in deploy/.
-pub async fn install(client: &Client) {
+pub(crate) async fn install(client: &Client) {
     for crd in files("crds") {
         apply(client, None, &crd).await;
     }
@@ -48,29 +49,35 @@ pub async fn install(client: &Client) {
         established(client, crd).await;
     }
     create_namespace(client, SYSTEM).await;
-    let rules = |kind: &str| -> Value {
-        let of_kind = files("deploy").into_iter().filter(|object| object["kind"] == kind);
-        of_kind.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect()
-    };
-    let rbac = "rbac.authorization.k8s.io";
-    let subjects = json!([{"apiGroup": rbac, "kind": "User", "name": FLOODWAY}]);
-    for (kind, namespace) in [("ClusterRole", None), ("Role", Some(SYSTEM))] {
-        let rules = rules(kind);
-        assert!(rules.as_array().is_some_and(|rules| !rules.is_empty()), "deploy/ has no {kind} with rules");
-        let role = json!({
-            "apiVersion": format!("{rbac}/v1"), "kind": kind, "metadata": {"name": FLOODWAY}, "rules": rules,
-        });
-        let binding = json!({
-            "apiVersion": format!("{rbac}/v1"), "kind": format!("{kind}Binding"), "metadata": {"name": FLOODWAY},
-            "roleRef": {"apiGroup": rbac, "kind": kind, "name": FLOODWAY}, "subjects": subjects,
-        });
-        apply(client, namespace, &role).await;
-        apply(client, namespace, &binding).await;
-    }
+    grant(client, "ClusterRole", None).await;
+    grant_lease(client, SYSTEM).await;
+}
+
+/// Lets the user of the tests hold the Lease in a namespace.
+pub(crate) async fn grant_lease(client: &Client, namespace: &str) {
+    grant(client, "Role", Some(namespace)).await;
+}
+
+/// Gives the user of the tests what the roles of a kind in deploy/ say.
+async fn grant(client: &Client, kind: &str, namespace: Option<&str>) {
+    let roles = files("deploy").into_iter().filter(|object| object["kind"] == kind);
+    let rules: Vec<Value> = roles.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect();
+    assert!(!rules.is_empty(), "deploy/ has no {kind} with rules");
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({
+        "apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": FLOODWAY}, "rules": rules,
+    });
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": format!("{kind}Binding"), "metadata": {"name": FLOODWAY},
+        "roleRef": {"apiGroup": group, "kind": kind, "name": FLOODWAY},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": FLOODWAY}],
+    });
+    apply(client, namespace, &role).await;
+    apply(client, namespace, &binding).await;
 }
 
 /// Waits until the API server serves a custom resource.
-pub async fn established(client: &Client, crd: &str) {
+pub(crate) async fn established(client: &Client, crd: &str) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     eventually("custom resource established", async || {
         let crd = crds.get(crd).await.ok()?;
@@ -82,14 +89,14 @@ pub async fn established(client: &Client, crd: &str) {
 }
 
 /// Creates a namespace that is not there.
-pub async fn create_namespace(client: &Client, name: &str) {
+pub(crate) async fn create_namespace(client: &Client, name: &str) {
     let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
     Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
 }
 
 /// A new namespace of the cluster.
-pub async fn namespace(client: &Client) -> String {
+pub(crate) async fn namespace(client: &Client) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     create_namespace(client, &name).await;
@@ -97,7 +104,7 @@ pub async fn namespace(client: &Client) -> String {
 }
 
 /// The API of an object of any kind.
-pub fn api_of(client: &Client, namespace: Option<&str>, object: &Value) -> Api<DynamicObject> {
+pub(crate) fn api_of(client: &Client, namespace: Option<&str>, object: &Value) -> Api<DynamicObject> {
     let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
@@ -109,7 +116,7 @@ pub fn api_of(client: &Client, namespace: Option<&str>, object: &Value) -> Api<D
 }
 
 /// Applies an object as `kubectl apply --server-side` does.
-pub async fn try_apply(client: &Client, namespace: Option<&str>, object: &Value) -> kube::Result<DynamicObject> {
+pub(crate) async fn try_apply(client: &Client, namespace: Option<&str>, object: &Value) -> kube::Result<DynamicObject> {
     let name = object["metadata"]["name"].as_str().unwrap();
     let mut params = PatchParams::apply("tests").force();
     params.field_validation = Some(kube::api::ValidationDirective::Strict);
@@ -117,7 +124,7 @@ pub async fn try_apply(client: &Client, namespace: Option<&str>, object: &Value)
 }
 
 /// Whether an object would be accepted as `kubectl create` sends it: unknown fields are errors.
-pub async fn try_create(client: &Client, namespace: &str, object: &Value) -> kube::Result<Value> {
+pub(crate) async fn try_create(client: &Client, namespace: &str, object: &Value) -> kube::Result<Value> {
     let url = api_of(client, Some(namespace), object).resource_url().to_owned();
     let request = http::Request::post(format!("{url}?dryRun=All&fieldValidation=Strict"))
         .header("content-type", "application/json")
@@ -126,19 +133,12 @@ pub async fn try_create(client: &Client, namespace: &str, object: &Value) -> kub
 }
 
 /// Applies an object.
-pub async fn apply(client: &Client, namespace: Option<&str>, object: &Value) -> DynamicObject {
+pub(crate) async fn apply(client: &Client, namespace: Option<&str>, object: &Value) -> DynamicObject {
     try_apply(client, namespace, object).await.unwrap_or_else(|error| panic!("{error}\n{object:#}"))
 }
 
-/// Applies the documents of a YAML text in a namespace.
-pub async fn apply_yaml(client: &Client, namespace: &str, text: &str) {
-    for object in documents(text) {
-        apply(client, Some(namespace), &object).await;
-    }
-}
-
 /// A ProxyRoute that answers `body` at `host`.
-pub fn responding(name: &str, host: &str, body: &str) -> Value {
+pub(crate) fn responding(name: &str, host: &str, body: &str) -> Value {
     json!({
         "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyRoute", "metadata": {"name": name},
         "spec": {"hosts": [host], "rules": [{"respond": {"status": 200, "body": body}}]},
@@ -146,7 +146,7 @@ pub fn responding(name: &str, host: &str, body: &str) -> Value {
 }
 
 /// The conditions of a route as `Type=Status`, sorted, once they are of its newest generation.
-pub async fn conditions(client: &Client, namespace: &str, name: &str) -> Option<Vec<String>> {
+pub(crate) async fn conditions(client: &Client, namespace: &str, name: &str) -> Option<Vec<String>> {
     let route = Api::<ProxyRoute>::namespaced(client.clone(), namespace).get(name).await.ok()?;
     let conditions = route.status?.conditions;
     let newest = |condition: &Condition| condition.observed_generation == route.metadata.generation;
@@ -157,7 +157,7 @@ pub async fn conditions(client: &Client, namespace: &str, name: &str) -> Option<
 }
 
 /// Polls until there is an answer, for at most 40 seconds.
-pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = probe().await {
