@@ -1,10 +1,12 @@
 //! HTTP/2 with clients, by hyper. Bounds and translation are ours: what RFC 9113 8.2 forbids is refused by the `h2` crate
 //! below or by `request`.
 
+use std::cell::{OnceCell, RefCell};
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -19,7 +21,6 @@ use super::error::Error;
 use super::exchange::Exchange;
 use super::io::Io;
 use super::request::{self, Reply};
-use super::rt::LocalExecutor;
 use super::timer::Timer;
 use super::worker::{Activity, Peer, Worker};
 
@@ -33,15 +34,18 @@ const SEND_BUFFER: usize = 64 * 1024;
 pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
     let limits = &worker.settings.limits;
     let activity = Rc::new(Activity::default());
+    let streams = Streams::default();
     let service = service_fn(|request: Request<Incoming>| {
         let worker = Rc::clone(&worker);
         let active = activity.begin();
+        let answered = streams.begin();
         async move {
             let timer = Rc::new(Timer::default());
             let head_only = request.method() == Method::HEAD;
             let request = request
                 .map(|incoming| if incoming.is_end_stream() { Body::empty() } else { Body::stream(Inbound(incoming)) });
             let Reply { response, exchange, .. } = Box::pin(request::handle(&worker, &peer, request, &timer)).await;
+            let _ = answered.set(Rc::clone(&exchange));
             let response = response.map(|body| {
                 let body = if head_only { Body::empty() } else { body };
                 Outbound { body, exchange: Rc::clone(&exchange), _active: active }
@@ -52,7 +56,7 @@ pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
             Ok::<Response<Outbound<_>>, Infallible>(response)
         }
     });
-    let connection = http2::Builder::new(LocalExecutor)
+    let connection = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
         .max_pending_accept_reset_streams(limits.http2_pending_resets)
@@ -77,7 +81,45 @@ pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
     // RFC 9113 6.8: GOAWAY "allows an endpoint to gracefully stop accepting new streams while still finishing processing of
     // previously established streams".
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    tokio::select! {
+        _ = connection => {}
+        // Nothing runs any more, but what was handed over last is not taken.
+        () = activity.idle_for(limits.keep_alive_idle) => {}
+    }
+}
+
+/// Runs the streams of one connection, each under the clocks of its exchange once that is answered. hyper does not look at
+/// a body while the client's flow control holds back what came before, so the body cannot be the one to look at clocks.
+#[derive(Clone, Debug, Default)]
+struct Streams {
+    /// The stream that hyper has asked a service for and not run yet.
+    begun: Rc<RefCell<Answered>>,
+}
+
+type Answered = Rc<OnceCell<Rc<Exchange>>>;
+
+impl Streams {
+    /// A stream begins; the place to put its exchange.
+    fn begin(&self) -> Answered {
+        let answered = Answered::default();
+        self.begun.replace(Rc::clone(&answered));
+        answered
+    }
+}
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let answered = self.begun.take();
+        tokio::task::spawn_local(async move {
+            let mut stream = pin!(stream);
+            poll_fn(|cx| match (stream.as_mut().poll(cx), answered.get()) {
+                (Poll::Pending, Some(exchange)) => exchange.poll_expired(cx).map(|error| exchange.cut(error)),
+                (state, _) => state.map(drop),
+            })
+            .await;
+            // A stream that is dropped before its end is reset.
+        });
+    }
 }
 
 /// A request's content.
@@ -112,13 +154,7 @@ impl<A: Unpin> http_body::Body for Outbound<A> {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => match self.exchange.poll_expired(cx) {
-                Poll::Ready(error) => Some(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            },
-        };
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             None => self.exchange.complete(),
             Some(Err(error)) => self.exchange.cut(*error),
