@@ -158,10 +158,13 @@ impl Conn {
                 return Poll::Ready(frame.map(Ok));
             }
             let read = ready!(poll_read_into(&mut self.io.borrow_mut(), cx, &mut buffer, BODY_READ));
-            if !matches!(read, Ok(1..)) {
-                drop((inbound, buffer));
-                return Poll::Ready(Some(Err(self.broken(Error::BodyIncomplete))));
-            }
+            let error = match read {
+                Ok(1..) => continue,
+                Ok(0) => Error::BodyIncomplete,
+                Err(_) => Error::ClientGone,
+            };
+            drop((inbound, buffer));
+            return Poll::Ready(Some(Err(self.broken(error))));
         }
     }
 
