@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
 
 mod basics;
+mod clients;
+mod gone;
+mod sse;
 mod support;

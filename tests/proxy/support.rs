@@ -12,9 +12,10 @@ use floodway::snapshot::{
     Action, Backend, Cluster, ClusterName, Connections, Endpoint, Forward, HeaderEdits, HostPattern, PathMatch,
     Protocol, Publisher, Rewrite, Route, RouteMatch, RouteName, Router, Snapshot, Timeouts, VirtualHost,
 };
-use floodway::telemetry::Telemetry;
+use floodway::telemetry::{AccessLog, Telemetry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 /// A running data plane. Cut down when dropped.
 pub struct Plane {
@@ -23,6 +24,7 @@ pub struct Plane {
     pub telemetry: Telemetry,
     pub drain: DrainTrigger,
     proxy: Option<Proxy>,
+    log: tempfile::NamedTempFile,
 }
 
 impl Plane {
@@ -39,10 +41,11 @@ impl Plane {
         let (publisher, reader) = floodway::snapshot::channel();
         publisher.publish(snapshot);
         let (trigger, watcher) = drain::channel();
-        let telemetry = Telemetry::default();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let telemetry = Telemetry::new(&AccessLog::File(log.path().to_owned())).unwrap();
         let config = Config { settings: Arc::new(settings), workers: 2, live: Live::default() };
         let proxy = proxy::start(config, reader, &telemetry, watcher).unwrap();
-        Plane { address: proxy.addresses()[0], publisher, telemetry, drain: trigger, proxy: Some(proxy) }
+        Plane { address: proxy.addresses()[0], publisher, telemetry, drain: trigger, proxy: Some(proxy), log }
     }
 
     /// A raw client.
@@ -55,6 +58,39 @@ impl Plane {
         let mut client = self.connect().await;
         client.send(request).await;
         client.to_end().await
+    }
+
+    /// The lines of the access log of exchanges for `path`, once there are `count` of them.
+    pub async fn logged_times(&self, path: &str, count: usize) -> Vec<serde_json::Value> {
+        let mut lines = Vec::new();
+        let complete = || {
+            let text = std::fs::read_to_string(self.log.path()).unwrap();
+            lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+            lines.retain(|line| line["path"] == path);
+            lines.len() >= count
+        };
+        eventually(&format!("{count} log lines for {path}"), complete).await;
+        lines
+    }
+
+    /// The only line of the access log for `path`, once it is there.
+    pub async fn logged(&self, path: &str) -> serde_json::Value {
+        let mut lines = self.logged_times(path, 1).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.remove(0)
+    }
+
+    /// The value of a metric, the sum over all label values that contain `labels`; 0 if there is none.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.telemetry.metrics().text();
+        let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name) && line.contains(labels));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn metric_becomes(&self, name: &str, labels: &str, value: f64) {
+        let what = format!("{name}{{{labels}}} = {value}");
+        eventually(&what, || self.metric(name, labels) == value).await;
     }
 
     /// Waits until the workers have ended.
@@ -100,6 +136,39 @@ impl Raw {
     pub async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
     }
+
+    /// A head, or `None` if the other side closes instead of sending one.
+    pub async fn request(&mut self) -> Option<String> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.0.read_u8().await.ok()?);
+        }
+        Some(String::from_utf8_lossy(&head).into_owned())
+    }
+
+    /// Waits until the other side has closed, reading nothing more; whether it was a reset.
+    pub async fn closed(&mut self) -> bool {
+        let mut rest = [0; 1024];
+        match within(self.0.read(&mut rest)).await {
+            Ok(0) => false,
+            Ok(read) => panic!("not closed: {:?}", String::from_utf8_lossy(&rest[..read])),
+            Err(_) => true,
+        }
+    }
+
+    /// Closes with a reset.
+    pub fn reset(self) {
+        self.0.set_zero_linger().unwrap();
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(tokio::time::Instant::now() < deadline, "20 seconds without {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Fails the test instead of hanging it.
@@ -122,17 +191,37 @@ where
     address
 }
 
+/// An endpoint whose connections the test itself plays.
+pub async fn played() -> (SocketAddr, Arrivals) {
+    let (sender, arrivals) = mpsc::channel(1024);
+    let address = backend(move |connection| {
+        let _ = sender.try_send(connection);
+        async {}
+    });
+    (address.await, Arrivals(arrivals))
+}
+
+/// Connections as they come in.
+pub struct Arrivals(mpsc::Receiver<Raw>);
+
+impl Arrivals {
+    /// The next connection.
+    pub async fn next(&mut self) -> Raw {
+        within(self.0.recv()).await.unwrap()
+    }
+
+    /// The next connection, and the head that came on it.
+    pub async fn request(&mut self) -> (Raw, String) {
+        let mut endpoint = self.next().await;
+        let head = endpoint.head().await;
+        (endpoint, head)
+    }
+}
+
 /// A backend that answers each request without content with the head that it got, as text.
 pub async fn mirror() -> SocketAddr {
     backend(|mut client| async move {
-        loop {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                match client.0.read_u8().await {
-                    Ok(byte) => head.push(byte),
-                    Err(_) => return,
-                }
-            }
+        while let Some(head) = client.request().await {
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", head.len());
             client.send(answer).await;
             client.send(head).await;

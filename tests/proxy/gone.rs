@@ -1,0 +1,278 @@
+//! One side leaves: the other learns of it at once, and the log says who it was.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use floodway::snapshot::{Protocol, Snapshot};
+use h2::Reason;
+
+use super::clients::*;
+use super::sse::with_idle;
+use super::support::*;
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+const HELLO: &str = "5\r\nhello\r\n";
+
+fn to_http2(endpoint: std::net::SocketAddr) -> Snapshot {
+    snapshot(vec![forward("", "backend")], vec![cluster("backend", Protocol::Http2, &[endpoint])])
+}
+
+fn says(line: &serde_json::Value, status: u64, end: &str, reason: Option<&str>) {
+    let reason = reason.map_or(serde_json::Value::Null, serde_json::Value::from);
+    assert_eq!((&line["status"], &line["end"], &line["reason"]), (&status.into(), &end.into(), &reason), "{line}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_ends_the_exchange() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    for (path, reset) in [("/fin", false), ("/rst", true)] {
+        let mut client = plane.connect().await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let (mut endpoint, _) = arrivals.request().await;
+        if reset {
+            client.reset()
+        } else {
+            drop(client)
+        }
+        endpoint.closed().await;
+        says(&plane.logged(path).await, 499, "client_gone", Some("client_gone"));
+    }
+    let mut client = http2(plane.address).await;
+    let (answer, mut stream) = client.send_request(get("/cancelled"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    stream.send_reset(Reason::CANCEL);
+    assert!(within(answer).await.is_err());
+    endpoint.closed().await;
+    says(&plane.logged("/cancelled").await, 499, "client_gone", Some("client_gone"));
+    // The connection goes on.
+    let (answer, _) = client.send_request(get("/more"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(within(answer).await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_its_upload_ends_the_exchange() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    for (path, reset) in [("/fin", false), ("/rst", true)] {
+        let mut client = plane.connect().await;
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello")).await;
+        let (mut endpoint, _) = arrivals.request().await;
+        endpoint.until("hello").await;
+        if reset {
+            client.reset()
+        } else {
+            drop(client)
+        }
+        endpoint.closed().await;
+        let line = plane.logged(path).await;
+        assert_eq!(line["bytes_received"], 5, "{line}");
+        if reset {
+            says(&line, 499, "client_gone", Some("client_gone"));
+        } else {
+            // It may still be reading.
+            says(&line, 400, "answered", Some("body_incomplete"));
+        }
+    }
+    let mut client = http2(plane.address).await;
+    let (_answer, mut stream) = client.send_request(post("/cancelled"), false).unwrap();
+    stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.until("hello").await;
+    stream.send_reset(Reason::CANCEL);
+    // The content must not look complete to the endpoint.
+    assert_eq!(endpoint.to_end().await.trim(), "");
+    assert_eq!(plane.logged("/cancelled").await["end"], "client_gone");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_the_answer_ends_the_exchange() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    for (path, reset) in [("/fin", false), ("/rst", true)] {
+        let mut client = plane.connect().await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let (mut endpoint, _) = arrivals.request().await;
+        endpoint.send(format!("{CHUNKED}{HELLO}")).await;
+        client.until(HELLO).await;
+        if reset {
+            client.reset()
+        } else {
+            drop(client)
+        }
+        endpoint.closed().await;
+        let line = plane.logged(path).await;
+        assert_eq!((&line["status"], &line["end"]), (&200.into(), &"client_gone".into()), "{line}");
+    }
+    for path in ["/cancelled", "/lost"] {
+        let mut client = http2(plane.address).await;
+        let (answer, mut stream) = client.send_request(get(path), true).unwrap();
+        let (mut endpoint, _) = arrivals.request().await;
+        endpoint.send(format!("{CHUNKED}{HELLO}")).await;
+        let mut body = within(answer).await.unwrap().into_body();
+        assert_eq!(piece(&mut body).await.unwrap().unwrap(), "hello");
+        if path == "/cancelled" {
+            stream.send_reset(Reason::CANCEL);
+            endpoint.closed().await;
+        }
+        drop((client, stream, body));
+        endpoint.closed().await;
+        let line = plane.logged(path).await;
+        assert_eq!((&line["status"], &line["end"]), (&200.into(), &"client_gone".into()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn leaving_reaches_an_http2_endpoint_as_a_reset_of_its_stream() {
+    let (sender, mut resets) = tokio::sync::mpsc::channel(10);
+    let address = http2_backend(move |request, mut answer| {
+        let sender = sender.clone();
+        async move {
+            let mut stream = if request.uri().path() == "/silent" {
+                let reset = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
+                return sender.send(reset.unwrap()).await.unwrap();
+            } else {
+                answer.send_response(http::Response::new(()), false).unwrap()
+            };
+            stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+            let reset = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
+            sender.send(reset.unwrap()).await.unwrap();
+        }
+    })
+    .await;
+    let plane = Plane::start(to_http2(address));
+    let mut client = plane.connect().await;
+    client.send("GET /streams HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.until(HELLO).await;
+    drop(client);
+    assert_eq!(within(resets.recv()).await.unwrap(), Reason::CANCEL);
+    plane.metric_becomes("floodway_upstream_connects_total", "success", 1.0).await;
+
+    let mut client = http2(plane.address).await;
+    let (_answer, mut stream) = client.send_request(get("/silent"), true).unwrap();
+    plane.metric_becomes("floodway_connections_total", "", 2.0).await;
+    // It is on its way once the endpoint has answered a request after it.
+    let other = ask(&client, get("/streams")).await;
+    stream.send_reset(Reason::CANCEL);
+    assert_eq!(within(resets.recv()).await.unwrap(), Reason::CANCEL);
+    drop(other);
+    says(&plane.logged("/silent").await, 499, "client_gone", Some("client_gone"));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_dies_during_its_answer_cuts_the_client() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    let heads = [
+        ("/chunked", CHUNKED, "5\r\nhello\r\n"),
+        ("/length", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", "hello"),
+    ];
+    for (path, head, piece) in heads {
+        for version in ["1.1", "1.0"] {
+            let mut client = plane.connect().await;
+            client.send(format!("GET {path}{version} HTTP/{version}\r\nHost: a\r\n\r\n")).await;
+            let (mut endpoint, _) = arrivals.request().await;
+            endpoint.send(format!("{head}{piece}")).await;
+            client.until("hello").await;
+            drop(endpoint);
+            let path = format!("{path}{version}");
+            if path == "/chunked1.0" {
+                assert!(client.closed().await, "a close alone would look like the end");
+            } else {
+                assert_eq!(client.to_end().await.trim(), "", "no last chunk");
+            }
+            says(&plane.logged(&path).await, 200, "upstream_cut", Some("upstream_cut"));
+        }
+        let path = format!("{path}2");
+        let mut client = http2(plane.address).await;
+        let (answer, _) = client.send_request(get(&path), true).unwrap();
+        let (mut endpoint, _) = arrivals.request().await;
+        endpoint.send(format!("{head}{piece}")).await;
+        let mut body = within(answer).await.unwrap().into_body();
+        assert_eq!(self::piece(&mut body).await.unwrap().unwrap(), "hello");
+        endpoint.reset();
+        let error = self::piece(&mut body).await.unwrap().unwrap_err();
+        assert!(error.is_reset(), "the stream is cut, the connection is not: {error}");
+        says(&plane.logged(&path).await, 200, "upstream_cut", Some("upstream_cut"));
+        let (_answer, _) = client.send_request(get("/more"), true).unwrap();
+        arrivals.request().await;
+    }
+}
+
+#[tokio::test]
+async fn an_http2_endpoint_that_resets_its_stream_cuts_the_client() {
+    let address = http2_backend(|_, mut answer| async move {
+        let mut stream = answer.send_response(http::Response::new(()), false).unwrap();
+        stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+        // Once it was taken, so that the reset does not overtake it.
+        tokio::task::yield_now().await;
+        std::future::poll_fn(|cx| {
+            stream.reserve_capacity(1);
+            stream.poll_capacity(cx)
+        })
+        .await;
+        stream.send_reset(Reason::INTERNAL_ERROR);
+    })
+    .await;
+    let plane = Plane::start(to_http2(address));
+    let mut client = plane.connect().await;
+    client.send("GET /cut HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = client.to_end().await;
+    if answer.starts_with("HTTP/1.1 200") {
+        assert!(!answer.ends_with("0\r\n\r\n"), "no last chunk: {answer}");
+        says(&plane.logged("/cut").await, 200, "upstream_cut", Some("upstream_cut"));
+    } else {
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_http2_client_that_takes_nothing_is_ended_by_the_idle_timeout() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(with_idle(address, Duration::from_millis(600)));
+    // Its window lets nothing through after the first 65,535 bytes; the connection answers pings all along.
+    let mut client = http2(plane.address).await;
+    let (answer, _) = client.send_request(get("/stalled"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await;
+    let body = within(answer).await.unwrap().into_body();
+    let ended = async {
+        let piece = vec![b'x'; 64 * 1024];
+        while tokio::io::AsyncWriteExt::write_all(&mut endpoint.0, &piece).await.is_ok() {}
+    };
+    within(ended).await;
+    says(&plane.logged("/stalled").await, 200, "idle", Some("idle"));
+    let mut body = body;
+    let mut taken = 0;
+    let error = loop {
+        match piece(&mut body).await.unwrap() {
+            Ok(piece) => taken += piece.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_reset() && taken <= 65_535, "{error} after {taken}");
+    // Others on the connection go on.
+    let (answer, _) = client.send_request(get("/more"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(within(answer).await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn an_http1_client_that_takes_nothing_is_ended_by_the_idle_timeout() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(with_idle(address, Duration::from_millis(600)));
+    let mut client = plane.connect().await;
+    client.send("GET /stalled HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await;
+    let ended = async {
+        let piece = vec![b'x'; 64 * 1024];
+        while tokio::io::AsyncWriteExt::write_all(&mut endpoint.0, &piece).await.is_ok() {}
+    };
+    within(ended).await;
+    says(&plane.logged("/stalled").await, 200, "idle", Some("idle"));
+    client.to_end().await;
+}
