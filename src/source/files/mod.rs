@@ -69,3 +69,6 @@ pub async fn run(dir: PathBuf, store: Store, synced: oneshot::Sender<()>, mut to
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::translate::{Key, Resources};
+
+struct Folder {
+    dir: tempfile::TempDir,
+    loader: Loader,
+    resources: Resources,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let loader = Loader::new(dir.path().to_owned());
+        Folder { dir, loader, resources: Resources::default() }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file that looks as if it had been written long ago.
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        age(&self.path(name));
+    }
+
+    /// Loads; returns whether the resources changed, and what was told.
+    fn load(&mut self) -> (bool, Vec<String>) {
+        let load = self.loader.load();
+        let changed = self.loader.apply(&mut self.resources);
+        (changed, load.reports.iter().map(ToString::to_string).collect())
+    }
+
+    fn services(&self) -> Vec<String> {
+        self.resources.services.keys().map(ToString::to_string).collect()
+    }
+}
+
+fn age(path: &Path) {
+    static CLOCK: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(10_000);
+    let back = Duration::from_secs(CLOCK.fetch_sub(1, std::sync::atomic::Ordering::Relaxed));
+    let file = fs::File::options().append(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - back).unwrap();
+}
+
+fn service(name: &str, port: u16) -> String {
+    format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: {port}}}]}}\n")
+}
+
+#[test]
+fn every_kind_is_read_with_the_default_namespace() {
+    let mut folder = Folder::new();
+    folder.write(
+        "all.yaml",
+        "
+apiVersion: floodway.dev/v1alpha1
+kind: ProxyRoute
+metadata: {name: r}
+spec: {rules: [{respond: {status: 200}}]}
+---
+apiVersion: floodway.dev/v1alpha1
+kind: ProxyUpstream
+metadata: {name: u, namespace: other}
+spec: {endpoints: [{address: '127.0.0.1:1'}]}
+---
+apiVersion: v1
+kind: List
+items:
+  - {apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}
+  - apiVersion: discovery.k8s.io/v1
+    kind: EndpointSliceList
+    items:
+      - apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: s-1, labels: {kubernetes.io/service-name: s}}
+        addressType: IPv4
+        ports: [{port: 8080}]
+        endpoints: [{addresses: [127.0.0.1]}]
+",
+    );
+    let (changed, told) = folder.load();
+    assert!(changed && told.is_empty(), "{told:?}");
+    let resources = &folder.resources;
+    let route = &resources.routes[&Key::new("default", "r")];
+    assert_eq!(route.metadata.namespace.as_deref(), Some("default"));
+    assert_eq!(route.metadata.creation_timestamp, None);
+    assert!(resources.upstreams.contains_key(&Key::new("other", "u")));
+    assert!(resources.services.contains_key(&Key::new("default", "s")));
+    assert_eq!(resources.slices[&Key::new("default", "s")]["s-1"].endpoints.len(), 1);
+    assert_eq!(folder.load(), (false, vec![]));
+}
+
+#[test]
+fn what_does_not_change_keeps_its_arc_also_in_a_file_that_does() {
+    let mut folder = Folder::new();
+    folder.write("a.yaml", &(service("a", 1) + &service("b", 1)));
+    folder.load();
+    let arc = |folder: &Folder, name: &str| Arc::clone(&folder.resources.services[&Key::new("default", name)]);
+    let (a, b) = (arc(&folder, "a"), arc(&folder, "b"));
+    folder.write("a.yaml", &(service("b", 2) + &service("a", 1)));
+    assert_eq!(folder.load(), (true, vec![]));
+    assert!(Arc::ptr_eq(&a, &arc(&folder, "a")));
+    assert!(!Arc::ptr_eq(&b, &arc(&folder, "b")));
+}
+
+#[test]
+fn a_file_counts_as_a_whole_and_is_told_once() {
+    let mut folder = Folder::new();
+    folder.write("a.yaml", &service("a", 1));
+    folder.write("b.yaml", &service("b", 1));
+    folder.load();
+    folder.write("a.yaml", &(service("new", 1) + &service("worse", 1).replace("port: 1", "port: x")));
+    let (changed, told) = folder.load();
+    let place = folder.path("a.yaml").display().to_string() + ":10:23: document 2: spec.ports[0].port: ";
+    assert!(!changed && told.len() == 1 && told[0].starts_with(&place), "{told:?}");
+    assert_eq!(folder.load(), (false, vec![]));
+    assert_eq!(folder.services(), ["default/a", "default/b"]);
+    // The good version again, from before: nothing changes, and nothing is told.
+    folder.write("a.yaml", &service("a", 1));
+    assert_eq!(folder.load(), (false, vec![]));
+    fs::remove_file(folder.path("a.yaml")).unwrap();
+    assert_eq!(folder.load(), (true, vec![]));
+    assert_eq!(folder.services(), ["default/b"]);
+}
+
+#[test]
+fn a_file_that_was_just_emptied_is_being_written() {
+    let mut folder = Folder::new();
+    folder.write("a.yaml", &service("a", 1));
+    folder.load();
+    fs::write(folder.path("a.yaml"), "").unwrap();
+    assert_eq!(folder.load(), (false, vec![]));
+    age(&folder.path("a.yaml"));
+    assert_eq!(folder.load(), (true, vec![]));
+    assert!(folder.services().is_empty());
+}
+
+#[test]
+fn versions_of_the_same_moment_and_size_are_told_apart() {
+    let mut folder = Folder::new();
+    fs::write(folder.path("a.yaml"), service("a", 1)).unwrap();
+    folder.load();
+    fs::write(folder.path("a.yaml"), service("b", 1)).unwrap();
+    assert_eq!(folder.load(), (true, vec![]));
+    assert_eq!(folder.services(), ["default/b"]);
+}
+
+#[test]
+fn links_in_circles_and_links_to_nowhere_do_no_harm() {
+    let mut folder = Folder::new();
+    folder.write("a.yaml", &service("a", 1));
+    symlink(".", folder.path("again")).unwrap();
+    symlink("nowhere", folder.path("gone.yaml")).unwrap();
+    symlink("self.yaml", folder.path("self.yaml")).unwrap();
+    let (_, told) = folder.load();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(folder.services(), ["default/a"]);
+    assert_eq!(folder.load(), (false, vec![]), "told once");
+}
+
+#[test]
+fn what_cannot_be_read_any_more_keeps_its_last_good_version() {
+    let mut folder = Folder::new();
+    folder.write("a.yaml", &service("a", 1));
+    folder.write("b.yaml", &service("b", 1));
+    folder.load();
+    fs::remove_file(folder.path("a.yaml")).unwrap();
+    symlink("nowhere", folder.path("a.yaml")).unwrap();
+    fs::set_permissions(folder.path("b.yaml"), fs::Permissions::from_mode(0)).unwrap();
+    let (changed, told) = folder.load();
+    assert!(!changed);
+    assert!(told[0].contains("a.yaml: cannot be read: "), "{told:?}");
+    assert_eq!(folder.services(), ["default/a", "default/b"]);
+    // The folder itself goes, too.
+    fs::rename(folder.dir.path(), folder.dir.path().with_extension("away")).unwrap();
+    let (changed, told) = folder.load();
+    assert!(!changed && told[0].contains("the folder cannot be read; keeping what was read before"), "{told:?}");
+    assert_eq!(folder.load(), (false, vec![]));
+    fs::rename(folder.dir.path().with_extension("away"), folder.dir.path()).unwrap();
+    assert!(!folder.load().0);
+}
+
+#[test]
+fn the_first_of_two_is_served_until_it_goes() {
+    let mut folder = Folder::new();
+    folder.write("b.yaml", &service("same", 2));
+    folder.write("a.yaml", &service("same", 1));
+    let (_, told) = folder.load();
+    let key = Key::new("default", "same");
+    assert!(told[0].contains("b.yaml:2:1: Service default/same is already in "), "{told:?}");
+    assert_eq!(folder.resources.services[&key].ports[0].port, 1);
+    assert_eq!(folder.load(), (false, vec![]), "told once");
+    fs::remove_file(folder.path("a.yaml")).unwrap();
+    assert_eq!(folder.load(), (true, vec![]));
+    assert_eq!(folder.resources.services[&key].ports[0].port, 2);
+}
+
+#[test]
+fn the_answers_of_dns_survive_a_reload() {
+    let mut folder = Folder::new();
+    folder.resources.resolved.insert("a.example".to_owned(), Arc::from([]));
+    folder.write("a.yaml", &service("a", 1));
+    assert!(folder.load().0);
+    assert_eq!(folder.resources.resolved.len(), 1);
+}

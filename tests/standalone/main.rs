@@ -1,0 +1,7 @@
+//! The program as people start it: exit codes, what it says, and what it serves while its folder changes.
+#![allow(clippy::unwrap_used)]
+
+mod check;
+mod reload;
+mod server;
+mod usage;
