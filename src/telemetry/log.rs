@@ -44,12 +44,15 @@ pub struct InvalidFilter(pub String);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter(Targets);
 
+/// Crates whose lines say again, with less context, what ours say. Silent unless named.
+const REPEATERS: [&str; 2] = ["kube_client", "kube_runtime"];
+
 impl std::str::FromStr for Filter {
     type Err = InvalidFilter;
 
     /// Reads `debug` or `info,floodway::proxy=debug`. What does not name a level is an error, not a module.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut targets = Targets::new();
+        let mut targets = Targets::new().with_targets(REPEATERS.map(|target| (target, LevelFilter::OFF)));
         for part in text.split(',').map(str::trim) {
             let invalid = || InvalidFilter(part.to_owned());
             targets = match part.split_once('=') {
@@ -78,7 +81,10 @@ impl Control {
 
     /// The filter in force, as it could be written.
     pub fn current(&self) -> String {
-        self.0.with_current(ToString::to_string).unwrap_or_default()
+        let all = self.0.with_current(ToString::to_string).unwrap_or_default();
+        let silenced = REPEATERS.map(|target| format!("{target}=off"));
+        let said: Vec<&str> = all.split(',').filter(|part| !silenced.iter().any(|silenced| silenced == part)).collect();
+        said.join(",")
     }
 }
 
@@ -114,6 +120,9 @@ mod tests {
         assert!(!filter.0.would_enable("floodway::source", &Level::DEBUG));
         assert!(filter.0.would_enable("floodway::source", &Level::INFO));
         assert!(!filter.0.would_enable("hyper", &Level::ERROR));
+        assert!(!filter.0.would_enable("kube_client::client", &Level::ERROR), "ours says it");
+        let filter: Filter = "info,kube_client=debug".parse().unwrap();
+        assert!(filter.0.would_enable("kube_client::client", &Level::DEBUG));
     }
 
     #[test]
