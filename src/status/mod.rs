@@ -3,6 +3,7 @@
 
 mod events;
 mod lease;
+mod ledger;
 mod observed;
 mod writer;
 

@@ -1,8 +1,6 @@
-//! Which statuses differ from what the API server holds, and writing them: by server-side apply, a few at a time, and
-//! each again after a growing pause if it failed.
+//! Writing what is due: by server-side apply, a few at a time and at a bounded rate, while leading. What is due is
+//! `ledger`'s to say.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -14,68 +12,31 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::events::Events;
-use super::observed::{Entry, Id, Kind, Observed, digest};
+use super::ledger::{Ledger, Write};
+use super::observed::{Entry, Id, Kind, Observed};
 use crate::api::{Condition, ProxyRoute, ProxyUpstream};
 use crate::telemetry::Metrics;
 use crate::translate::Statuses;
 
-/// Writes between two looks at what is due; with [`PACE`] this bounds the rate to 100 a second.
-const BATCH: usize = 50;
-/// Time a batch takes at least.
+/// Time a batch takes at least; with the size of a batch this bounds the rate to 100 a second.
 const PACE: Duration = Duration::from_millis(500);
 /// Writes at the same time.
 const CONCURRENT: usize = 8;
 /// Changes that come together are looked at together.
 const COALESCE: Duration = Duration::from_millis(50);
-/// So long after a write an older status from a watch that lags behind is not taken for somebody else's change.
-const SETTLE: Duration = Duration::from_secs(10);
-
 /// Keeps the statuses of the API server equal to those that translation gives, while `leads`.
 pub(super) struct StatusWriter {
     client: Client,
     events: Events,
     observed: Observed,
     metrics: Metrics,
-    /// As they were taken last.
-    statuses: Statuses,
-    /// What was tried lately.
-    tried: HashMap<Id, Tried>,
-    /// What is to be said of the objects that are ours to write.
-    ours: BTreeMap<Id, Wanted>,
-    /// Objects that no longer are, and the digest of what we said of them.
-    leaving: HashMap<Id, u64>,
-}
-
-/// What is to be said of an object.
-#[derive(Clone, Debug)]
-struct Wanted {
-    conditions: Arc<[Condition]>,
-    digest: u64,
-}
-
-/// What became of the last write of an object.
-#[derive(Clone, Copy, Debug)]
-struct Tried {
-    digest: u64,
-    failures: u32,
-    /// Not again before, unless there is something else to say.
-    until: Instant,
-}
-
-/// A write that is due.
-#[derive(Clone, Debug)]
-struct Write {
-    id: Id,
-    before: Entry,
-    /// Without conditions: ours are taken away.
-    wanted: Wanted,
+    ledger: Ledger,
 }
 
 impl StatusWriter {
     pub(super) fn new(client: Client, identity: &str, observed: Observed, metrics: Metrics) -> Self {
         let events = Events::new(client.clone(), identity);
-        let (statuses, tried, ours, leaving) = Default::default();
-        StatusWriter { client, events, observed, metrics, statuses, tried, ours, leaving }
+        StatusWriter { client, events, observed, metrics, ledger: Ledger::default() }
     }
 
     /// Writes until dropped.
@@ -91,62 +52,19 @@ impl StatusWriter {
             }
             tokio::time::sleep(COALESCE).await;
             let statuses = statuses.borrow_and_update().clone();
-            self.want(statuses);
+            self.ledger.want(statuses);
             retry = None;
             if !*leads.borrow_and_update() {
-                self.leaving.clear();
-                self.tried.clear();
+                self.ledger.stand_down();
                 continue;
             }
-            let (due, next) = self.due(Instant::now());
+            let (due, next) = self.ledger.due(&observed.entries(), Instant::now());
             retry = next;
             if !due.is_empty() {
                 retry = Some(Instant::now() + PACE);
                 self.write(due, &leads).await;
             }
         }
-    }
-
-    /// Takes what is to be said now, and notes which objects are no longer ours.
-    fn want(&mut self, statuses: Statuses) {
-        let before = std::mem::replace(&mut self.statuses, statuses);
-        let statuses = &self.statuses;
-        if Arc::ptr_eq(&before.routes, &statuses.routes) && Arc::ptr_eq(&before.upstreams, &statuses.upstreams) {
-            return;
-        }
-        let mut before = std::mem::take(&mut self.ours);
-        let routes = statuses.routes.iter().map(|object| (Kind::Route, object));
-        let upstreams = statuses.upstreams.iter().map(|object| (Kind::Upstream, object));
-        for (kind, (key, conditions)) in routes.chain(upstreams) {
-            let id = Id { kind, key: key.clone() };
-            let same = before.remove(&id).filter(|wanted| Arc::ptr_eq(&wanted.conditions, conditions));
-            self.leaving.remove(&id);
-            self.ours.insert(id, same.unwrap_or_else(|| Wanted::new(Arc::clone(conditions))));
-        }
-        self.leaving.extend(before.into_iter().map(|(id, said)| (id, said.digest)));
-    }
-
-    /// The writes that are due, at most a batch, and when to look again if something has to wait.
-    fn due(&mut self, now: Instant) -> (Vec<Write>, Option<Instant>) {
-        let entries = self.observed.entries();
-        self.tried.retain(|id, tried| entries.contains_key(id) && (tried.until > now || tried.failures > 0));
-        // Gone, or changed by whoever serves it now.
-        self.leaving.retain(|id, said| entries.get(id).is_some_and(|entry| entry.digest == *said));
-        let nothing = Wanted::new(Arc::default());
-        let all = self.ours.iter().chain(self.leaving.keys().map(|id| (id, &nothing)));
-        let (mut due, mut next) = (Vec::new(), None::<Instant>);
-        for (id, wanted) in all {
-            let Some(entry) = entries.get(id).filter(|entry| entry.digest != wanted.digest) else { continue };
-            if let Some(tried) = self.tried.get(id).filter(|tried| tried.digest == wanted.digest && tried.until > now) {
-                next = Some(next.map_or(tried.until, |next| next.min(tried.until)));
-                continue;
-            }
-            due.push(Write { id: id.clone(), before: entry.clone(), wanted: wanted.clone() });
-            if due.len() == BATCH {
-                break;
-            }
-        }
-        (due, next)
     }
 
     async fn write(&mut self, due: Vec<Write>, leads: &watch::Receiver<bool>) {
@@ -161,13 +79,7 @@ impl StatusWriter {
             .collect()
             .await;
         for (id, digest, succeeded) in done {
-            let before = self.tried.get(&id).filter(|tried| tried.digest == digest);
-            let failures = if succeeded { 0 } else { before.map_or(0, |tried| tried.failures).saturating_add(1) };
-            let wait = if succeeded { SETTLE } else { pause(failures) };
-            if succeeded {
-                self.leaving.remove(&id);
-            }
-            self.tried.insert(id, Tried { digest, failures, until: Instant::now() + wait });
+            self.ledger.done(id, digest, succeeded, Instant::now());
         }
     }
 
@@ -219,21 +131,9 @@ impl StatusWriter {
     }
 }
 
-impl Wanted {
-    fn new(conditions: Arc<[Condition]>) -> Self {
-        let digest = digest(&conditions);
-        Wanted { conditions, digest }
-    }
-}
-
 /// A time as conditions carry it: whole seconds.
 fn time(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
-}
-
-/// The pause after so many failures in a row: one second to one minute.
-fn pause(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.clamp(1, 7) >> 1).min(Duration::from_secs(60))
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -252,11 +252,8 @@ async fn open(
     let io = TokioIo::new(Io::new(stream));
     match protocol {
         Protocol::Http1 => {
-            let (sender, connection) = http1::Builder::new()
-                .max_buf_size(MAX_HEAD)
-                .handshake(io)
-                .await
-                .map_err(|_| Error::ConnectFailed)?;
+            let (sender, connection) =
+                http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await.map_err(|_| Error::ConnectFailed)?;
             tokio::task::spawn_local(async move {
                 // How a connection ends, its exchange is told by its sender or its body.
                 let _ = connection.with_upgrades().await;
