@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
@@ -101,7 +102,9 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
     let metrics = telemetry.metrics().clone();
     let looked_up = move |succeeded| metrics.dns_lookup(succeeded);
-    tokio::spawn(dns::run(store, table.hostnames(), dns::System::new(), looked_up));
+    tokio::spawn(dns::run(store.clone(), table.hostnames(), dns::System::new(), looked_up));
+    // The tick of what is translated here; there may be none.
+    let _ = store.changed().now_or_never();
     let routes = table.translate();
 
     let (trigger, watcher) = drain::channel();

@@ -139,6 +139,14 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_names_every_setting_with_its_default() {
+        let text = include_str!("../../docs/settings.yaml");
+        assert_eq!(read(text), Ok(Settings::default()));
+        let written = yaml::documents(text.as_bytes()).remove(0).unwrap().value;
+        assert_eq!(written, serde_json::to_value(Settings::default()).unwrap());
+    }
+
+    #[test]
     fn errors_name_place_field_and_remedy() {
         for (text, told) in [
             (

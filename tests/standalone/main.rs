@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod embedded;
 mod reload;
 mod server;
 mod usage;

@@ -174,7 +174,7 @@ fn what_cannot_be_read_any_more_keeps_its_last_good_version() {
     folder.load();
     fs::remove_file(folder.path("a.yaml")).unwrap();
     symlink("nowhere", folder.path("a.yaml")).unwrap();
-    fs::set_permissions(folder.path("b.yaml"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.path("b.yaml"), fs::Permissions::from_mode(0o0)).unwrap();
     let (changed, told) = folder.load();
     assert!(!changed);
     assert!(told[0].contains("a.yaml: cannot be read: "), "{told:?}");
