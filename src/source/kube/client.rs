@@ -24,6 +24,8 @@ pub async fn client() -> anyhow::Result<Client> {
     // Longer than a watch may be silent; reads of anything else that hangs end then, too.
     config.read_timeout = Some(Duration::from_secs(u64::from(WATCH_SECONDS) + 15));
     config.reset_reader_on_write = true;
+    // Whoever asks tries again, and says so; a second layer of retries would only hide for how long.
+    config.default_retry = false;
     config.write_timeout = Some(Duration::from_secs(10));
     Client::try_from(config).context("the settings for reaching the Kubernetes API server cannot be used")
 }

@@ -90,3 +90,6 @@ impl Watches {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
