@@ -6,3 +6,4 @@ mod clients;
 mod gone;
 mod sse;
 mod support;
+mod websocket;

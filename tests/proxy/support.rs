@@ -162,6 +162,17 @@ impl Raw {
     }
 }
 
+/// Writes until nothing more is taken for a while; how much was.
+pub async fn fill(writer: &mut Raw) -> usize {
+    let piece = vec![b'x'; 64 * 1024];
+    let mut written = 0;
+    let patience = Duration::from_millis(500);
+    while let Ok(more) = tokio::time::timeout(patience, writer.0.write(&piece)).await {
+        written += more.unwrap();
+    }
+    written
+}
+
 /// Waits until `condition` holds.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
