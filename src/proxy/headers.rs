@@ -8,6 +8,7 @@ use http::header::{
     TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http_body::Frame;
 use ipnet::IpNet;
 
 /// `X-Forwarded-For`
@@ -114,6 +115,16 @@ pub(super) fn allowed_in_trailers(name: &HeaderName) -> bool {
         &http::header::EXPECT,
     ]
     .contains(&name)
+}
+
+/// Takes out of a frame of trailers what does not belong there. Data stays as it is.
+pub(super) fn clean_trailers<D>(frame: &mut Frame<D>) {
+    if let Some(fields) = frame.trailers_mut() {
+        let strangers: Vec<HeaderName> = fields.keys().filter(|name| !allowed_in_trailers(name)).cloned().collect();
+        for name in strangers {
+            fields.remove(name);
+        }
+    }
 }
 
 /// Who the client is, and whether what it says of others is believed.

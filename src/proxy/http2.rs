@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
+use super::headers;
 use super::io::Io;
 use super::request::{self, Reply};
 use super::timer::Timer;
@@ -154,11 +155,12 @@ impl<A: Unpin> http_body::Body for Outbound<A> {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &mut frame {
             None => self.exchange.complete(),
             Some(Err(error)) => self.exchange.cut(*error),
             Some(Ok(frame)) => {
+                headers::clean_trailers(frame);
                 if let Some(data) = frame.data_ref() {
                     self.exchange.sent(data.len());
                 }

@@ -11,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
+use super::headers;
 
 /// A request's content.
 #[derive(Debug)]
@@ -49,7 +50,8 @@ impl http_body::Body for Upload {
                 Poll::Ready(None)
             }
             Some(Err(error)) => self.fail(error),
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                headers::clean_trailers(&mut frame);
                 if let Some(data) = frame.data_ref() {
                     self.exchange.received(data.len());
                     if self.limit.is_some_and(|limit| self.exchange.bytes_received() > limit) {
