@@ -97,3 +97,29 @@ where
     });
     address
 }
+
+/// An endpoint that sends back the content that it gets, and its trailers, in either version.
+pub async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
+            let mut start = [0; 3];
+            let preface = stream.peek(&mut start).await.unwrap_or(0) == 3 && &start == b"PRI";
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let echo = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {
+                Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
+            });
+            tokio::spawn(async move {
+                let _ = if preface {
+                    let executor = hyper_util::rt::TokioExecutor::new();
+                    hyper::server::conn::http2::Builder::new(executor).serve_connection(io, echo).await
+                } else {
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, echo).await
+                };
+            });
+        }
+    });
+    address
+}

@@ -3,7 +3,10 @@
 
 mod basics;
 mod clients;
+mod frames;
 mod gone;
+mod http2;
+mod http2_hostile;
 mod sse;
 mod support;
 mod websocket;

@@ -227,6 +227,24 @@ impl Arrivals {
         let head = endpoint.head().await;
         (endpoint, head)
     }
+
+    /// The next head, on the connection that was kept or on a new one.
+    pub async fn request_on(&mut self, kept: Option<Raw>) -> (Raw, String) {
+        let Some(mut kept) = kept else { return self.request().await };
+        let next = async {
+            tokio::select! {
+                Some(head) = kept.request() => Ok(head),
+                arrived = self.0.recv() => Err(arrived.unwrap()),
+            }
+        };
+        match within(next).await {
+            Ok(head) => (kept, head),
+            Err(mut endpoint) => {
+                let head = endpoint.head().await;
+                (endpoint, head)
+            }
+        }
+    }
 }
 
 /// A backend that answers each request without content with the head that it got, as text.

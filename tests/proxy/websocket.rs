@@ -215,10 +215,7 @@ async fn a_refused_upgrade_passes_the_answer_on() {
     let mut endpoint = None;
     for (status, field) in [("403 Forbidden", "x-why: not you"), ("426 Upgrade Required", "sec-websocket-version: 8")] {
         client.send(format!("GET /socket HTTP/1.1\r\n{UPGRADE}\r\n")).await;
-        let (mut connection, _) = match endpoint.take() {
-            None => arrivals.request().await,
-            Some(connection) => request_on(connection, &mut arrivals).await,
-        };
+        let (mut connection, _) = arrivals.request_on(endpoint.take()).await;
         connection.send(format!("HTTP/1.1 {status}\r\n{field}\r\nContent-Length: 6\r\n\r\nsorry\n")).await;
         let head = client.head().await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")) && head.contains(field), "{head}");
@@ -227,20 +224,12 @@ async fn a_refused_upgrade_passes_the_answer_on() {
         endpoint = Some(connection);
     }
     client.send("GET /more HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let (mut connection, head) = request_on(endpoint.unwrap(), &mut arrivals).await;
+    let (mut connection, head) = arrivals.request_on(endpoint).await;
     assert!(head.starts_with("GET /more "), "{head}");
     connection.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert!(client.head().await.starts_with("HTTP/1.1 204"));
     for line in plane.logged_times("/socket", 2).await {
         assert_eq!((&line["kind"], &line["end"]), (&"http".into(), &"complete".into()));
-    }
-}
-
-/// The next request: on `kept`, or on a new connection.
-async fn request_on(mut kept: Raw, arrivals: &mut Arrivals) -> (Raw, String) {
-    tokio::select! {
-        Some(head) = kept.request() => (kept, head),
-        (connection, head) = arrivals.request() => (connection, head),
     }
 }
 
