@@ -122,7 +122,7 @@ async fn from_api_server(report: &mut Report) {
 
 async fn create_apps(client: &kube::Client, indexes: std::ops::Range<usize>) {
     let created = futures_util::stream::iter(indexes.flat_map(app)).map(|document: Value| async move {
-        crate::objects::try_create(client, "shop", &document).await.unwrap();
+        crate::objects::apply(client, Some("shop"), &document).await;
     });
     created.buffer_unordered(32).collect::<()>().await;
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::control_plane::{ADMIN, shared};
-use crate::objects::{documents, namespace, try_create};
+use crate::objects::{documents, dry_run, namespace};
 
 /// An object from its short form in tests/objects.
 fn object(case: &Value, name: &str) -> Value {
@@ -25,7 +25,7 @@ async fn good_objects_are_accepted() {
     let client = shared().await.client(ADMIN).await;
     let namespace = namespace(&client).await;
     for (at, case) in cases(include_str!("../objects/accepted.yaml")).iter().enumerate() {
-        let accepted = try_create(&client, &namespace, &object(case, &format!("good-{at}"))).await;
+        let accepted = dry_run(&client, &namespace, &object(case, &format!("good-{at}"))).await;
         assert!(accepted.is_ok(), "{case}: {}", accepted.unwrap_err());
     }
 }
@@ -38,7 +38,7 @@ async fn bad_objects_are_refused_with_a_sentence_that_names_the_field() {
     for case in cases(include_str!("../objects/refused.yaml")) {
         let says = case["says"].as_str().unwrap();
         let path = case["path"].as_str().unwrap();
-        match try_create(&client, &namespace, &object(&case, "bad")).await {
+        match dry_run(&client, &namespace, &object(&case, "bad")).await {
             Ok(_) => wrong.push(format!("accepted: {case}")),
             Err(kube::Error::Api(status)) if status.message.contains(says) && status.message.contains(path) => {}
             Err(error) => wrong.push(format!("{case}\n    said: {error}")),

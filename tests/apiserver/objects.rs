@@ -124,7 +124,7 @@ pub(crate) async fn try_apply(client: &Client, namespace: Option<&str>, object: 
 }
 
 /// Whether an object would be accepted as `kubectl create` sends it: unknown fields are errors.
-pub(crate) async fn try_create(client: &Client, namespace: &str, object: &Value) -> kube::Result<Value> {
+pub(crate) async fn dry_run(client: &Client, namespace: &str, object: &Value) -> kube::Result<Value> {
     let url = api_of(client, Some(namespace), object).resource_url().to_owned();
     let request = http::Request::post(format!("{url}?dryRun=All&fieldValidation=Strict"))
         .header("content-type", "application/json")
