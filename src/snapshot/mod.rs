@@ -36,6 +36,6 @@ pub struct Snapshot {
     /// Which route serves a request.
     pub router: Router,
     /// The endpoints behind the routes. Routes name clusters instead of holding them, so that a change of endpoints
-    /// rebuilds no route.
-    pub clusters: Map<ClusterName, Arc<Cluster>>,
+    /// rebuilds no route. Shared by snapshots between which no cluster changed.
+    pub clusters: Arc<Map<ClusterName, Arc<Cluster>>>,
 }

@@ -39,7 +39,7 @@ pub struct Matched<'a> {
 pub struct Router(Arc<Hosts>);
 
 /// Three maps instead of one by [`HostPattern`], so that a request finds its host without building a key.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Hosts {
     exact: Map<Arc<str>, Arc<VirtualHost>>,
     wildcard: Map<Arc<str>, Arc<VirtualHost>>,
@@ -52,15 +52,26 @@ const LONGEST_HOST: usize = 253;
 impl Router {
     /// A router of these hosts; of two that are the same, the last counts.
     pub fn build(hosts: impl IntoIterator<Item = (HostPattern, Arc<VirtualHost>)>) -> Self {
-        let mut all = Hosts::default();
-        for (pattern, host) in hosts {
-            match pattern {
-                HostPattern::Exact(name) => drop(all.exact.insert(name, host)),
-                HostPattern::Wildcard(name) => drop(all.wildcard.insert(name, host)),
-                HostPattern::Any => all.any = Some(host),
+        let mut router = Router::default();
+        hosts.into_iter().for_each(|(pattern, host)| router.set(&pattern, Some(host)));
+        router
+    }
+
+    /// Puts other routes at a host, or takes the host away. Clones of this router do not see it.
+    pub fn set(&mut self, pattern: &HostPattern, host: Option<Arc<VirtualHost>>) {
+        let all = Arc::make_mut(&mut self.0);
+        let (map, name) = match pattern {
+            HostPattern::Exact(name) => (&mut all.exact, name),
+            HostPattern::Wildcard(name) => (&mut all.wildcard, name),
+            HostPattern::Any => {
+                all.any = host;
+                return;
             }
+        };
+        match host {
+            Some(host) => drop(map.insert(Arc::clone(name), host)),
+            None => drop(map.remove(name)),
         }
-        Router(Arc::new(all))
     }
 
     /// The route for a request: an exact host before the longest wildcard before any. A host whose routes do not take

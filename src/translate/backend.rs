@@ -135,6 +135,14 @@ impl<'a> Lookup<'a> {
         Some(Cluster { name, protocol, connections, endpoints })
     }
 
+    /// The upstream whose settings a source has.
+    pub(super) fn settings(self, source: &Source) -> Option<&'a Arc<UpstreamPlan>> {
+        match source {
+            Source::Service(key, _) => self.upstreams.of_service(key),
+            Source::Upstream(key) => self.upstreams.plans.get(key),
+        }
+    }
+
     /// The name that a source needs the addresses of.
     pub(super) fn hostname(self, source: &Source) -> Option<&'a str> {
         match source {

@@ -29,11 +29,6 @@ impl Changes {
             resolved: follow(&mut seen.resolved, resolved, |old, new| Arc::ptr_eq(old, new) || old == new),
         }
     }
-
-    /// Whether nothing but endpoints changed: then no route, no reference and no condition can have.
-    pub(super) fn only_endpoints(&self) -> bool {
-        self.routes.is_empty() && self.upstreams.is_empty() && self.services.is_empty() && self.resolved.is_empty()
-    }
 }
 
 fn same_slices(old: &BTreeMap<Arc<str>, Arc<AddressSlice>>, new: &BTreeMap<Arc<str>, Arc<AddressSlice>>) -> bool {

@@ -4,9 +4,10 @@
 mod action;
 mod backend;
 mod changes;
+mod clusters;
 mod conditions;
-mod conflicts;
 mod convert;
+mod hosts;
 mod matches;
 mod resources;
 mod route;
@@ -22,12 +23,13 @@ pub use resources::{
 
 use self::backend::{Lookup, Source};
 use self::changes::Changes;
-use self::conflicts::HostState;
+use self::clusters::Clusters;
+use self::hosts::Hosts;
 use self::route::RouteState;
 use self::upstream::{Place, UpstreamPlan, Upstreams};
 use crate::api::Condition;
 use crate::settings::RouteDefaults;
-use crate::snapshot::{ClusterName, HostPattern, Map, Router, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// What translation needs to know of the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,8 +61,8 @@ pub struct Translation {
     pub hostnames: BTreeSet<String>,
 }
 
-/// Translates again and again, and remembers what came of objects that have not changed. The result never depends on
-/// what it remembers.
+/// Translates again and again, and remembers what came of objects that have not changed: a burst of changes costs what
+/// it touches. The result never depends on what it remembers.
 #[derive(Debug)]
 pub struct Translator {
     context: Context,
@@ -68,171 +70,165 @@ pub struct Translator {
     seen: Resources,
     routes: BTreeMap<Key, RouteState>,
     upstreams: Upstreams,
-    hosts: Map<HostPattern, HostState>,
-    clusters: Map<ClusterName, ClusterState>,
-    /// The clusters of each Service that has slices: what a change of endpoints touches.
-    of_service: Map<Key, Vec<ClusterName>>,
+    clusters: Clusters,
+    hosts: Hosts,
     last: Translation,
-}
-
-/// What a cluster was made of, beside its endpoints.
-#[derive(Debug)]
-struct ClusterState {
-    source: Source,
-    settings: Option<Arc<UpstreamPlan>>,
 }
 
 impl Translator {
     /// A translator that remembers nothing yet.
     pub fn new(context: Context) -> Self {
-        Translator {
-            context,
-            seen: Resources::default(),
-            routes: BTreeMap::new(),
-            upstreams: Upstreams::default(),
-            hosts: Map::default(),
-            clusters: Map::default(),
-            of_service: Map::default(),
-            last: Translation::default(),
-        }
+        let (seen, routes, upstreams, clusters, hosts, last) = Default::default();
+        Translator { context, seen, routes, upstreams, clusters, hosts, last }
     }
 
     /// Translates everything. What did not change since the last time is shared with the last result.
     pub fn translate(&mut self, resources: &Resources) -> Translation {
         let changes = Changes::follow(&mut self.seen, resources);
-        if changes.only_endpoints() {
-            let touched = changes.slices.iter().filter_map(|service| self.of_service.get(service));
-            let touched: Vec<ClusterName> = touched.flatten().cloned().collect();
-            touched.iter().for_each(|name| self.build_cluster(name));
-        } else {
-            self.read(&changes);
-            let sources = self.resolve();
-            self.build_clusters(sources, &changes);
-            self.build_hosts();
-            self.tell(&changes);
-        }
+        self.read_upstreams(&changes);
+        let mut touched = self.read_routes(&changes);
+        touched.extend(self.resolve(&changes));
+        self.build_clusters(&changes);
+        touched.extend(self.build_hosts());
+        self.tell_routes(&touched);
+        self.tell_upstreams(&changes);
         self.last.clone()
     }
 
-    /// Objects of ours that changed are read again.
-    fn read(&mut self, changes: &Changes) {
+    fn read_upstreams(&mut self, changes: &Changes) {
         for key in &changes.upstreams {
-            match self.seen.upstreams.get(key) {
-                Some(object) => {
-                    let plan = UpstreamPlan::read(key, object, &self.context);
-                    self.upstreams.plans.insert(key.clone(), Arc::new(plan));
-                }
-                None => drop(self.upstreams.plans.remove(key)),
+            let new = self.seen.upstreams.get(key).map(|object| UpstreamPlan::read(key, object, &self.context));
+            let new = new.map(Arc::new);
+            // Their clusters are there without a route, too, so that names are resolved before one comes.
+            let own = |plan: &UpstreamPlan| plan.problems.is_empty() && !matches!(plan.place, Place::Services(_));
+            if new.as_deref().is_some_and(own) {
+                self.clusters.acquire(Source::Upstream(key.clone()));
+            }
+            let old = match new {
+                Some(new) => self.upstreams.plans.insert(key.clone(), new),
+                None => self.upstreams.plans.remove(key),
+            };
+            if old.as_deref().is_some_and(own) {
+                self.clusters.release(&Source::Upstream(key.clone()).cluster_name());
             }
         }
         if !changes.upstreams.is_empty() {
             self.upstreams.attach();
         }
+    }
+
+    /// Reads the routes that changed; returns those whose conditions may have.
+    fn read_routes(&mut self, changes: &Changes) -> BTreeSet<Key> {
+        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
         for key in &changes.routes {
-            let before = self.routes.remove(key);
-            let read = self.seen.routes.get(key).and_then(|object| RouteState::read(key, object, &self.context));
-            if let Some(mut read) = read {
-                read.keep(before, Lookup::new(&self.seen, &self.upstreams, &self.context));
-                self.routes.insert(key.clone(), read);
+            let object = self.seen.routes.get(key);
+            let mut new = object.and_then(|object| RouteState::read(key, object, &self.context));
+            if let Some(new) = &mut new {
+                new.resolve(lookup, &mut self.clusters);
             }
-        }
-    }
-
-    /// Every reference of every route is looked up again; returns what they lead to.
-    fn resolve(&mut self) -> Map<ClusterName, Source> {
-        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
-        let mut sources = Map::default();
-        for state in self.routes.values_mut() {
-            state.resolve(lookup, &mut sources);
-        }
-        // Those of upstreams with addresses of their own are there without a route, too: their names are resolved early.
-        for (key, plan) in &self.upstreams.plans {
-            if plan.problems.is_empty() && !matches!(plan.place, Place::Services(_)) {
-                let source = Source::Upstream(key.clone());
-                sources.entry(source.cluster_name()).or_insert(source);
+            let old = self.routes.remove(key);
+            if let (Some(new), Some(old)) = (&mut new, &old) {
+                new.keep(old);
             }
-        }
-        sources
-    }
-
-    fn build_clusters(&mut self, sources: Map<ClusterName, Source>, changes: &Changes) {
-        self.last.snapshot.clusters.retain(|name, _| sources.contains_key(name));
-        self.clusters.retain(|name, _| sources.contains_key(name));
-        self.of_service.clear();
-        self.last.hostnames.clear();
-        for (name, source) in sources {
-            let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
-            let hostname = lookup.hostname(&source);
-            self.last.hostnames.extend(hostname.map(str::to_owned));
-            let (settings, touched) = match &source {
-                Source::Service(key, _) => {
-                    self.of_service.entry(key.clone()).or_default().push(name.clone());
-                    let touched = changes.services.contains(key) || changes.slices.contains(key);
-                    (self.upstreams.of_service(key), touched)
+            let same = matches!((&new, &old), (Some(new), Some(old)) if new.serves_like(old));
+            if let Some(old) = old {
+                old.release(&mut self.clusters);
+                if !same {
+                    self.hosts.leave(&old);
+                    self.hosts.touch(&old);
                 }
-                Source::Upstream(key) => (self.upstreams.plans.get(key), false),
-            };
-            let resolved = hostname.is_some_and(|hostname| changes.resolved.contains(hostname));
-            let same = |state: &ClusterState| {
-                state.source == source && state.settings.as_ref().map(Arc::as_ptr) == settings.map(Arc::as_ptr)
-            };
-            if touched || resolved || !self.clusters.get(&name).is_some_and(same) {
-                let settings = settings.cloned();
-                self.clusters.insert(name.clone(), ClusterState { source, settings });
-                self.build_cluster(&name);
+            }
+            if let Some(new) = new {
+                if !same {
+                    self.hosts.join(&new);
+                    self.hosts.touch(&new);
+                }
+                self.routes.insert(key.clone(), new);
             }
         }
+        changes.routes.clone()
     }
 
-    /// Builds a cluster, and keeps the old one if it is equal.
-    fn build_cluster(&mut self, name: &ClusterName) {
+    /// Looks up again what changed references may lead to; returns the routes for which the answer differs.
+    fn resolve(&mut self, changes: &Changes) -> Vec<Key> {
+        let all = !changes.upstreams.is_empty() || !changes.resolved.is_empty();
+        if !all && changes.services.is_empty() {
+            return Vec::new();
+        }
         let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
-        let Some(cluster) = self.clusters.get(name).and_then(|state| lookup.cluster(&state.source)) else { return };
-        let clusters = &mut self.last.snapshot.clusters;
-        if clusters.get(name).is_none_or(|before| **before != cluster) {
-            clusters.insert(name.clone(), Arc::new(cluster));
-        }
-    }
-
-    fn build_hosts(&mut self) {
-        let (changed, mut lost) = conflicts::group(&mut self.hosts, self.routes.iter());
+        let mut touched = Vec::new();
         for (key, state) in &mut self.routes {
-            let lost = lost.remove(key).unwrap_or_default();
-            if state.lost != lost {
-                state.lost = lost;
-                state.conditions = None;
+            if all || state.uses_any(&changes.services) {
+                if state.resolve(lookup, &mut self.clusters) {
+                    self.hosts.touch(state);
+                }
+                if state.conditions.is_none() {
+                    touched.push(key.clone());
+                }
             }
         }
-        if changed {
-            let hosts = self.hosts.iter();
-            self.last.snapshot.router =
-                Router::build(hosts.map(|(host, state)| (host.clone(), Arc::clone(&state.virtual_host))));
+        touched
+    }
+
+    fn build_clusters(&mut self, changes: &Changes) {
+        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
+        self.clusters.touch(changes, lookup);
+        if self.clusters.build(lookup, &mut self.last.snapshot.clusters) {
+            self.last.hostnames = self.clusters.hostnames();
         }
     }
 
-    /// Says anew what changed about each object.
-    fn tell(&mut self, changes: &Changes) {
-        let due = self.routes.iter_mut().filter(|(_, state)| state.conditions.is_none());
-        let due: Vec<_> =
-            due.map(|(key, state)| (key.clone(), Arc::clone(state.conditions.insert(state.verdicts())))).collect();
-        let gone = changes.routes.iter().filter(|key| !self.routes.contains_key(*key));
-        let gone: Vec<_> = gone.filter(|key| self.last.statuses.routes.contains_key(*key)).collect();
-        // Touched only if need be: whoever still reads the last statuses makes this a copy.
-        if !due.is_empty() || !gone.is_empty() {
-            let told = Arc::make_mut(&mut self.last.statuses.routes);
-            gone.into_iter().for_each(|key| drop(told.remove(key)));
-            told.extend(due);
+    /// Builds the hosts that were touched; returns the routes whose losses changed.
+    fn build_hosts(&mut self) -> Vec<Key> {
+        let affected = self.hosts.build(&self.routes, &mut self.last.snapshot.router).into_iter();
+        let changed = affected.filter(|key| {
+            let Some(state) = self.routes.get_mut(key) else { return false };
+            let lost = self.hosts.lost(key, state);
+            let changed = state.lost != lost;
+            if changed {
+                (state.lost, state.conditions) = (lost, None);
+            }
+            changed
+        });
+        changed.collect()
+    }
+
+    /// Says anew what may have changed about routes. A status that did not change stays as it is: whoever still reads the
+    /// last ones makes touching them a copy.
+    fn tell_routes(&mut self, touched: &BTreeSet<Key>) {
+        for key in touched {
+            match self.routes.get_mut(key) {
+                Some(state) => {
+                    let conditions = state.conditions.take().unwrap_or_else(|| state.verdicts());
+                    state.conditions = Some(Arc::clone(&conditions));
+                    if self.last.statuses.routes.get(key) != Some(&conditions) {
+                        Arc::make_mut(&mut self.last.statuses.routes).insert(key.clone(), conditions);
+                    }
+                }
+                None if self.last.statuses.routes.contains_key(key) => {
+                    Arc::make_mut(&mut self.last.statuses.routes).remove(key);
+                }
+                None => {}
+            }
         }
+    }
+
+    fn tell_upstreams(&mut self, changes: &Changes) {
         if changes.upstreams.is_empty() && changes.services.is_empty() && changes.resolved.is_empty() {
             return;
         }
-        let told = Arc::make_mut(&mut self.last.statuses.upstreams);
-        told.retain(|key, _| self.upstreams.plans.contains_key(key));
-        for (key, plan) in &self.upstreams.plans {
+        let told = &self.last.statuses.upstreams;
+        let differs = |(key, plan): (&Key, &Arc<UpstreamPlan>)| {
             let conditions = self.upstreams.verdicts(key, plan, &self.seen);
-            if told.get(key) != Some(&conditions) {
-                told.insert(key.clone(), conditions);
-            }
+            (told.get(key) != Some(&conditions)).then(|| (key.clone(), conditions))
+        };
+        let new: Vec<_> = self.upstreams.plans.iter().filter_map(differs).collect();
+        let gone = changes.upstreams.iter().filter(|key| !self.upstreams.plans.contains_key(*key));
+        let gone: Vec<_> = gone.filter(|key| told.contains_key(*key)).collect();
+        if !new.is_empty() || !gone.is_empty() {
+            let told = Arc::make_mut(&mut self.last.statuses.upstreams);
+            told.extend(new);
+            gone.into_iter().for_each(|key| drop(told.remove(key)));
         }
     }
 }

@@ -1,16 +1,16 @@
 //! One ProxyRoute, as far as it can be known without looking at other objects; what it refers to is `backend`'s to find.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::backend::{Lookup, Source};
+use super::backend::Lookup;
+use super::clusters::Clusters;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
 use super::{Context, Key, action, matches};
 use crate::api::{self, Condition, ProxyRoute};
-use crate::snapshot::{
-    Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Map, Route, RouteName,
-};
+use crate::snapshot::{Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Route, RouteName};
 
 /// Older objects come first, then the order of names: the Gateway API's last resort between equals. Objects from files
 /// have no age.
@@ -90,19 +90,18 @@ impl RouteState {
         })
     }
 
-    /// Looks up what the backends refer to, and builds those routes again for which the answer differs. `sources` gets
-    /// what they lead to.
-    pub(super) fn resolve(&mut self, lookup: Lookup<'_>, sources: &mut Map<ClusterName, Source>) {
+    /// Looks up what the backends refer to, and builds those routes again for which the answer differs. Returns whether
+    /// there were any.
+    pub(super) fn resolve(&mut self, lookup: Lookup<'_>, clusters: &mut Clusters) -> bool {
         let mut unresolved = Vec::new();
+        let mut changed = false;
         for (rule, RuleState { route, targets }) in self.rules.iter_mut().enumerate() {
             let Action::Forward(forward) = &route.action else { continue };
             let found = targets.iter().enumerate().map(|(at, target)| {
                 match lookup.resolve(target, || format!("spec.rules[{rule}].backends[{at}]")) {
                     Ok((source, pending)) => {
                         unresolved.extend(pending);
-                        let name = source.cluster_name();
-                        sources.entry(name.clone()).or_insert(source);
-                        Ok(name)
+                        Ok(clusters.acquire(source))
                     }
                     Err(problem) => {
                         let why = Invalid(problem.to_string().into());
@@ -112,28 +111,51 @@ impl RouteState {
                 }
             });
             let found: Vec<_> = found.collect();
+            led_to(route).for_each(|name| clusters.release(name));
             if !forward.backends.iter().map(|backend| &backend.cluster).eq(&found) {
                 let backends = forward.backends.iter().zip(found);
                 let backends = backends.map(|(backend, cluster)| Backend { weight: backend.weight, cluster }).collect();
                 let action = Action::Forward(Forward { backends, ..forward.clone() });
                 *route = Arc::new(Route { action, ..Route::clone(route) });
+                changed = true;
             }
         }
         if self.unresolved != unresolved {
             self.unresolved = unresolved;
             self.conditions = None;
         }
+        changed
     }
 
-    /// Takes over what is equal of the state that this one replaces.
-    pub(super) fn keep(&mut self, before: Option<Self>, lookup: Lookup<'_>) {
-        self.resolve(lookup, &mut Map::default());
-        let Some(before) = before else { return };
-        for (new, old) in self.rules.iter_mut().zip(before.rules) {
+    /// Its backends lead nowhere any more.
+    pub(super) fn release(&self, clusters: &mut Clusters) {
+        self.rules.iter().flat_map(|rule| led_to(&rule.route)).for_each(|name| clusters.release(name));
+    }
+
+    /// Whether a backend refers to one of these Services.
+    pub(super) fn uses_any(&self, services: &BTreeSet<Key>) -> bool {
+        let mut targets = self.rules.iter().flat_map(|rule| &rule.targets);
+        targets.any(|target| matches!(target, Target::Service(key, _) if services.contains(key)))
+    }
+
+    /// Takes over what still holds of the state that this one replaces: routes that are equal, and what was lost, until
+    /// its hosts are built again.
+    pub(super) fn keep(&mut self, before: &Self) {
+        self.lost.clone_from(&before.lost);
+        for (new, old) in self.rules.iter_mut().zip(&before.rules) {
             if new.route == old.route {
-                new.route = old.route;
+                new.route = Arc::clone(&old.route);
             }
         }
+    }
+
+    /// Whether it serves what `other` does, by the very same routes.
+    pub(super) fn serves_like(&self, other: &Self) -> bool {
+        let same_route = |(new, old): (&RuleState, &RuleState)| Arc::ptr_eq(&new.route, &old.route);
+        self.age == other.age
+            && self.hosts == other.hosts
+            && self.rules.len() == other.rules.len()
+            && self.rules.iter().zip(&other.rules).all(same_route)
     }
 
     /// How many requests it asks for: matches times hosts.
@@ -167,6 +189,15 @@ impl RouteState {
             programmed,
         )
     }
+}
+
+/// The clusters that the backends of a route lead to.
+fn led_to(route: &Route) -> impl Iterator<Item = &ClusterName> {
+    let backends = match &route.action {
+        Action::Forward(forward) => &forward.backends[..],
+        _ => &[],
+    };
+    backends.iter().filter_map(|backend| backend.cluster.as_ref().ok())
 }
 
 fn rule(

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::{DEFAULT_CLASS, ProxyRoute, ProxyUpstream};
+use crate::snapshot::{ClusterName, HostPattern};
 
 fn translator() -> Translator {
     Translator::new(Context { class_name: DEFAULT_CLASS.to_owned(), defaults: RouteDefaults::default() })
@@ -63,7 +64,7 @@ fn a_change_of_endpoints_touches_its_cluster_alone() {
     let before = translator.translate(&resources);
     resources.slices.get_mut(&key("s7")).unwrap().insert("new".into(), slice(200, true));
     let after = translator.translate(&resources);
-    for (name, cluster) in &after.snapshot.clusters {
+    for (name, cluster) in &*after.snapshot.clusters {
         assert_eq!(Arc::ptr_eq(cluster, &before.snapshot.clusters[name]), name.as_str() != "shop/s7:80", "{name}");
     }
     assert_eq!(after.snapshot.clusters[&ClusterName::new("shop/s7:80")].endpoints.len(), 11);
@@ -88,7 +89,7 @@ fn a_change_of_a_route_touches_its_host_alone() {
         let kept = Arc::ptr_eq(routes, before.snapshot.router.host(&host).unwrap());
         assert_eq!(kept, host != HostPattern::Exact("h3.example.com".into()), "{host}");
     }
-    for (name, cluster) in &after.snapshot.clusters {
+    for (name, cluster) in &*after.snapshot.clusters {
         assert!(Arc::ptr_eq(cluster, &before.snapshot.clusters[name]), "{name}");
     }
     assert_eq!(before.snapshot.clusters.len(), after.snapshot.clusters.len() + 1);
@@ -107,6 +108,8 @@ fn nothing_changed_gives_the_same() {
 /// A change of one object; `None` removes it.
 #[derive(Clone, Debug)]
 enum Edit {
+    /// Written again, with another generation: as by whoever writes labels or statuses.
+    Again(u8, i64),
     Route(u8, Option<(u8, Vec<u8>, Vec<u8>)>),
     Upstream(u8, Option<(u8, u8)>),
     Service(u8, Option<u8>),
@@ -118,6 +121,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     use proptest::collection::vec;
     use proptest::option::of;
     prop_oneof![
+        (0u8..4, 0i64..3).prop_map(|(at, generation)| Edit::Again(at, generation)),
         (0u8..4, of((0u8..3, vec(0u8..3, 0..3), vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
         (0u8..3, of((0u8..3, 0u8..6))).prop_map(|(at, to)| Edit::Upstream(at, to)),
         (0u8..3, of(0u8..3)).prop_map(|(at, to)| Edit::Service(at, to)),
@@ -149,6 +153,13 @@ fn apply(resources: &mut Resources, edit: Edit) {
         }
     }
     match edit {
+        Edit::Again(at, generation) => {
+            if let Some(object) = resources.routes.get_mut(&key(at)) {
+                let mut again = ProxyRoute::clone(object);
+                again.metadata.generation = Some(generation);
+                *object = Arc::new(again);
+            }
+        }
         Edit::Route(at, to) => {
             let built = to.map(|(created, hosts, rules)| {
                 let hosts: Vec<_> = hosts.into_iter().map(|host| format!("h{host}.example.com")).collect();

@@ -1,0 +1,115 @@
+//! Which clusters the table needs: those that a backend leads to, and those of upstreams with endpoints of their own.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use super::Key;
+use super::backend::{Lookup, Source};
+use super::changes::Changes;
+use super::upstream::UpstreamPlan;
+use crate::snapshot::{Cluster, ClusterName, Map};
+
+/// Every cluster that somebody needs.
+#[derive(Debug, Default)]
+pub(super) struct Clusters {
+    states: Map<ClusterName, ClusterState>,
+    /// The clusters of each Service.
+    of_service: Map<Key, Vec<ClusterName>>,
+    /// Clusters that are to be built, again or for the last time.
+    dirty: BTreeSet<ClusterName>,
+}
+
+#[derive(Debug)]
+struct ClusterState {
+    source: Source,
+    /// How many backends lead here.
+    users: usize,
+    /// The upstream whose settings it was built with.
+    settings: Option<Arc<UpstreamPlan>>,
+    /// The name whose addresses are its endpoints.
+    hostname: Option<Arc<str>>,
+}
+
+impl Clusters {
+    /// A backend leads to `source`.
+    pub(super) fn acquire(&mut self, source: Source) -> ClusterName {
+        let name = source.cluster_name();
+        match self.states.entry(name.clone()) {
+            Entry::Occupied(mut state) => state.get_mut().users += 1,
+            Entry::Vacant(free) => {
+                if let Source::Service(key, _) = &source {
+                    self.of_service.entry(key.clone()).or_default().push(name.clone());
+                }
+                free.insert(ClusterState { source, users: 1, settings: None, hostname: None });
+                self.dirty.insert(name.clone());
+            }
+        }
+        name
+    }
+
+    /// A backend that led to a cluster does not any more.
+    pub(super) fn release(&mut self, name: &ClusterName) {
+        if let Some(state) = self.states.get_mut(name) {
+            state.users -= 1;
+            if state.users == 0 {
+                self.dirty.insert(name.clone());
+            }
+        }
+    }
+
+    /// Notes which clusters these changes touch.
+    pub(super) fn touch(&mut self, changes: &Changes, lookup: Lookup<'_>) {
+        for key in changes.services.iter().chain(&changes.slices) {
+            self.dirty.extend(self.of_service.get(key).into_iter().flatten().cloned());
+        }
+        if changes.upstreams.is_empty() && changes.resolved.is_empty() {
+            return;
+        }
+        for (name, state) in &self.states {
+            let settings = lookup.settings(&state.source).map(Arc::as_ptr) != state.settings.as_ref().map(Arc::as_ptr);
+            if settings || state.hostname.as_ref().is_some_and(|hostname| changes.resolved.contains(&**hostname)) {
+                self.dirty.insert(name.clone());
+            }
+        }
+    }
+
+    /// Builds what was touched; a cluster that turns out equal keeps its `Arc`. Returns whether a name that needs
+    /// addresses came or went.
+    pub(super) fn build(&mut self, lookup: Lookup<'_>, built: &mut Arc<Map<ClusterName, Arc<Cluster>>>) -> bool {
+        let mut names_changed = false;
+        for name in std::mem::take(&mut self.dirty) {
+            let Entry::Occupied(mut entry) = self.states.entry(name.clone()) else { continue };
+            let before = entry.get().hostname.clone();
+            let cluster = if entry.get().users > 0 { lookup.cluster(&entry.get().source) } else { None };
+            let hostname = cluster.as_ref().and_then(|_| lookup.hostname(&entry.get().source)).map(Arc::from);
+            names_changed |= hostname != before;
+            if entry.get().users > 0 {
+                let settings = lookup.settings(&entry.get().source).cloned();
+                let state = entry.get_mut();
+                (state.hostname, state.settings) = (hostname, settings);
+            } else if let Source::Service(key, _) = entry.remove().source
+                && let Entry::Occupied(mut others) = self.of_service.entry(key)
+            {
+                others.get_mut().retain(|other| *other != name);
+                if others.get().is_empty() {
+                    others.remove();
+                }
+            }
+            match cluster {
+                Some(cluster) if built.get(&name).is_none_or(|before| **before != cluster) => {
+                    Arc::make_mut(built).insert(name, Arc::new(cluster));
+                }
+                Some(_) => {}
+                None if built.contains_key(&name) => drop(Arc::make_mut(built).remove(&name)),
+                None => {}
+            }
+        }
+        names_changed
+    }
+
+    /// The names that need addresses.
+    pub(super) fn hostnames(&self) -> BTreeSet<String> {
+        self.states.values().filter_map(|state| state.hostname.as_deref()).map(str::to_owned).collect()
+    }
+}
