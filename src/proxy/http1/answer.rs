@@ -1,0 +1,208 @@
+//! Answers on their way to the client: the head with what is there already, then each frame as it comes.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Version};
+use http_body::{Body as _, Frame};
+use tokio::io::AsyncWrite as _;
+
+use super::conn::{Conn, HEAD_READ};
+use super::encode::{self, Outbound, Persistence};
+use crate::proxy::body::Body;
+use crate::proxy::error::Error;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::io::poll_read_into;
+use crate::proxy::request::Reply;
+use crate::proxy::worker::Worker;
+
+/// How long a client may go on sending what nobody reads after its answer, so that it can read the answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of it is read.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What becomes of a connection after an answer.
+pub(super) enum After {
+    Reuse,
+    Close,
+    Abandon,
+}
+
+/// Sends an answer, frame by frame.
+pub(super) async fn answer(
+    conn: &Conn,
+    worker: &Worker,
+    reply: Reply,
+    method: &Method,
+    version: Version,
+    keep_alive: bool,
+) -> After {
+    let Reply { response, exchange, local, .. } = reply;
+    let (parts, mut body) = response.into_parts();
+    let framing = Outbound::of(method, version, parts.status, &body);
+    conn.answer_begins();
+    // An answer of our own to a request whose content nobody reads cannot be followed by another request.
+    let keep = keep_alive
+        && framing != Outbound::UntilClose
+        && (!local || conn.content_read())
+        && !worker.leaving.drain.has_happened();
+    let mut out = Vec::with_capacity(512);
+    let persistence = Persistence { keep, tell: version == Version::HTTP_10 };
+    worker.with_date(|date| encode::head(&mut out, &parts, framing, persistence, date));
+    drop(parts);
+
+    let sent = send(conn, worker, &exchange, &mut body, framing, out).await;
+    match sent {
+        Ok(()) => {
+            exchange.complete();
+            if keep && conn.content_read() { After::Reuse } else { After::Close }
+        }
+        Err(error) => {
+            exchange.cut(error);
+            if framing == Outbound::UntilClose {
+                conn.io.borrow().reset_on_close();
+            }
+            After::Abandon
+        }
+    }
+}
+
+/// Tells the client that both sides switch protocols. Returns the exchange, which goes on.
+///
+/// # Errors
+/// The client left, or took nothing for too long.
+pub(super) async fn switch(conn: &Conn, worker: &Worker, reply: Reply) -> Result<Rc<Exchange>, Error> {
+    let Reply { response, exchange, .. } = reply;
+    let mut out = Vec::with_capacity(512);
+    let (parts, _) = response.into_parts();
+    let persistence = Persistence { keep: true, tell: false };
+    worker.with_date(|date| encode::head(&mut out, &parts, Outbound::None, persistence, date));
+    match write(conn, &exchange, &out, &Bytes::new(), b"").await {
+        Ok(()) => Ok(exchange),
+        Err(error) => {
+            exchange.cut(error);
+            Err(error)
+        }
+    }
+}
+
+async fn send(
+    conn: &Conn,
+    worker: &Worker,
+    exchange: &Exchange,
+    body: &mut Body,
+    framing: Outbound,
+    mut out: Vec<u8>,
+) -> Result<(), Error> {
+    if framing == Outbound::None {
+        return write(conn, exchange, &out, &Bytes::new(), b"").await;
+    }
+    let mut left = match framing {
+        Outbound::Length(length) => length,
+        _ => u64::MAX,
+    };
+    let read_ahead = worker.settings.limits.header_bytes;
+    loop {
+        // What is there already goes out together with the head; what is not must not hold the head up.
+        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Pending if !out.is_empty() => Poll::Ready(Ok(None)),
+            Poll::Pending => {
+                if conn.poll_gone(cx, read_ahead).is_ready() {
+                    return Poll::Ready(Err(Error::ClientGone));
+                }
+                exchange.poll_expired(cx).map(Err)
+            }
+            Poll::Ready(frame) => Poll::Ready(frame.transpose().map(Some)),
+        })
+        .await?;
+        match frame.map(|frame| frame.map(Frame::into_data)) {
+            None => write(conn, exchange, &out, &Bytes::new(), b"").await?,
+            Some(Some(Ok(data))) if data.is_empty() => continue,
+            Some(Some(Ok(data))) => {
+                left = left.checked_sub(data.len() as u64).ok_or(Error::UpstreamProtocol)?;
+                if framing == Outbound::Chunked {
+                    encode::chunk_size(&mut out, &data);
+                    if body.is_end_stream() {
+                        write(conn, exchange, &out, &data, b"\r\n0\r\n\r\n").await?;
+                        return Ok(());
+                    }
+                    write(conn, exchange, &out, &data, b"\r\n").await?;
+                } else {
+                    write(conn, exchange, &out, &data, b"").await?;
+                }
+            }
+            Some(Some(Err(frame))) => {
+                // RFC 9112 7.1.2: trailers exist in chunked content only; elsewhere they may be dropped.
+                if framing == Outbound::Chunked {
+                    encode::last_chunk(&mut out, frame.into_trailers().ok().as_ref());
+                }
+                return write(conn, exchange, &out, &Bytes::new(), b"").await;
+            }
+            Some(None) => {
+                if framing == Outbound::Chunked {
+                    encode::last_chunk(&mut out, None);
+                }
+                if matches!(framing, Outbound::Length(_)) && left > 0 {
+                    return Err(Error::UpstreamCut);
+                }
+                return write(conn, exchange, &out, &Bytes::new(), b"").await;
+            }
+        }
+        out.clear();
+        if out.capacity() > 64 {
+            out = Vec::new();
+        }
+    }
+}
+
+/// Writes what is given, as one call where the kernel takes it. The client's progress moves the exchange's clocks, and its
+/// standing still ends it.
+async fn write(conn: &Conn, exchange: &Exchange, before: &[u8], data: &Bytes, after: &[u8]) -> Result<(), Error> {
+    let mut parts = [IoSlice::new(before), IoSlice::new(data), IoSlice::new(after)];
+    let mut parts = &mut parts[..];
+    IoSlice::advance_slices(&mut parts, 0);
+    poll_fn(|cx| {
+        while !parts.is_empty() {
+            match conn.poll_write(cx, parts) {
+                Poll::Ready(Ok(written)) => {
+                    exchange.moved();
+                    IoSlice::advance_slices(&mut parts, written);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return exchange.poll_expired(cx).map(Err),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await?;
+    if !data.is_empty() {
+        exchange.sent(data.len());
+    }
+    Ok(())
+}
+
+/// Closes so that the client can read its answer although it is still sending: RFC 9112 9.6, "a server typically closes the
+/// connection in stages".
+pub(super) async fn linger(conn: &Conn) {
+    let discard = async {
+        if poll_fn(|cx| Pin::new(&mut *conn.io.borrow_mut()).poll_shutdown(cx)).await.is_err() {
+            return;
+        }
+        let mut buffer = conn.buffer.take();
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            buffer.clear();
+            let read = poll_fn(|cx| poll_read_into(&mut conn.io.borrow_mut(), cx, &mut buffer, HEAD_READ)).await;
+            match read {
+                Ok(read @ 1..) => left = left.saturating_sub(read),
+                _ => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, discard).await;
+}
