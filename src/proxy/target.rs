@@ -44,6 +44,7 @@ pub(super) fn target<B>(request: &Request<B>) -> Result<Target, Error> {
         (Some(inline), Some(field)) if !inline.eq_ignore_ascii_case(field) => {
             return Err(Error::BadRequest("a Host that disagrees with the target"));
         }
+        (Some(_), None) if request.version() == Version::HTTP_11 => return Err(Error::BadRequest("no Host")),
         (Some(authority), _) | (None, Some(authority)) => authority,
         (None, None) if request.version() == Version::HTTP_10 => "",
         (None, None) => return Err(Error::BadRequest("no Host")),
@@ -249,6 +250,7 @@ mod tests {
             ("/", &["[::1"]),
             ("/", &["[::x]"]),
             ("/", &["::1"]),
+            ("http://a.example/", &[]),
             ("http://a.example/", &["b.example"]),
             ("http://user@a.example/", &["user@a.example"]),
             ("ftp://a.example/", &["a.example"]),
