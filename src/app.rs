@@ -67,9 +67,14 @@ pub fn standalone(dir: &Path, settings: Settings) -> Result<Running, Failure> {
 /// Serves until a signal ends it.
 fn serve(settings: Settings, source: Source) -> Result<(), Failure> {
     let log = Some(start_log(&settings)?);
+    let format = settings.log.format;
+    let serving = |addresses: &Addresses| match format {
+        LogFormat::Json => tracing::info!("{addresses}"),
+        LogFormat::Text => eprintln!("{addresses}"),
+    };
     control::runtime()?.block_on(async {
         let signals = signals::of_the_process()?;
-        control::run(Plan { settings, source, log }, signals, |addresses| eprintln!("{addresses}")).await
+        control::run(Plan { settings, source, log }, signals, serving).await
     })
 }
 

@@ -25,17 +25,17 @@ pub(super) fn demo(args: &ServerArgs) -> Result<Settings, Failure> {
     let mut defaults = standalone_settings();
     defaults.log.access = "off".to_owned();
     defaults.log.level = "warn".to_owned();
-    defaults.log.format = LogFormat::Text;
     read(args, defaults)
 }
 
-/// What `floodway standalone` uses when nobody says otherwise: only this machine can reach it, and it does not wait
-/// for load balancers when it ends.
+/// What `floodway standalone` uses when nobody says otherwise: only this machine can reach it, its log is for people,
+/// and it does not wait for load balancers when it ends.
 pub fn standalone_settings() -> Settings {
     let mut settings = Settings::default();
     settings.listeners.http = vec![SocketAddr::from(([127, 0, 0, 1], 8080))];
     settings.listeners.admin = SocketAddr::from(([127, 0, 0, 1], 9901));
     settings.drain.delay = Duration::ZERO;
+    settings.log.format = LogFormat::Text;
     settings
 }
 
