@@ -12,7 +12,7 @@ use super::Failure;
 use crate::api::Condition;
 use crate::args::CheckArgs;
 use crate::settings::RouteDefaults;
-use crate::source::files::{self, Found, MAX_BYTES, Object, Parsed};
+use crate::source::files::{self, Found, MAX_BYTES, Object, Parsed, Sound};
 use crate::translate::{Context, Key, Resources, Translator};
 use crate::yaml::Problem;
 
@@ -34,7 +34,7 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
         findings.files += 1;
         match text {
             Ok(text) => {
-                let Parsed { objects: sound, errors, skipped } = files::parse(&text);
+                let Parsed { objects: sound, errors, skipped, .. } = files::parse(&text, &mut Sound::default());
                 errors.iter().for_each(|error| findings.error(&name, error));
                 skipped.iter().for_each(|skipped| findings.warning(&name, skipped.clone()));
                 objects.extend(sound.into_iter().map(|found| (name.clone(), found)));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::folder::{self, Stamp};
-use super::objects::{Object, parse};
+use super::objects::{Object, Sound, parse};
 use crate::translate::{Key, Resources};
 use crate::yaml::{Place, Problem};
 
@@ -66,6 +66,7 @@ struct File {
     unreadable: Option<String>,
     /// The last good version.
     good: Vec<Kept>,
+    sound: Sound,
 }
 
 /// An object and where it stood.
@@ -152,7 +153,7 @@ impl Loader {
         }
         file.digest = digest;
         load.read += 1;
-        let parsed = parse(&text);
+        let parsed = parse(&text, &mut file.sound);
         load.reports.extend(parsed.skipped.iter().map(|skipped| Report::new(Severity::Note, &on_disk, skipped)));
         if parsed.errors.is_empty() {
             let kept = parsed.objects.into_iter().map(|found| Kept {

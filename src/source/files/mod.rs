@@ -18,7 +18,7 @@ use watch::Watch;
 
 pub use folder::{MAX_BYTES, read_bounded, yaml_files};
 pub use load::{Load, Report, Severity};
-pub use objects::{Found, Object, Parsed, parse};
+pub use objects::{Found, Object, Parsed, Sound, parse};
 
 /// How often the folder is compared although no event came: some file systems send none.
 const POLL: Duration = Duration::from_secs(2);
