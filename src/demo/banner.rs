@@ -14,7 +14,7 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
         (format!("curl -N --http2-prior-knowledge {url}/clock"), "the same over HTTP/2"),
         (format!("curl '{url}/echo/any/path?q=1'"), "the request as the backend gets it"),
         (format!("curl -o /dev/null {url}/files/1GiB"), "a large file, made while it is sent"),
-        (format!("curl -s -r 1000-1999 {url}/files/1GiB | sha256sum"), "a part of it"),
+        (format!("curl -s -r 1000-1999 {url}/files/1GiB | wc -c"), "1000 bytes out of its middle"),
         (format!("head -c 100000000 /dev/zero | curl -sT - {url}/upload"), "a large upload, counted and summed up"),
         (format!("curl -i {url}/hello"), "answered by a rule"),
         (format!("curl -sL {url}/old/things"), "redirected by a rule"),

@@ -1,0 +1,93 @@
+//! The printed lines, run as they stand by a shell and curl. Each must be known here, so that none is printed unchecked.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use tokio::time::Instant;
+
+use crate::program::Demo;
+use crate::{Outcome, Report, expect};
+
+pub(crate) fn lines(demo: &Demo, report: &mut Report) {
+    let lines = demo.curl_lines();
+    report.on("prints lines to paste", expect(lines.len() >= 8, || format!("{lines:?}")).map(|()| String::new()));
+    if !found("curl") && std::env::var_os("FLOODWAY_DEMO_CHECK").is_none() {
+        println!("        curl is not installed, so the printed lines are not run; `make demo-check` insists on it");
+        return;
+    }
+    for line in lines {
+        report.on(&line, run(&line));
+    }
+}
+
+fn found(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn run(line: &str) -> Outcome {
+    if line.contains("/clock") {
+        return stream(line);
+    }
+    // A gigabyte through a build without optimisation is a long wait for nothing more.
+    let line = &line.replace("/1GiB", "/64MiB");
+    let told = shell(line)?;
+    let (holds, detail) = match line {
+        _ if line.contains("/echo/") => (told.contains("\"x-forwarded-for\": \"127.0.0.1\""), ""),
+        _ if line.contains("/dev/null") => {
+            let status = shell(&format!("{line} -sS -w '%{{http_code}} %{{size_download}}'"))?;
+            (status == "200 67108864", "64 MiB for 1 GiB")
+        }
+        _ if line.contains(" -r ") => (told.trim() == "1000", ""),
+        _ if line.contains("/upload") => (told.contains("\"bytes\": 100000000"), "100000000 bytes"),
+        _ if line.contains("/hello") => (told.starts_with("HTTP/1.1 200") && told.contains("Hello"), ""),
+        _ if line.contains("/old/") => (told.contains("\"path\": \"/echo/things\""), ""),
+        _ if line.contains("/nowhere") => (told.starts_with("HTTP/1.1 404"), ""),
+        _ if line.contains("/metrics") => (told.contains("# TYPE floodway_"), ""),
+        _ => return Err("printed, but nothing here checks it".to_owned()),
+    };
+    expect(holds, || format!("said: {}", told.chars().take(400).collect::<String>()))?;
+    Ok(detail.to_owned())
+}
+
+/// The same line, but not for ever.
+fn bounded(line: &str) -> String {
+    line.replacen("curl ", "curl --max-time 60 ", 1)
+}
+
+fn shell(line: &str) -> Result<String, String> {
+    let output = Command::new("sh")
+        .args(["-c", &bounded(line)])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run a shell: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    Err(format!("{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Three events, each when its second begins.
+fn stream(line: &str) -> Outcome {
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("exec {}", bounded(line))])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot run a shell: {error}"))?;
+    let output = child.stdout.take().ok_or("no output")?;
+    let times = BufReader::new(output)
+        .lines()
+        .map_while(Result::ok)
+        .filter(|line| line.starts_with("id: "))
+        .map(|_| Instant::now())
+        .take(3)
+        .collect::<Vec<_>>();
+    // This is curl: it took the shell's place.
+    let _ = child.kill();
+    let _ = child.wait();
+    expect(times.len() == 3, || format!("{} events", times.len()))?;
+    let gap = (times[2] - times[1]).as_millis();
+    expect((300..3_000).contains(&gap), || format!("a gap of {gap} ms"))?;
+    Ok(format!("a gap of {gap} ms"))
+}
