@@ -31,7 +31,7 @@ demo: need-rust ## Build and run the demo: proxy, backends and a page to watch, 
 
 .PHONY: demo-check
 demo-check: need-rust need-curl ## Run the demo without a terminal and check everything it prints
-	@$(CARGO) test --quiet --no-run
+	@echo "Building the program and the check."; $(CARGO) test --quiet --test demo --no-run
 	@FLOODWAY_DEMO_CHECK=1 $(CARGO) test --quiet --test demo -- --nocapture
 
 .PHONY: build

@@ -20,11 +20,13 @@ pub(super) fn standalone(args: &ServerArgs) -> Result<Settings, Failure> {
     read(args, standalone_settings())
 }
 
-/// The settings of `floodway demo`: its terminal is for people, who ask for an access log if they want one.
+/// The settings of `floodway demo`: its terminal is for people, who ask for an access log if they want one, and who do
+/// not wait long for the clock, which never ends by itself.
 pub(super) fn demo(args: &ServerArgs) -> Result<Settings, Failure> {
     let mut defaults = standalone_settings();
     defaults.log.access = "off".to_owned();
     defaults.log.level = "warn".to_owned();
+    defaults.drain.grace = Duration::from_secs(2);
     read(args, defaults)
 }
 

@@ -34,7 +34,7 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
     }
     let _ = write!(
         text,
-        "\nEdit {} and save: the change takes effect at once, and open streams go on.\nCtrl-C ends it.\n",
+        "\nEdit {} and save: the change takes effect at once, and open streams go on.\nCtrl-C drains for two seconds at most, and ends it.\n",
         folder.path().join("routes.yaml").display()
     );
     text
