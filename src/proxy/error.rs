@@ -129,6 +129,18 @@ impl Error {
         }
     }
 
+    /// Whether the request leaves it in doubt what follows it on its connection: another server might find its end elsewhere,
+    /// or take what follows a CONNECT for a tunnel.
+    pub(super) fn casts_doubt(self) -> bool {
+        use Error::*;
+        match self {
+            BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
+            | BodyTooLarge | BodyIncomplete | ClientGone => true,
+            NoRoute | InvalidRoute | NoBackend | NoEndpoint | ConnectFailed | ConnectTimeout | UpstreamReset
+            | UpstreamProtocol | HeadTimeout | Idle | RequestTimeout | UpstreamCut | Draining => false,
+        }
+    }
+
     /// Whether the request may go to another endpoint: only if nothing of it was sent.
     pub(super) fn retryable(self) -> bool {
         matches!(self, Error::ConnectFailed | Error::ConnectTimeout)

@@ -197,7 +197,13 @@ fn receive(answer: Answer, route: &Route, upgrade: bool, exchange: &Rc<Exchange>
     }
     let kind = if switched { Kind::WebSocket } else { kind(&response) };
     exchange.answered(response.status(), kind);
-    Ok(Reply { response, exchange: Rc::clone(exchange), local: false, takeover: takeover.filter(|_| switched) })
+    Ok(Reply {
+        response,
+        exchange: Rc::clone(exchange),
+        local: false,
+        last: false,
+        takeover: takeover.filter(|_| switched),
+    })
 }
 
 fn kind(response: &Response<Body>) -> Kind {

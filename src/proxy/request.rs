@@ -31,6 +31,8 @@ pub(super) struct Reply {
     pub exchange: Rc<Exchange>,
     /// Whether Floodway itself answers, so that nobody reads the request's content any more.
     pub local: bool,
+    /// Whether the request leaves it in doubt what follows it, so that the connection carries no other.
+    pub last: bool,
     /// The endpoint's side, if both sides switch protocols after the head.
     pub takeover: Option<Takeover>,
 }
@@ -56,7 +58,7 @@ pub(super) async fn handle(worker: &Rc<Worker>, peer: &Peer, mut request: Reques
     let mut reply = reply.unwrap_or_else(|error| {
         exchange.refused(error);
         let response = reply::failure(error, format, exchange.request_id());
-        Reply { response, exchange: Rc::clone(&exchange), local: true, takeover: None }
+        Reply { response, exchange: Rc::clone(&exchange), local: true, last: error.casts_doubt(), takeover: None }
     });
     if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
         reply.response.headers_mut().insert(headers::REQUEST_ID.clone(), id);
@@ -79,7 +81,7 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, timer: &Rc<Timer>, error:
     let exchange = Exchange::new(Rc::clone(worker), subject, Rc::clone(timer));
     exchange.refused(error);
     let response = reply::failure(error, Format::Plain, exchange.request_id());
-    Reply { response, exchange, local: true, takeover: None }
+    Reply { response, exchange, local: true, last: true, takeover: None }
 }
 
 /// What happens next.
@@ -264,5 +266,5 @@ fn edited(mut response: Response<Body>, route: &Route) -> Response<Body> {
 }
 
 fn reply_locally(exchange: &Rc<Exchange>, response: Response<Body>) -> Reply {
-    Reply { response, exchange: Rc::clone(exchange), local: true, takeover: None }
+    Reply { response, exchange: Rc::clone(exchange), local: true, last: false, takeover: None }
 }

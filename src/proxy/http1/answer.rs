@@ -42,12 +42,13 @@ pub(super) async fn answer(
     version: Version,
     keep_alive: bool,
 ) -> After {
-    let Reply { response, exchange, local, .. } = reply;
+    let Reply { response, exchange, local, last, .. } = reply;
     let (parts, mut body) = response.into_parts();
     let framing = Outbound::of(method, version, parts.status, &body);
     conn.answer_begins();
     // An answer of our own to a request whose content nobody reads cannot be followed by another request.
     let keep = keep_alive
+        && !last
         && framing != Outbound::UntilClose
         && (!local || conn.content_read())
         && !worker.leaving.drain.has_happened();
