@@ -3,10 +3,12 @@
 
 mod basics;
 mod clients;
+mod endpoints;
 mod frames;
 mod gone;
 mod http2;
 mod http2_hostile;
+mod smuggling;
 mod sse;
 mod support;
 mod websocket;
