@@ -3,6 +3,7 @@
 
 mod check;
 mod embedded;
+mod names;
 mod reload;
 mod server;
 mod usage;

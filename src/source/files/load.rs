@@ -210,10 +210,11 @@ impl Loader {
                 }
             }
         }
-        let changed = next.routes != resources.routes
-            || next.upstreams != resources.upstreams
-            || next.services != resources.services
-            || next.slices != resources.slices;
+        let changed = differ(&next.routes, &resources.routes)
+            || differ(&next.upstreams, &resources.upstreams)
+            || differ(&next.services, &resources.services)
+            || next.slices.len() != resources.slices.len()
+            || next.slices.iter().zip(&resources.slices).any(|(new, old)| new.0 != old.0 || differ(new.1, old.1));
         next.resolved = std::mem::take(&mut resources.resolved);
         *resources = next;
         changed
@@ -223,7 +224,12 @@ impl Loader {
 /// Puts an object under a key that is still free.
 fn put<K: Ord + Clone, T: PartialEq>(next: &mut BTreeMap<K, Arc<T>>, old: &BTreeMap<K, Arc<T>>, key: &K, new: &Arc<T>) {
     next.entry(key.clone()).or_insert_with(|| match old.get(key) {
-        Some(old) if *old == *new => Arc::clone(old),
+        Some(old) if Arc::ptr_eq(old, new) || **old == **new => Arc::clone(old),
         _ => Arc::clone(new),
     });
+}
+
+/// Whether two maps differ, when equal values are shared.
+fn differ<K: Ord, T>(new: &BTreeMap<K, Arc<T>>, old: &BTreeMap<K, Arc<T>>) -> bool {
+    new.len() != old.len() || new.iter().zip(old).any(|(new, old)| new.0 != old.0 || !Arc::ptr_eq(new.1, old.1))
 }
