@@ -140,7 +140,9 @@ async fn connect(
         }
         let started = Instant::now();
         let connected = Lease::connect(upstream, host, limit).await;
-        worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
+        if !connected.as_ref().is_ok_and(|lease| lease.reused) {
+            worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
+        }
         match connected {
             Ok(lease) => {
                 exchange.connected(started.elapsed());
@@ -164,7 +166,9 @@ fn address(request: &mut Request<Body>, lease: &Lease, path_and_query: &PathAndQ
     if lease.version() == Version::HTTP_2 {
         // RFC 9113 8.3.1: clients that make HTTP/2 requests from other versions "MUST … use :authority instead of Host".
         let host = request.headers_mut().remove(HOST);
-        uri.authority = host.and_then(|host| Authority::from_maybe_shared(host).ok());
+        let authority = host.and_then(|host| Authority::from_maybe_shared(host).ok());
+        // One that is sent again has its authority there already.
+        uri.authority = authority.or_else(|| request.uri().authority().cloned());
         uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
     }
     *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();

@@ -3,9 +3,10 @@
 
 use std::cell::Cell;
 use std::error::Error as _;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ use crate::proxy::io::Io;
 use crate::proxy::rt::LocalExecutor;
 use crate::snapshot::{Connections, Protocol};
 
-/// Streams that one HTTP/2 connection carries before another is opened: RFC 9113 6.5.2 recommends that no peer allows fewer
-/// than 100.
+/// Streams that one HTTP/2 connection carries before another is opened, unless the endpoint allows fewer. RFC 9113 6.5.2
+/// recommends that no peer allows fewer than 100.
 const HTTP2_STREAMS: usize = 100;
 /// Bytes of a response head; it may have 100 fields, hyper's default, for which it needs no allocation.
 const MAX_HEAD: usize = 256 * 1024;
@@ -45,6 +46,11 @@ impl Http1 {
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
+
+    /// Whether a request can be sent at once.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
 }
 
 /// A shared HTTP/2 connection.
@@ -57,6 +63,8 @@ pub(super) struct Http2 {
 #[derive(Debug)]
 struct Shared {
     streams: Cell<usize>,
+    /// By the endpoint's settings.
+    allowed: Cell<usize>,
     last_used: Cell<Instant>,
 }
 
@@ -66,7 +74,8 @@ impl Http2 {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.shared.streams.get() < HTTP2_STREAMS
+        // An endpoint that allows none at all still gets its turn: a request then waits on the connection.
+        self.shared.streams.get() < self.shared.allowed.get().clamp(1, HTTP2_STREAMS)
     }
 
     pub(super) fn idle_for(&self, time: Duration) -> bool {
@@ -78,7 +87,8 @@ impl Http2 {
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Connection,
-    pool: Rc<Pool>,
+    /// Gone with its endpoint: then the connection ends with its exchange.
+    pool: Weak<Pool>,
     settings: Connections,
     /// Whether it carried a request before, so that its endpoint may have closed it meanwhile.
     pub reused: bool,
@@ -139,16 +149,29 @@ impl Lease {
         Some(Lease::new(connection, host, settings, true))
     }
 
-    /// A new connection to `host`.
+    /// A new connection to `host`, or one that was opened for another request meanwhile.
     ///
     /// # Errors
     /// [`Error::ConnectFailed`] or [`Error::ConnectTimeout`].
     pub(crate) async fn connect(upstream: &Upstream, host: &Host, timeout: Duration) -> Result<Lease, Error> {
         let settings = &upstream.cluster().connections;
         let protocol = upstream.cluster().protocol;
-        let connecting = open(host.endpoint.address, settings, protocol, &host.pool);
-        let connection = tokio::time::timeout(timeout, connecting).await.map_err(|_| Error::ConnectTimeout)??;
-        Ok(Lease::new(connection, host, settings, false))
+        let connecting = async {
+            let _turn = match protocol {
+                Protocol::Http1 => None,
+                Protocol::Http2 => {
+                    let turn = host.pool.turn().await;
+                    if let Some(opened) = host.pool.http2() {
+                        return Ok((Connection::Http2(opened), true));
+                    }
+                    Some(turn)
+                }
+            };
+            Ok((open(host.endpoint.address, settings, protocol, &host.pool).await?, false))
+        };
+        let (connection, reused) =
+            tokio::time::timeout(timeout, connecting).await.map_err(|_| Error::ConnectTimeout)??;
+        Ok(Lease::new(connection, host, settings, reused))
     }
 
     fn new(connection: Connection, host: &Host, settings: &Connections, reused: bool) -> Self {
@@ -157,7 +180,7 @@ impl Lease {
         }
         Lease {
             connection,
-            pool: Rc::clone(&host.pool),
+            pool: Rc::downgrade(&host.pool),
             settings: settings.clone(),
             reused,
             in_flight: Some(host.begin()),
@@ -223,8 +246,9 @@ impl Lease {
             && let Some(connection) = connection.take()
             && self.settings.max_requests.is_none_or(|limit| connection.requests < limit)
             && !connection.is_closed()
+            && let Some(pool) = self.pool.upgrade()
         {
-            self.pool.put_http1(connection, self.settings.max_idle_per_endpoint);
+            pool.put_http1(connection, self.settings.max_idle_per_endpoint);
         }
     }
 }
@@ -268,10 +292,20 @@ async fn open(
                 .handshake(io)
                 .await
                 .map_err(|_| Error::ConnectFailed)?;
-            tokio::task::spawn_local(async move {
-                let _ = connection.await;
+            let shared = Rc::new(Shared {
+                streams: Cell::new(0),
+                allowed: Cell::new(HTTP2_STREAMS),
+                last_used: Cell::new(Instant::now()),
             });
-            let shared = Rc::new(Shared { streams: Cell::new(0), last_used: Cell::new(Instant::now()) });
+            let told = Rc::clone(&shared);
+            let mut connection = Box::pin(connection);
+            tokio::task::spawn_local(poll_fn(move |cx| {
+                let state = connection.as_mut().poll(cx);
+                if state.is_pending() {
+                    told.allowed.set(connection.current_max_send_streams());
+                }
+                state.map(drop)
+            }));
             let connection = Http2 { sender, shared };
             pool.share_http2(&connection);
             Ok(Connection::Http2(connection))

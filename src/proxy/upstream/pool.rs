@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::connection::{Http1, Http2};
@@ -13,16 +14,20 @@ use super::connection::{Http1, Http2};
 pub(crate) struct Pool {
     http1: RefCell<Vec<(Http1, Instant)>>,
     http2: RefCell<Vec<Http2>>,
+    connecting: Mutex<()>,
 }
 
 impl Pool {
-    /// Takes an HTTP/1.1 connection that looks alive.
+    /// Takes an HTTP/1.1 connection that looks alive. One that still sends the content of a request whose answer is over
+    /// already is passed by.
     pub(super) fn take_http1(&self, idle_timeout: Duration) -> Option<Http1> {
         let mut waiting = self.http1.borrow_mut();
-        while let Some((connection, since)) = waiting.pop() {
+        while let Some(at) = waiting.iter().rposition(|(connection, _)| connection.is_ready() || connection.is_closed())
+        {
+            let (connection, since) = waiting.remove(at);
             if since.elapsed() >= idle_timeout {
                 // The ones below waited even longer.
-                waiting.clear();
+                waiting.drain(..at);
                 return None;
             }
             if !connection.is_closed() {
@@ -45,6 +50,11 @@ impl Pool {
         let mut connections = self.http2.borrow_mut();
         connections.retain(|connection| !connection.is_closed());
         connections.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    /// Waits for the turn to open an HTTP/2 connection: requests that come while one is being opened share it.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.connecting.lock().await
     }
 
     /// Shares an HTTP/2 connection.
