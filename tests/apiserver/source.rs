@@ -136,6 +136,8 @@ async fn a_restart_of_the_api_server_stops_no_traffic_and_is_caught_up() {
     gateway.answers("a.test", 200, "before").await;
     let connected = async || gateway.metric("floodway_source_connected", &["ProxyRoute"]).await;
     assert_eq!(connected().await, Some(1.0));
+    let leads = async || gateway.metric("floodway_leader", &[]).await;
+    eventually("the lease", async || (leads().await == Some(1.0)).then_some(())).await;
 
     plane.stop_api_server();
     eventually("the loss to be noticed", async || (connected().await == Some(0.0)).then_some(())).await;
@@ -143,6 +145,9 @@ async fn a_restart_of_the_api_server_stops_no_traffic_and_is_caught_up() {
     gateway.answers("a.test", 200, "before").await;
     let (status, _) = gateway.admin("/readyz").await.unwrap();
     assert_eq!(status, 200, "it serves, so it is ready");
+    // Before another could take the lease over, it counts itself as a leader no more; and goes on serving.
+    eventually("leadership to end", async || (leads().await == Some(0.0)).then_some(())).await;
+    gateway.answers("a.test", 200, "before").await;
 
     plane.start_api_server().await;
     let client = plane.client(ADMIN).await;
@@ -152,4 +157,5 @@ async fn a_restart_of_the_api_server_stops_no_traffic_and_is_caught_up() {
     gateway.answers("a.test", 200, "after").await;
     gateway.answers("b.test", 404, "").await;
     eventually("the connection to be told of", async || (connected().await == Some(1.0)).then_some(())).await;
+    eventually("leadership to begin", async || (leads().await == Some(1.0)).then_some(())).await;
 }

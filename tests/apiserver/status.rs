@@ -1,6 +1,6 @@
 //! Statuses: written by the leader only, when something changed only; and events on transitions.
 
-use floodway::api::ProxyRoute;
+use floodway::api::{ProxyRoute, ProxyUpstream};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -106,6 +106,25 @@ async fn conditions_follow_the_generation_and_are_written_only_when_they_change(
     let api: Api<ProxyRoute> = Api::namespaced(stage.client.clone(), &stage.namespace);
     api.patch_status("b", &PatchParams::default(), &Patch::Merge(&taken)).await.unwrap();
     stage.conditions_become("b", &FINE).await;
+}
+
+#[tokio::test]
+async fn upstreams_get_conditions_too() {
+    let stage = stage().await;
+    stage
+        .apply(&json!({
+            "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyUpstream", "metadata": {"name": "partner"},
+            "spec": {"endpoints": [{"address": "192.0.2.7:80"}]},
+        }))
+        .await;
+    let _gateway = stage.gateway().await;
+    let api: Api<ProxyUpstream> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let accepted = eventually("conditions", async || {
+        let conditions = api.get("partner").await.unwrap().status?.conditions;
+        conditions.into_iter().find(|condition| condition.type_ == "Accepted")
+    })
+    .await;
+    assert_eq!((accepted.status.as_str(), accepted.observed_generation), ("True", Some(1)), "{accepted:?}");
 }
 
 #[tokio::test]
