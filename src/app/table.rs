@@ -115,3 +115,63 @@ fn replace<T: PartialEq>(sender: &watch::Sender<T>, new: T) {
         differs
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::snapshot;
+
+    /// How often a table translates while `changes` happen to its store.
+    async fn translations<F: Future<Output = ()>>(changes: impl FnOnce(Store) -> F) -> u64 {
+        let (store, telemetry) = (Store::default(), Telemetry::default());
+        let (publisher, _reader) = snapshot::channel();
+        let context = Context { class_name: "floodway".to_owned(), defaults: Default::default() };
+        let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
+        tokio::select! {
+            never = table.follow() => match never {},
+            () = async { changes(store).await; sleep(Duration::from_secs(1)).await } => {}
+        }
+        let text = telemetry.metrics().text();
+        let count = text.lines().find_map(|line| line.strip_prefix("floodway_config_translation_seconds_count "));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    fn tick(store: &Store) {
+        store.update(|_| true);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_translated_once_and_nothing_else_is() {
+        assert_eq!(translations(|_| async {}).await, 0);
+        let burst = translations(|store| async move {
+            for _ in 0..1000 {
+                tick(&store);
+            }
+        });
+        assert_eq!(burst.await, 1);
+        let apart = translations(|store| async move {
+            for _ in 0..5 {
+                tick(&store);
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert_eq!(apart.await, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_without_end_do_not_put_it_off() {
+        let constant = translations(|store| async move {
+            // A change each millisecond for half a second; without cost, a burst lasts 4 ms.
+            for _ in 0..500 {
+                tick(&store);
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let count = constant.await;
+        assert!((50..=500).contains(&count), "{count}");
+    }
+}
