@@ -19,8 +19,8 @@ pub(super) struct Hosts {
 
 #[derive(Debug, Default)]
 struct HostState {
-    /// The routes, oldest first.
-    members: BTreeSet<Age>,
+    /// The routes, oldest first; nearly always one, so that a tree would be a waste.
+    members: Vec<Age>,
     /// By the loser, what it lost.
     lost: Map<Key, Vec<String>>,
 }
@@ -29,15 +29,20 @@ impl Hosts {
     /// A route wants to be served at its hosts.
     pub(super) fn join(&mut self, route: &RouteState) {
         for host in &route.hosts {
-            self.states.entry(host.clone()).or_default().members.insert(route.age.clone());
+            let members = &mut self.states.entry(host.clone()).or_default().members;
+            if let Err(at) = members.binary_search(&route.age) {
+                members.insert(at, route.age.clone());
+            }
         }
     }
 
     /// A route is to be served no longer at its hosts.
     pub(super) fn leave(&mut self, route: &RouteState) {
         for host in &route.hosts {
-            if let Some(state) = self.states.get_mut(host) {
-                state.members.remove(&route.age);
+            if let Some(HostState { members, .. }) = self.states.get_mut(host)
+                && let Ok(at) = members.binary_search(&route.age)
+            {
+                members.remove(at);
             }
         }
     }

@@ -29,7 +29,7 @@ use self::route::RouteState;
 use self::upstream::{Place, UpstreamPlan, Upstreams};
 use crate::api::Condition;
 use crate::settings::RouteDefaults;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Map, Snapshot};
 
 /// What translation needs to know of the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,14 +72,16 @@ pub struct Translator {
     upstreams: Upstreams,
     clusters: Clusters,
     hosts: Hosts,
+    /// The conditions of routes without flaw, by generation: one for all of them.
+    flawless: Map<Option<i64>, Arc<[Condition]>>,
     last: Translation,
 }
 
 impl Translator {
     /// A translator that remembers nothing yet.
     pub fn new(context: Context) -> Self {
-        let (seen, routes, upstreams, clusters, hosts, last) = Default::default();
-        Translator { context, seen, routes, upstreams, clusters, hosts, last }
+        let (seen, routes, upstreams, clusters, hosts, flawless, last) = Default::default();
+        Translator { context, seen, routes, upstreams, clusters, hosts, flawless, last }
     }
 
     /// Translates everything. What did not change since the last time is shared with the last result.
@@ -196,10 +198,19 @@ impl Translator {
     /// Says anew what may have changed about routes. A status that did not change stays as it is: whoever still reads the
     /// last ones makes touching them a copy.
     fn tell_routes(&mut self, touched: &BTreeSet<Key>) {
+        // Generations that no route has any more are forgotten.
+        self.flawless.retain(|_, shared| Arc::strong_count(shared) > 1);
         for key in touched {
             match self.routes.get_mut(key) {
                 Some(state) => {
-                    let conditions = state.conditions.take().unwrap_or_else(|| state.verdicts());
+                    let conditions = match state.conditions.take() {
+                        Some(conditions) => conditions,
+                        None if state.is_flawless() => {
+                            let shared = self.flawless.entry(state.generation);
+                            Arc::clone(shared.or_insert_with(|| state.verdicts()))
+                        }
+                        None => state.verdicts(),
+                    };
                     state.conditions = Some(Arc::clone(&conditions));
                     if self.last.statuses.routes.get(key) != Some(&conditions) {
                         Arc::make_mut(&mut self.last.statuses.routes).insert(key.clone(), conditions);

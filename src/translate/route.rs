@@ -21,7 +21,7 @@ pub(super) struct Age(pub(super) Option<Time>, pub(super) Key);
 #[derive(Debug)]
 pub(super) struct RouteState {
     pub(super) age: Age,
-    generation: Option<i64>,
+    pub(super) generation: Option<i64>,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) rules: Vec<RuleState>,
     /// What is wrong with the spec itself.
@@ -161,6 +161,11 @@ impl RouteState {
     /// How many requests it asks for: matches times hosts.
     fn wanted(&self) -> usize {
         self.hosts.len() * self.rules.iter().map(|rule| rule.route.matches.len()).sum::<usize>()
+    }
+
+    /// Whether there is nothing to tell its owner but that all is well.
+    pub(super) fn is_flawless(&self) -> bool {
+        self.problems.is_empty() && self.unresolved.is_empty() && self.lost.is_empty()
     }
 
     /// What to tell its owner.
