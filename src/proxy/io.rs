@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -32,12 +33,18 @@ impl Io {
         if self.unread.is_empty() { self.stream.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
     }
 
-    /// Makes the close that follows a reset, so that a peer cannot take a cut for an end (RFC 9112 8: a close-delimited
-    /// message ends with the connection).
-    pub(super) fn reset_on_close(&self) {
-        if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)) {
+    /// Makes the close that follows a reset, or not, so that a peer cannot take a cut for an end (RFC 9112 8: a
+    /// close-delimited message ends with the connection).
+    pub(super) fn reset_on_close(&self, reset: bool) {
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(reset.then_some(Duration::ZERO)) {
             tracing::debug!(%error, "cannot reset a connection");
         }
+    }
+
+    /// Wakes whoever waits for something to read; nothing more will come.
+    pub(super) fn end_reading(&self) {
+        // Fails if the connection is gone, which wakes them, too.
+        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Read);
     }
 }
 

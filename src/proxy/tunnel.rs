@@ -39,8 +39,8 @@ pub(super) async fn run(worker: &Worker, mut client: Io, early: Bytes, upstream:
         Ok(()) => exchange.complete(),
         Err(error) => {
             // A broken side must look broken to the other, too.
-            client.reset_on_close();
-            endpoint.reset_on_close();
+            client.reset_on_close(true);
+            endpoint.reset_on_close(true);
             exchange.cut(error);
         }
     }

@@ -57,17 +57,22 @@ pub(super) async fn answer(
     worker.with_date(|date| encode::head(&mut out, &parts, framing, persistence, date));
     drop(parts);
 
+    let until_close = framing == Outbound::UntilClose;
+    if until_close {
+        // Whatever drops this connection before the end of the answer cuts it visibly.
+        conn.io.borrow().reset_on_close(true);
+    }
     let sent = send(conn, worker, &exchange, &mut body, framing, out).await;
     match sent {
         Ok(()) => {
+            if until_close {
+                conn.io.borrow().reset_on_close(false);
+            }
             exchange.complete();
             if keep && conn.content_read() { After::Reuse } else { After::Close }
         }
         Err(error) => {
             exchange.cut(error);
-            if framing == Outbound::UntilClose {
-                conn.io.borrow().reset_on_close();
-            }
             After::Abandon
         }
     }
@@ -190,6 +195,7 @@ async fn write(conn: &Conn, exchange: &Exchange, before: &[u8], data: &Bytes, af
 /// Closes so that the client can read its answer although it is still sending: RFC 9112 9.6, "a server typically closes the
 /// connection in stages".
 pub(super) async fn linger(conn: &Conn) {
+    conn.give_up_content();
     let discard = async {
         if poll_fn(|cx| Pin::new(&mut *conn.io.borrow_mut()).poll_shutdown(cx)).await.is_err() {
             return;

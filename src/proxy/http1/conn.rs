@@ -168,6 +168,20 @@ impl Conn {
         }
     }
 
+    /// Nobody waits for the rest of the content any more: an endpoint that still reads it must not keep the connection open,
+    /// nor take what comes later for content.
+    pub(super) fn give_up_content(&self) {
+        if !self.content_read() {
+            self.broken(Error::ClientGone);
+        }
+    }
+
+    /// Takes the connection out of the hands of an endpoint that still reads the request's content.
+    pub(super) fn hang_up(&self) {
+        self.give_up_content();
+        self.io.borrow().end_reading();
+    }
+
     fn broken(&self, error: Error) -> Error {
         self.inbound.replace(Inbound::Broken);
         self.wake_watcher();

@@ -84,7 +84,10 @@ pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> Served {
             })
             .await
         };
-        let Some(mut reply) = reply else { return Served::Closed };
+        let Some(mut reply) = reply else {
+            conn.hang_up();
+            return Served::Closed;
+        };
         if let Some(upstream) = reply.takeover.take() {
             if let Ok(exchange) = answer::switch(&conn, &worker, reply).await
                 && let Some(conn) = Rc::into_inner(conn)
@@ -98,9 +101,13 @@ pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> Served {
             After::Reuse => {}
             After::Close => {
                 linger(&conn).await;
+                conn.hang_up();
                 return Served::Closed;
             }
-            After::Abandon => return Served::Closed,
+            After::Abandon => {
+                conn.hang_up();
+                return Served::Closed;
+            }
         }
     }
 }
