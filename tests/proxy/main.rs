@@ -1,13 +1,16 @@
 //! The data plane, as its two sides see it: real sockets, real clients, and raw bytes for what clients refuse to send.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
+#![allow(clippy::unwrap_used, missing_docs, clippy::wrong_self_convention, unreachable_pub, dead_code)]
 
+mod balance;
 mod basics;
 mod clients;
+mod drain;
 mod endpoints;
 mod frames;
 mod gone;
 mod http2;
 mod http2_hostile;
+mod http2_upstream;
 mod smuggling;
 mod sse;
 mod support;

@@ -1,0 +1,151 @@
+//! Endpoints that speak HTTP/2: exchanges share connections, and connections that close are replaced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use floodway::snapshot::{Protocol, Snapshot};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use super::clients::*;
+use super::support::*;
+
+const CONNECTS: &str = "floodway_upstream_connects_total";
+
+fn to_http2(endpoint: std::net::SocketAddr) -> Snapshot {
+    snapshot(vec![forward("", "backend")], vec![cluster("backend", Protocol::Http2, &[endpoint])])
+}
+
+/// An endpoint that answers all it has got once the gate is open, and the number of those that wait.
+async fn gated() -> (std::net::SocketAddr, Arc<Semaphore>, Arc<AtomicUsize>) {
+    let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (turn, count) = (Arc::clone(&gate), Arc::clone(&waiting));
+    let address = http2_backend(move |request, mut answer| {
+        let (turn, count) = (Arc::clone(&turn), Arc::clone(&count));
+        async move {
+            count.fetch_add(1, Ordering::Relaxed);
+            let _ = turn.acquire().await;
+            let mut stream = answer.send_response(http::Response::new(()), false).unwrap();
+            stream.send_data(Bytes::from(request.uri().path().to_owned()), true).unwrap();
+        }
+    });
+    (address.await, gate, waiting)
+}
+
+/// Sends `count` requests on one connection, and returns what waits for their answers.
+async fn ask_all(plane: &Plane, count: usize) -> Vec<tokio::task::JoinHandle<()>> {
+    let client = http2(plane.address).await;
+    let ask_one = |number: usize| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let path = format!("/{number}");
+            let mut answer = ask(&client, get(&path)).await;
+            assert_eq!(content(answer.body_mut()).await.unwrap().0, path.as_bytes());
+        })
+    };
+    (0..count).map(ask_one).collect()
+}
+
+#[tokio::test]
+async fn exchanges_share_connections_up_to_a_hundred_each() {
+    let (address, gate, waiting) = gated().await;
+    let plane = Plane::with(to_http2(address), |settings| settings.limits.http2_streams = 1000);
+    // One client connection is one worker.
+    let asking = ask_all(&plane, 90).await;
+    eventually("90 requests at the endpoint", || waiting.load(Ordering::Relaxed) == 90).await;
+    assert_eq!(plane.metric(CONNECTS, ""), 1.0, "all at once, and one connection");
+    gate.close();
+    for asking in asking {
+        within(asking).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_exchanges_open_another_connection() {
+    let (address, gate, waiting) = gated().await;
+    let plane = Plane::with(to_http2(address), |settings| settings.limits.http2_streams = 1000);
+    let asking = ask_all(&plane, 250).await;
+    eventually("250 requests at the endpoint", || waiting.load(Ordering::Relaxed) == 250).await;
+    assert_eq!(plane.metric(CONNECTS, ""), 3.0);
+    gate.close();
+    for asking in asking {
+        within(asking).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_away_is_replaced_and_its_streams_finish() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (leave, left) = watch::channel(0);
+    tokio::spawn(async move {
+        let mut accepted = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            accepted += 1;
+            let (mine, mut left) = (accepted, left.clone());
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut leaving = false;
+                loop {
+                    let next = tokio::select! {
+                        next = connection.accept() => next,
+                        Ok(_) = left.wait_for(|left| *left >= mine), if !leaving => {
+                            leaving = true;
+                            connection.graceful_shutdown();
+                            continue;
+                        }
+                    };
+                    let Some(Ok((request, mut answer))) = next else { return };
+                    tokio::spawn(async move {
+                        let mut stream = answer.send_response(http::Response::new(()), false).unwrap();
+                        let mut request = request.into_body();
+                        while let Some(Ok(message)) = piece(&mut request).await {
+                            stream.send_data(message, false).unwrap();
+                        }
+                        let _ = stream.send_data(Bytes::new(), true);
+                    });
+                }
+            });
+        }
+    });
+    let plane = Plane::start(to_http2(address));
+    let mut client = http2(plane.address).await;
+    let (answer, mut long) = client.send_request(post("/long"), false).unwrap();
+    let mut answer = within(answer).await.unwrap();
+    long.send_data(Bytes::from_static(b"one"), false).unwrap();
+    assert_eq!(piece(answer.body_mut()).await.unwrap().unwrap(), "one");
+    for round in 1..=5 {
+        leave.send(round).unwrap();
+        // Every request is answered while connections go away under them, on one of the two as it may be.
+        for _ in 0..20 {
+            let mut answer = ask(&client, get("/short")).await;
+            assert_eq!(answer.status(), 200);
+            content(answer.body_mut()).await.unwrap();
+        }
+        plane.metric_becomes(CONNECTS, "", f64::from(round) + 1.0).await;
+        long.send_data(Bytes::from_static(b"more"), false).unwrap();
+        assert_eq!(piece(answer.body_mut()).await.unwrap().unwrap(), "more");
+    }
+    long.send_data(Bytes::new(), true).unwrap();
+    assert!(content(answer.body_mut()).await.unwrap().0.is_empty());
+}
+
+#[tokio::test]
+async fn content_that_outlives_its_answer_holds_nobody_up() {
+    // An endpoint may answer before it has read the request. The connection is then busy with the upload.
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    let mut client = http2(plane.address).await;
+    let (answer, mut upload) = client.send_request(post("/early"), false).unwrap();
+    upload.send_data(Bytes::from_static(b"some"), false).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno").await;
+    let mut answer = within(answer).await.unwrap();
+    assert_eq!(content(answer.body_mut()).await.unwrap().0, b"no");
+    let (next, _) = client.send_request(get("/next"), true).unwrap();
+    let mut other = arrivals.next().await;
+    assert!(other.head().await.starts_with("GET /next "));
+    other.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(within(next).await.unwrap().status(), 204);
+}
