@@ -83,7 +83,9 @@ impl Table {
         {
             metrics.objects(kind, of.len(), rejected(of));
         }
-        self.telemetry.forget_absent(names(&translation.snapshot));
+        if self.publisher.current().is_none_or(|before| !same_names(&before, &translation.snapshot)) {
+            self.telemetry.forget_absent(names(&translation.snapshot));
+        }
         let published = self.publisher.publish(translation.snapshot);
         if published {
             metrics.published();
@@ -97,6 +99,12 @@ impl Table {
 
 fn rejected(conditions: &BTreeMap<Key, Arc<[Condition]>>) -> usize {
     conditions.values().filter(|conditions| conditions.iter().any(|condition| condition.status == "False")).count()
+}
+
+/// Whether two tables have the same routes and clusters, at a tenth of what it takes to collect them.
+fn same_names(a: &Snapshot, b: &Snapshot) -> bool {
+    let clusters = a.clusters.len() == b.clusters.len() && a.clusters.keys().all(|name| b.clusters.contains_key(name));
+    clusters && a.router == b.router
 }
 
 /// The names that metrics may carry.
