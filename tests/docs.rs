@@ -1,0 +1,117 @@
+//! What the documents say is what the code does: their examples are valid, their tables complete.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The blocks of YAML in a document that hold objects of ours.
+fn examples(text: &str) -> Vec<&str> {
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.filter(|block| block.contains("apiVersion: floodway.dev")).collect()
+}
+
+fn check(folder: &Path) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_floodway")).arg("check").arg(folder).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn examples_in_documents_are_what_the_api_server_would_take() {
+    for (document, least) in [("README.md", 2), ("docs/routes.md", 2)] {
+        let text = read(document);
+        let examples = examples(&text);
+        assert!(examples.len() >= least, "{document} has {} examples", examples.len());
+        for example in examples {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("example.yaml"), example).unwrap();
+            let (valid, said) = check(folder.path());
+            assert!(valid, "{document}:\n{example}\n{said}");
+        }
+    }
+}
+
+#[test]
+fn the_demo_is_valid() {
+    let (valid, said) = check(&root().join("examples/demo"));
+    assert!(valid && said.contains(" 0 warnings"), "{said}");
+}
+
+/// Words in backticks at the beginning of the rows of a table.
+fn first_cells(document: &str) -> BTreeSet<String> {
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_reason_is_explained() {
+    let source = read("src/proxy/error.rs");
+    let body = source.split("fn reason(self)").nth(1).unwrap().split("\n    }\n").next().unwrap();
+    let reasons = body.split('"').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    assert!(reasons.len() > 15, "{reasons:?}");
+    assert_eq!(first_cells(&read("docs/errors.md")), reasons);
+}
+
+#[test]
+fn every_flag_is_in_the_settings() {
+    use clap::CommandFactory;
+
+    let document = read("docs/settings.md");
+    let command = floodway::args::Args::command();
+    for name in ["gateway", "standalone"] {
+        let command = command.find_subcommand(name).unwrap();
+        for flag in command.get_arguments().filter_map(|argument| argument.get_long()).filter(|flag| *flag != "help") {
+            assert!(document.contains(&format!("--{flag}")), "docs/settings.md does not have --{flag} of {name}");
+        }
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let in_docs = ["docs/routes.md", "docs/settings.md", "docs/errors.md", "docs/metrics.md"];
+    for document in documents.into_iter().chain(in_docs) {
+        let folder = root().join(document).parent().unwrap().to_owned();
+        for link in read(document).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or_default();
+            if !link.starts_with("http") && !path.is_empty() {
+                assert!(folder.join(path).exists(), "{document} links to {link}");
+            }
+        }
+    }
+}
+
+/// The sections of a kind's table in docs/routes.md name every field of its CRD.
+#[test]
+fn every_field_is_explained() {
+    let document = read("docs/routes.md");
+    for crd in floodway::api::crds() {
+        let crd = serde_json::to_value(crd).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut fields = BTreeSet::new();
+        collect(schema, &mut fields);
+        for field in fields {
+            assert!(document.contains(&field), "docs/routes.md does not speak of {field}");
+        }
+    }
+}
+
+fn collect(schema: &serde_json::Value, fields: &mut BTreeSet<String>) {
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        fields.insert(name.clone());
+        collect(inner, fields);
+    }
+    if !schema["items"].is_null() {
+        collect(&schema["items"], fields);
+    }
+}
