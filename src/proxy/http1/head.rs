@@ -44,6 +44,7 @@ pub(super) struct Head {
 pub(super) struct HeadScan {
     seen: usize,
     line_start: usize,
+    skipped: bool,
 }
 
 impl HeadScan {
@@ -54,8 +55,9 @@ impl HeadScan {
     pub(super) fn find(&mut self, buffer: &mut BytesMut) -> Result<Option<usize>, Error> {
         // RFC 9112 2.2: "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty
         // line (CRLF) received prior to the request-line". One, and no more.
-        if self.seen == 0 && buffer.starts_with(b"\r\n") {
+        if !self.skipped && self.seen == 0 && buffer.starts_with(b"\r\n") {
             let _ = buffer.split_to(2);
+            self.skipped = true;
         }
         while let Some(offset) = memchr::memchr3(b'\r', b'\n', 0, &buffer[self.seen..]) {
             let at = self.seen + offset;
@@ -85,6 +87,11 @@ impl HeadScan {
         }
         self.seen = buffer.len();
         Ok(None)
+    }
+
+    /// What is too large about a head whose end was not found within bounds.
+    pub(super) fn too_large(&self) -> Error {
+        if self.line_start == 0 { Error::TargetTooLong } else { Error::HeadersTooLarge }
     }
 }
 

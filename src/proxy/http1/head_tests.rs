@@ -105,3 +105,88 @@ fn each_refusal_has_its_own_status() {
         assert_eq!(read(raw.as_bytes()).err(), Some(error), "{}", &raw[..40]);
     }
 }
+
+#[test]
+fn a_head_that_does_not_end_is_refused_by_the_line_that_is_too_long() {
+    for (raw, error) in [("GET /xxx", Error::TargetTooLong), ("GET / HTTP/1.1\r\nX: y", Error::HeadersTooLarge)] {
+        let mut scan = HeadScan::default();
+        assert_eq!(scan.find(&mut BytesMut::from(raw)), Ok(None));
+        assert_eq!(scan.too_large(), error, "{raw}");
+    }
+}
+
+/// What httparse, which hyper's server reads with, makes of a head; alone, without hyper's own checks.
+fn httparse_accepts(raw: &[u8]) -> bool {
+    let mut fields = [httparse::EMPTY_HEADER; 128];
+    matches!(httparse::Request::new(&mut fields).parse(raw), Ok(httparse::Status::Complete(_)))
+}
+
+/// Pieces that heads of requests are made of, right and wrong.
+fn pieces() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+    use proptest::prelude::*;
+    let piece = prop_oneof![
+        8 => proptest::sample::select(&[
+            "GET / HTTP/1.1\r\n", "POST /x HTTP/1.1\r\n", "GET / HTTP/1.0\r\n", "Host: a\r\n", "X: y\r\n", "\r\n",
+            "Content-Length: 5\r\n", "Content-Length: 6\r\n", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n",
+        ][..]).prop_map(|text| text.as_bytes().to_vec()),
+        2 => proptest::sample::select(&[
+            "\n", "\r", "\0", " ", "\t", ":", ",", "X : y\r\n", " folded\r\n", "X: y\n", "Transfer-Encoding: gzip\r\n",
+            "Content-Length: +5\r\n", "Expect: 100-continue\r\n", "GET /#x HTTP/1.1\r\n", "GET  / HTTP/1.1\r\n",
+        ][..]).prop_map(|text| text.as_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 1..4),
+    ];
+    proptest::collection::vec(piece, 1..8).prop_map(|pieces| {
+        let mut raw = pieces.concat();
+        raw.extend_from_slice(b"\r\n\r\n");
+        raw
+    })
+}
+
+proptest::proptest! {
+    /// Whatever we take, httparse takes, too, and reads the same number of fields up to the same end; so our rules only
+    /// ever refuse more.
+    #[test]
+    fn our_verdict_is_never_milder_than_httparse(raw in pieces()) {
+        let mut buffer = BytesMut::from(&raw[..]);
+        if let Ok(Some(length)) = HeadScan::default().find(&mut buffer) {
+            let head = buffer.split_to(length).freeze();
+            let taken = parse(head.clone(), &Limits::default());
+            if let Ok(taken) = &taken {
+                proptest::prop_assert!(httparse_accepts(&head), "{head:?}");
+                let mut fields = [httparse::EMPTY_HEADER; 128];
+                let mut theirs = httparse::Request::new(&mut fields);
+                proptest::prop_assert_eq!(theirs.parse(&head), Ok(httparse::Status::Complete(head.len())));
+                proptest::prop_assert_eq!(theirs.headers.len(), taken.request.headers().len());
+            }
+            if httparse_accepts(&head) {
+                // Each refusal of what httparse takes has a reason with a name.
+                let named = match taken {
+                    Ok(_) => true,
+                    Err(Error::BadRequest(why)) => !why.is_empty(),
+                    Err(error) => !error.reason().is_empty(),
+                };
+                proptest::prop_assert!(named);
+            }
+        }
+    }
+
+    /// A head means the same however it arrives.
+    #[test]
+    fn any_split_of_a_head_gives_the_same_verdict(raw in pieces(), cuts in proptest::collection::vec(0usize..200, 0..6)) {
+        let whole = HeadScan::default().find(&mut BytesMut::from(&raw[..]));
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(raw.len())).collect();
+        cuts.push(raw.len());
+        cuts.sort_unstable();
+        let (mut scan, mut buffer, mut from) = (HeadScan::default(), BytesMut::new(), 0);
+        let mut parted = Ok(None);
+        for cut in cuts {
+            buffer.extend_from_slice(&raw[from..cut]);
+            from = cut;
+            parted = scan.find(&mut buffer);
+            if parted != Ok(None) {
+                break;
+            }
+        }
+        proptest::prop_assert_eq!(parted, whole);
+    }
+}

@@ -140,7 +140,7 @@ async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, first: bool) -> 
                     });
                 }
                 Ok(None) if buffer.len() > limits.header_bytes => {
-                    return Poll::Ready(Next::Refused(Error::HeadersTooLarge));
+                    return Poll::Ready(Next::Refused(scan.too_large()));
                 }
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Next::Refused(error)),
