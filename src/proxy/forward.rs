@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -170,6 +170,9 @@ fn address(request: &mut Request<Body>, lease: &Lease, path_and_query: &PathAndQ
         // One that is sent again has its authority there already.
         uri.authority = authority.or_else(|| request.uri().authority().cloned());
         uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
+    } else if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
+        // hyper takes a GET without a length for one without content, unless it is told.
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
 }
