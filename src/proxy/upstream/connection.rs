@@ -11,7 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -225,6 +226,9 @@ impl Lease {
                 return Err(SendFailure { error: failure(failed.error()), unsent });
             }
         };
+        if !is_framed_once(response.headers()) {
+            return Err(SendFailure { error: Error::UpstreamProtocol, unsent: None });
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upgraded = hyper::upgrade::on(&mut response);
             let takeover = Takeover { upgraded, in_flight: self.in_flight.take() };
@@ -324,6 +328,17 @@ fn prepare(stream: &TcpStream, settings: &Connections) {
             tracing::debug!(%error, "cannot set TCP keep-alive");
         }
     }
+}
+
+/// Whether everyone finds the end of an answer with these fields in the same place. RFC 9112 6.3 calls both framing fields
+/// in one message an error, and lets a proxy discard an answer whose lengths are no single number; hyper takes the ones it
+/// can make sense of. A coding other than chunked would have to be undone here, since it is not passed on.
+fn is_framed_once(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    headers.get_all(TRANSFER_ENCODING).iter().count() + headers.get_all(CONTENT_LENGTH).iter().count() <= 1
+        && codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && lengths.all(|length| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit))
 }
 
 /// What hyper's error means. An error of our own request body comes back as itself.
