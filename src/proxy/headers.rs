@@ -115,6 +115,8 @@ pub(super) fn allowed_in_trailers(name: &HeaderName) -> bool {
         &http::header::EXPECT,
     ]
     .contains(&name)
+        // Some servers merge trailers into the fields, where these would pass for ours.
+        && !is_forwarding(&name.as_str().replace('_', "-"))
 }
 
 /// Takes out of a frame of trailers what does not belong there. Data stays as it is.
