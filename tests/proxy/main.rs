@@ -7,6 +7,7 @@ mod clients;
 mod drain;
 mod endpoints;
 mod frames;
+mod framing;
 mod gone;
 mod http2;
 mod http2_hostile;
