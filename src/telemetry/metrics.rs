@@ -94,6 +94,8 @@ declare! {
         "Failures to read or watch a source of objects.";
     SOURCE_RELISTS: Counter "floodway_source_relists_total" ["source"]
         "Complete lists read from a source, the first included.";
+    SOURCE_LAST_EVENT: Gauge "floodway_source_last_event_timestamp_seconds" ["source"]
+        "When a watched kind last said something, in seconds since 1970.";
     DNS: Counter "floodway_dns_lookups_total" ["result"]
         "Names of upstreams looked up.";
     STATUS_WRITES: Counter "floodway_status_writes_total" ["kind", "result"]
@@ -165,6 +167,7 @@ pub struct Metrics {
     source_connected: IntGaugeVec,
     source_errors: IntCounterVec,
     source_relists: IntCounterVec,
+    source_last_event: GaugeVec,
     dns: IntCounterVec,
     status_writes: IntCounterVec,
     leader: IntGauge,
@@ -188,6 +191,7 @@ impl Metrics {
             source_connected: register(&registry, IntGaugeVec::new(SOURCE_CONNECTED.opts(), SOURCE_CONNECTED.labels)),
             source_errors: register(&registry, IntCounterVec::new(SOURCE_ERRORS.opts(), SOURCE_ERRORS.labels)),
             source_relists: register(&registry, IntCounterVec::new(SOURCE_RELISTS.opts(), SOURCE_RELISTS.labels)),
+            source_last_event: register(&registry, GaugeVec::new(SOURCE_LAST_EVENT.opts(), SOURCE_LAST_EVENT.labels)),
             dns: register(&registry, IntCounterVec::new(DNS.opts(), DNS.labels)),
             status_writes: register(&registry, IntCounterVec::new(STATUS_WRITES.opts(), STATUS_WRITES.labels)),
             leader: register(&registry, IntGauge::with_opts(LEADER.opts())),
@@ -238,6 +242,12 @@ impl Metrics {
     /// A source was listed completely.
     pub fn source_listed(&self, source: &'static str) {
         self.source_relists.with_label_values(&[source]).inc();
+    }
+
+    /// A watched kind said something.
+    pub fn source_event(&self, source: &'static str) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.source_last_event.with_label_values(&[source]).set(now.as_secs_f64());
     }
 
     /// The name of an upstream was looked up.

@@ -173,6 +173,7 @@ mod counting {
         metrics.source_connected("ProxyRoute", true);
         metrics.source_error("ProxyRoute");
         metrics.source_listed("ProxyRoute");
+        metrics.source_event("ProxyRoute");
         metrics.dns_lookup(false);
         metrics.status_write("ProxyRoute", true);
         metrics.leader(true);
@@ -253,6 +254,7 @@ mod counting {
         metrics.source_connected("ProxyRoute", true);
         metrics.source_error("ProxyRoute");
         metrics.source_listed("ProxyRoute");
+        metrics.source_event("ProxyRoute");
         metrics.dns_lookup(true);
         metrics.status_write("ProxyRoute", true);
         let text = metrics.text();

@@ -20,6 +20,8 @@ use crate::objects;
 pub(crate) const ADMIN: &str = "admin";
 /// Holds exactly the rules of the chart's ClusterRole and Role.
 pub(crate) const FLOODWAY: &str = "floodway";
+/// Holds rules in the namespaces that a test gives it.
+pub(crate) const TENANT: &str = "tenant";
 /// Holds no rule at all.
 pub(crate) const NOBODY: &str = "nobody";
 /// Where the tests' gateways keep their Lease, unless a test has a namespace of its own for it.
@@ -83,7 +85,7 @@ impl ControlPlane {
         let data = dir.join("etcd");
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
         certificates(&dir);
-        let users = [(ADMIN, "system:masters"), (FLOODWAY, ""), (NOBODY, "")];
+        let users = [(ADMIN, "system:masters"), (FLOODWAY, ""), (TENANT, ""), (NOBODY, "")];
         let tokens: String =
             users.iter().map(|(user, group)| format!("{user}-token,{user},{user},\"{group}\"\n")).collect();
         std::fs::write(dir.join("tokens.csv"), tokens).unwrap();

@@ -49,28 +49,35 @@ pub(crate) async fn install(client: &Client) {
         established(client, crd).await;
     }
     create_namespace(client, SYSTEM).await;
-    grant(client, "ClusterRole", None).await;
+    grant(client, FLOODWAY, "ClusterRole", None, "routes").await;
     grant_lease(client, SYSTEM).await;
 }
 
 /// Lets the user of the tests hold the Lease in a namespace.
 pub(crate) async fn grant_lease(client: &Client, namespace: &str) {
-    grant(client, "Role", Some(namespace)).await;
+    grant(client, FLOODWAY, "Role", Some(namespace), "lease").await;
 }
 
-/// Gives the user of the tests what the roles of a kind in deploy/ say.
-async fn grant(client: &Client, kind: &str, namespace: Option<&str>) {
-    let roles = files("deploy").into_iter().filter(|object| object["kind"] == kind);
+/// Gives `user` in a namespace, and nowhere else, what the chart gives when it is told which namespaces to watch.
+pub(crate) async fn grant_in_namespace(client: &Client, user: &str, namespace: &str) {
+    grant(client, user, "ClusterRole", Some(namespace), "routes").await;
+    grant(client, user, "Role", Some(namespace), "lease").await;
+}
+
+/// Gives a user what the roles of a kind in deploy/ say: in a namespace, or in all.
+async fn grant(client: &Client, user: &str, rules_of: &str, namespace: Option<&str>, name: &str) {
+    let roles = files("deploy").into_iter().filter(|object| object["kind"] == rules_of);
     let rules: Vec<Value> = roles.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect();
-    assert!(!rules.is_empty(), "deploy/ has no {kind} with rules");
+    assert!(!rules.is_empty(), "deploy/ has no {rules_of} with rules");
     let group = "rbac.authorization.k8s.io";
+    let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
     let role = json!({
-        "apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": FLOODWAY}, "rules": rules,
+        "apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": name}, "rules": rules,
     });
     let binding = json!({
-        "apiVersion": format!("{group}/v1"), "kind": format!("{kind}Binding"), "metadata": {"name": FLOODWAY},
-        "roleRef": {"apiGroup": group, "kind": kind, "name": FLOODWAY},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": FLOODWAY}],
+        "apiVersion": format!("{group}/v1"), "kind": format!("{kind}Binding"), "metadata": {"name": name},
+        "roleRef": {"apiGroup": group, "kind": kind, "name": name},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
     });
     apply(client, namespace, &role).await;
     apply(client, namespace, &binding).await;

@@ -6,9 +6,11 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::control_plane::{ADMIN, ControlPlane, NOBODY, shared};
+use crate::control_plane::{ADMIN, ControlPlane, NOBODY, TENANT, shared};
 use crate::gateway::{Gateway, Options};
-use crate::objects::{api_of, apply, established, eventually, files, namespace, responding};
+use crate::objects::{
+    api_of, apply, conditions, established, eventually, files, grant_in_namespace, namespace, responding,
+};
 
 #[tokio::test]
 async fn what_is_applied_is_served_and_what_is_deleted_is_not() {
@@ -37,11 +39,16 @@ async fn only_the_namespaces_that_were_named_are_watched() {
     for (namespace, host) in [(&first, "first.test"), (&second, "second.test"), (&other, "other.test")] {
         apply(&client, Some(namespace), &responding("a", host, "here")).await;
     }
-    let options = Options { namespaces: &[&first, &second], pod_namespace: &first, ..Options::default() };
+    // With rights in these namespaces only.
+    grant_in_namespace(&client, TENANT, &first).await;
+    grant_in_namespace(&client, TENANT, &second).await;
+    let options = Options { user: TENANT, namespaces: &[&first, &second], pod_namespace: &first, ..Options::default() };
     let gateway = Gateway::ready(plane, options).await;
     gateway.answers("first.test", 200, "here").await;
     gateway.answers("second.test", 200, "here").await;
     gateway.answers("other.test", 404, "").await;
+    eventually("a status in the second namespace", async || conditions(&client, &second, "a").await).await;
+    assert!(!gateway.log().contains("not allowed"), "{}", gateway.log());
 }
 
 #[tokio::test]

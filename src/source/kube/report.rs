@@ -62,6 +62,11 @@ impl Report {
         report
     }
 
+    /// The API server said something.
+    pub(super) fn heard(&self) {
+        self.kind.metrics.source_event(self.kind.name);
+    }
+
     /// A list is complete, and the watch goes on from it.
     pub(super) fn listed(&self) {
         self.kind.metrics.source_listed(self.kind.name);

@@ -152,6 +152,7 @@ async fn a_watch_that_is_gone_begins_with_a_new_list() {
     watched.until("a metric", |watched| watched.metric("floodway_source_relists_total") == "2").await;
     assert_eq!(watched.metric("floodway_source_errors_total"), "1");
     assert_eq!(watched.metric("floodway_source_connected"), "1");
+    assert!(watched.metric("floodway_source_last_event_timestamp_seconds").parse::<f64>().unwrap() > 1.7e9);
 }
 
 #[tokio::test]

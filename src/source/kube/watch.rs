@@ -30,14 +30,18 @@ pub(super) async fn run<K: Kind>(api: Api<Item<K>>, mut table: Table<K>, report:
         let mut listed = None;
         let error = loop {
             match events.next().await {
-                Some(Ok(event)) => match table.handle(event) {
-                    Outcome::Applied => {}
-                    Outcome::Skipped(key, malformed) => report.skipped(&key, &malformed),
-                    Outcome::Listed => {
-                        listed = Some(Instant::now());
-                        report.listed();
+                Some(Ok(event)) => {
+                    match table.handle(event) {
+                        Outcome::Applied => {}
+                        Outcome::Skipped(key, malformed) => report.skipped(&key, &malformed),
+                        Outcome::Listed => {
+                            listed = Some(Instant::now());
+                            report.listed();
+                        }
                     }
-                },
+                    // After the effect: nobody waits for a metric.
+                    report.heard();
+                }
                 Some(Err(error)) => break error,
                 None => break watcher::Error::NoResourceVersion,
             }
