@@ -3,14 +3,14 @@
 # to keep up to date. TLS roots are not needed: the API server's certificate authority comes with the service account.
 
 FROM rust:1.95-alpine AS build
-# ring compiles a little C and assembly.
+# ring compiles a little C and assembly; jemalloc is C with a configure script.
 RUN apk add --no-cache gcc make musl-dev
 WORKDIR /src
 COPY . .
 # rustup's toolchain for musl links statically by default. What cargo downloads and builds is kept between builds.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin floodway \
+    cargo build --release --locked --bin floodway --features jemalloc \
     && cp target/release/floodway /floodway
 
 FROM scratch

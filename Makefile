@@ -35,8 +35,8 @@ demo-check: need-rust need-curl ## Run the demo without a terminal and check eve
 	@FLOODWAY_DEMO_CHECK=1 $(CARGO) test --quiet --test demo -- --nocapture
 
 .PHONY: build
-build: need-rust ## Build the release program, target/release/floodway
-	@$(CARGO) build --release
+build: need-rust ## Build the program as it is shipped: target/release/floodway, optimised, with jemalloc
+	@$(CARGO) build --release --locked --features jemalloc
 	@ls -l target/release/floodway
 
 ##@ Tests and checks
