@@ -29,7 +29,7 @@ fn wrong_usage_is_explained_with_exit_code_2() {
         (&["standalone", dir, "--log", "loud"], "\"loud\" is not a log level"),
         (&["standalone", dir, "--grace", "5"], "\"5\" is not a duration; write for example"),
         (&["fly"], "unrecognized subcommand 'fly'"),
-        (&["gateway"], "no way to reach a Kubernetes API server: set KUBECONFIG"),
+        (&["gateway", "--admin", "127.0.0.1:0"], "no way to reach a Kubernetes API server: set KUBECONFIG"),
         (&[], "Usage: floodway"),
     ] {
         let mut command = floodway(args);
