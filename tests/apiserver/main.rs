@@ -6,6 +6,7 @@ mod control_plane;
 mod crds;
 mod gateway;
 mod guarded;
+mod install;
 mod network;
 mod objects;
 mod source;
