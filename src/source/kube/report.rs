@@ -99,11 +99,11 @@ impl Report {
         if *last_error == text {
             tracing::debug!(kind = self.kind.name, namespace = self.namespace, "{text}");
         } else {
-            tracing::warn!(
-                kind = self.kind.name,
-                namespace = self.namespace,
-                "{text}; what was read before stays in force, and reading is tried again"
-            );
+            let meanwhile = match self.listed.load(Ordering::Relaxed) {
+                true => "what was read before stays in force, and reading is tried again",
+                false => "trying again",
+            };
+            tracing::warn!(kind = self.kind.name, namespace = self.namespace, "{text}; {meanwhile}");
             *last_error = text;
         }
     }
