@@ -15,4 +15,5 @@ mod http2_upstream;
 mod smuggling;
 mod sse;
 mod support;
+mod swap;
 mod websocket;
