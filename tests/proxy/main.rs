@@ -6,12 +6,15 @@ mod basics;
 mod clients;
 mod drain;
 mod endpoints;
+mod files;
 mod frames;
 mod framing;
 mod gone;
 mod http2;
 mod http2_hostile;
 mod http2_upstream;
+#[path = "../standalone/server.rs"]
+mod server;
 mod smuggling;
 mod sse;
 mod support;
