@@ -1,6 +1,7 @@
 //! The data plane, as its two sides see it: real sockets, real clients, and raw bytes for what clients refuse to send.
 #![allow(clippy::unwrap_used, missing_docs, clippy::wrong_self_convention, unreachable_pub, dead_code)]
 
+mod backpressure;
 mod balance;
 mod basics;
 mod clients;
