@@ -5,9 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -15,6 +14,7 @@ use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::headers;
+use super::http1::RequestHead;
 use super::request::Reply;
 use super::upload::Upload;
 use super::upstream::{Answer, Lease, SendFailure, Upstream};
@@ -28,12 +28,8 @@ const MAX_ENDPOINTS: usize = 3;
 /// A request as it goes on, without its content.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// Method.
-    pub method: Method,
-    /// Path and query, in normal form and rewritten.
-    pub path_and_query: PathAndQuery,
-    /// Fields, Host included.
-    pub headers: HeaderMap,
+    /// Its head.
+    pub head: RequestHead,
     /// Whether it asks for a WebSocket.
     pub upgrade: bool,
     /// Where it goes.
@@ -82,40 +78,31 @@ pub(super) async fn send(
     let Action::Forward(action) = &outgoing.route.action else { return Err(Error::InvalidRoute) };
     let upstream = worker.upstreams.of(&outgoing.cluster);
     let empty = body.is_end_stream();
-    let replayable = empty && outgoing.method.is_idempotent() && !outgoing.upgrade;
+    let replayable = empty && outgoing.head.method.is_idempotent() && !outgoing.upgrade;
     let upload = Upload::new(body, Rc::clone(exchange), worker.settings.limits.body_bytes);
     let failed = upload.failure();
-    let mut request = Request::new(if empty { Body::empty() } else { Body::stream(upload) });
-    *request.method_mut() = outgoing.method;
-    *request.headers_mut() = outgoing.headers;
+    let mut body = if empty { Body::empty() } else { Body::stream(upload) };
 
     let mut tried = Vec::new();
     loop {
         let connecting = connect(worker, &upstream, &mut tried, &action.timeouts, exchange);
         let (lease, endpoint) = exchange.within(connecting).await?;
-        address(&mut request, &lease, &outgoing.path_and_query);
-        // An endpoint may close a kept connection just as it is used again. A request that has no content and may be repeated
-        // (RFC 9110 9.2.2) is then sent once more, elsewhere or anew.
         let kept = lease.reused;
-        let again = (kept && replayable).then(|| copy_head(&request));
         if empty {
             exchange.request_sent();
         }
-        request = match exchange.within(respond(lease, request)).await? {
+        let sending = async { Ok(lease.send(&outgoing.head, body).await) };
+        body = match exchange.within(sending).await? {
             Ok(answer) => return receive(answer, &outgoing.route, outgoing.upgrade, exchange),
-            Err(SendFailure { unsent: Some(unsent), .. }) if kept => *unsent,
-            Err(SendFailure { error, .. }) => match again {
-                Some(again) if error == Error::UpstreamReset => again,
-                // The client's own failure to send its content explains the endpoint's.
-                _ => return Err(failed.get().unwrap_or(error)),
-            },
+            // An endpoint may close a kept connection just as it is used again. The request is then sent once more, elsewhere
+            // or anew: if nothing of it was sent, or if it has no content and may be repeated (RFC 9110 9.2.2).
+            Err(SendFailure { unsent: Some(unsent), .. }) if kept => unsent,
+            Err(SendFailure { error: Error::UpstreamReset, .. }) if kept && replayable => Body::empty(),
+            // The client's own failure to send its content explains the endpoint's.
+            Err(SendFailure { error, .. }) => return Err(failed.get().unwrap_or(error)),
         };
         tracing::debug!(%endpoint, "a kept connection was closed; trying again");
     }
-}
-
-async fn respond(lease: Lease, request: Request<Body>) -> Result<Result<Answer, SendFailure>, Error> {
-    Ok(lease.send(request).await)
 }
 
 /// A connection to an endpoint: one that waits, or a new one. Endpoints that cannot be connected to are passed over, since
@@ -156,34 +143,6 @@ async fn connect(
         }
     }
     Err(failure)
-}
-
-/// Puts the target where the upstream's protocol has it: origin-form and Host in HTTP/1.1, pseudo-fields in HTTP/2.
-fn address(request: &mut Request<Body>, lease: &Lease, path_and_query: &PathAndQuery) {
-    let mut uri = http::uri::Parts::default();
-    uri.path_and_query = Some(path_and_query.clone());
-    *request.version_mut() = lease.version();
-    if lease.version() == Version::HTTP_2 {
-        // RFC 9113 8.3.1: clients that make HTTP/2 requests from other versions "MUST … use :authority instead of Host".
-        let host = request.headers_mut().remove(HOST);
-        let authority = host.and_then(|host| Authority::from_maybe_shared(host).ok());
-        // One that is sent again has its authority there already.
-        uri.authority = authority.or_else(|| request.uri().authority().cloned());
-        uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
-    } else if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
-        // hyper takes a GET without a length for one without content, unless it is told.
-        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-}
-
-fn copy_head(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(Body::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
 
 /// Makes the endpoint's answer the client's.

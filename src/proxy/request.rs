@@ -14,6 +14,7 @@ use super::error::Error;
 use super::exchange::{Exchange, Subject};
 use super::forward::{self, Outgoing};
 use super::headers::{self, Client};
+use super::http1::RequestHead;
 use super::reply::{self, Format};
 use super::target::{self, Target};
 use super::timer::Timer;
@@ -164,9 +165,7 @@ fn decide(
             let route = Arc::clone(route);
             let headers = request_headers(request, peer, client, &target, action, &route, exchange, upgrade);
             Ok(Step::Send(Box::new(Outgoing {
-                method: request.method().clone(),
-                path_and_query,
-                headers,
+                head: RequestHead { method: request.method().clone(), path_and_query, headers },
                 upgrade,
                 cluster,
                 route,

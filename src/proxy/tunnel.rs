@@ -17,10 +17,7 @@ use super::worker::Worker;
 
 /// Carries a tunnel to its end. `early` is what the client sent ahead of the switch.
 pub(super) async fn run(worker: &Worker, mut client: Io, early: Bytes, upstream: Takeover, exchange: Rc<Exchange>) {
-    let (mut endpoint, ahead, _in_flight) = match upstream.into_io().await {
-        Ok(taken) => taken,
-        Err(error) => return exchange.cut(error),
-    };
+    let Takeover { io: mut endpoint, early: ahead, in_flight: _in_flight } = upstream;
     let mut up = Direction::new(early);
     let mut down = Direction::new(ahead);
     let result = std::future::poll_fn(|cx| {

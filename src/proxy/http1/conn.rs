@@ -1,8 +1,8 @@
-//! What the parts of one HTTP/1 server connection share: the socket, what was read ahead, and how far the current
-//! request's content has been read. One thread owns it all.
+//! An HTTP/1 connection, whichever side we are: the socket, what was read ahead, and how far the content of the current
+//! message has been read. One thread owns it all.
 
 use std::cell::{Cell, RefCell};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
 use super::chunked::{Chunked, Item};
-use super::head::Framing;
+use super::head::{Framing, HeadScan};
 use crate::proxy::error::Error;
 use crate::proxy::io::{Io, poll_read_into};
 
@@ -33,14 +33,17 @@ pub(super) struct Conn {
     owed: Cell<usize>,
     /// Whoever waits for the client to leave.
     watcher: RefCell<Option<Waker>>,
+    /// How much content is read at once.
+    room: Cell<usize>,
 }
 
-/// How far the content of the current request has been read.
+/// How far the content of the current message has been read.
 #[derive(Debug)]
 enum Inbound {
     Done,
     Length(u64),
     Chunked(Chunked),
+    UntilClose,
     Broken,
 }
 
@@ -52,15 +55,17 @@ impl Conn {
             inbound: RefCell::new(Inbound::Done),
             owed: Cell::new(0),
             watcher: RefCell::new(None),
+            room: Cell::new(HEAD_READ),
         }
     }
 
-    /// A request began; its content is what follows.
+    /// A message began; its content is what follows.
     pub(super) fn expect(&self, framing: Framing, expects_continue: bool) {
         self.inbound.replace(match framing {
             Framing::None | Framing::Length(0) => Inbound::Done,
             Framing::Length(length) => Inbound::Length(length),
             Framing::Chunked => Inbound::Chunked(Chunked::default()),
+            Framing::UntilClose => Inbound::UntilClose,
         });
         // RFC 9110 10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all of the
         // content for the corresponding request".
@@ -68,7 +73,7 @@ impl Conn {
         self.owed.set(if waits { CONTINUE.len() } else { 0 });
     }
 
-    /// Whether all content of the current request was read.
+    /// Whether all content of the current message was read.
     pub(super) fn content_read(&self) -> bool {
         matches!(*self.inbound.borrow(), Inbound::Done)
     }
@@ -87,17 +92,9 @@ impl Conn {
             self.watcher.replace(Some(cx.waker().clone()));
             return if matches!(*self.inbound.borrow(), Inbound::Broken) { Poll::Ready(()) } else { Poll::Pending };
         }
-        let mut io = self.io.borrow_mut();
         let mut buffer = self.buffer.borrow_mut();
         while buffer.len() < read_ahead {
-            if ready!(io.poll_readable(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            let read = poll_read_into(&mut io, cx, &mut buffer, HEAD_READ);
-            if buffer.is_empty() {
-                *buffer = BytesMut::new();
-            }
-            if !matches!(ready!(read), Ok(1..)) {
+            if !matches!(ready!(self.poll_more(cx, &mut buffer, HEAD_READ)), Ok(1..)) {
                 return Poll::Ready(());
             }
         }
@@ -113,7 +110,60 @@ impl Conn {
         }
     }
 
-    fn poll_content(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    /// Reads more into `buffer`, which holds no memory while there is nothing to read. 0 is the end.
+    fn poll_more(&self, cx: &mut Context<'_>, buffer: &mut BytesMut, room: usize) -> Poll<io::Result<usize>> {
+        let mut io = self.io.borrow_mut();
+        let read = match io.poll_readable(cx) {
+            Poll::Ready(Ok(())) => poll_read_into(&mut io, cx, buffer, room),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        if buffer.is_empty() && read.is_pending() {
+            *buffer = BytesMut::new();
+        }
+        read
+    }
+
+    /// The next head, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::ClientGone`] if the peer left first; otherwise what is wrong with the head.
+    pub(super) fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        scan: &mut HeadScan,
+        limit: usize,
+    ) -> Poll<Result<Bytes, Error>> {
+        let mut buffer = self.buffer.borrow_mut();
+        loop {
+            match scan.find(&mut buffer)? {
+                Some(length) if length <= limit => {
+                    let head = buffer.split_to(length).freeze();
+                    if buffer.is_empty() {
+                        *buffer = BytesMut::new();
+                    }
+                    return Poll::Ready(Ok(head));
+                }
+                None if buffer.len() <= limit => {}
+                Some(_) => return Poll::Ready(Err(Error::HeadersTooLarge)),
+                None => return Poll::Ready(Err(scan.too_large())),
+            }
+            if !matches!(ready!(self.poll_more(cx, &mut buffer, HEAD_READ)), Ok(1..)) {
+                return Poll::Ready(Err(Error::ClientGone));
+            }
+        }
+    }
+
+    /// How much content there still is.
+    pub(super) fn content_hint(&self) -> SizeHint {
+        match *self.inbound.borrow() {
+            Inbound::Done => SizeHint::with_exact(0),
+            Inbound::Length(missing) => SizeHint::with_exact(missing),
+            Inbound::Chunked(_) | Inbound::UntilClose | Inbound::Broken => SizeHint::default(),
+        }
+    }
+
+    pub(super) fn poll_content(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         while self.owed.get() > 0 {
             let unsent = &CONTINUE[CONTINUE.len() - self.owed.get()..];
             let written = ready!(self.poll_write(cx, &[IoSlice::new(unsent)]));
@@ -128,7 +178,8 @@ impl Conn {
             let frame = match &mut *inbound {
                 Inbound::Done => return Poll::Ready(None),
                 Inbound::Broken => return Poll::Ready(Some(Err(Error::BodyIncomplete))),
-                Inbound::Length(_) if buffer.is_empty() => None,
+                Inbound::Length(_) | Inbound::UntilClose if buffer.is_empty() => None,
+                Inbound::UntilClose => Some((Some(Frame::data(buffer.split().freeze())), false)),
                 Inbound::Length(missing) => {
                     let length = usize::try_from(*missing).unwrap_or(usize::MAX).min(buffer.len());
                     *missing -= length as u64;
@@ -157,9 +208,17 @@ impl Conn {
                 }
                 return Poll::Ready(frame.map(Ok));
             }
-            let read = ready!(poll_read_into(&mut self.io.borrow_mut(), cx, &mut buffer, BODY_READ));
-            let error = match read {
-                Ok(1..) => continue,
+            let read = self.poll_more(cx, &mut buffer, self.room.get());
+            let error = match ready!(read) {
+                Ok(read @ 1..) => {
+                    // A peer that fills what it is given gets more at once; one that sends events gets by with little.
+                    self.room.set(if read >= self.room.get() { BODY_READ } else { HEAD_READ });
+                    continue;
+                }
+                Ok(0) if matches!(*inbound, Inbound::UntilClose) => {
+                    *inbound = Inbound::Done;
+                    return Poll::Ready(None);
+                }
                 Ok(0) => Error::BodyIncomplete,
                 Err(_) => Error::ClientGone,
             };
@@ -212,10 +271,6 @@ impl http_body::Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match *self.0.inbound.borrow() {
-            Inbound::Done => SizeHint::with_exact(0),
-            Inbound::Length(missing) => SizeHint::with_exact(missing),
-            Inbound::Chunked(_) | Inbound::Broken => SizeHint::default(),
-        }
+        self.0.content_hint()
     }
 }

@@ -1,12 +1,13 @@
-//! Response heads and chunks as bytes. What goes out is framed here and nowhere else; the framing fields that came in are
+//! Heads and chunks as bytes. What goes out is framed here and nowhere else; the framing fields that came in are
 //! not copied.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body as _;
 
+use super::client::RequestHead;
 use crate::proxy::body::Body;
 
 /// How the content of a response is delimited (RFC 9112 6.3).
@@ -98,6 +99,54 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// How the content of a request is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestFraming {
+    /// There is none.
+    None,
+    /// So many bytes, at least one.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// Writes a request head, and tells how its content follows.
+pub(super) fn request_head(out: &mut Vec<u8>, head: &RequestHead, body: &Body) -> RequestFraming {
+    let framing = match body.size_hint().exact() {
+        Some(0) => RequestFraming::None,
+        Some(length) => RequestFraming::Length(length),
+        None => RequestFraming::Chunked,
+    };
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.path_and_query.as_str().as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    // RFC 9110 7.2: "A user agent that sends Host SHOULD send it as the first field in the header section".
+    if let Some(host) = head.headers.get(HOST) {
+        field(out, "host", host.as_bytes());
+    }
+    let mut said_length = false;
+    for (name, value) in &head.headers {
+        match name {
+            &HOST | &TRANSFER_ENCODING => {}
+            &CONTENT_LENGTH => said_length = true,
+            _ => field(out, name.as_str(), value.as_bytes()),
+        }
+    }
+    match framing {
+        RequestFraming::Length(length) => field(out, "content-length", itoa::Buffer::new().format(length).as_bytes()),
+        RequestFraming::Chunked => field(out, "transfer-encoding", b"chunked"),
+        // RFC 9110 8.6: a sender "SHOULD send a Content-Length field in a request when the method defines a meaning for enclosed
+        // content and it is not sending Transfer-Encoding".
+        RequestFraming::None if said_length || matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
+            field(out, "content-length", b"0");
+        }
+        RequestFraming::None => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    framing
 }
 
 /// Writes the line before a chunk's content.

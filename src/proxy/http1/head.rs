@@ -15,7 +15,7 @@ use crate::settings::Limits;
 /// minimum, request-line lengths of 8000 octets".
 const MAX_TARGET: usize = 16 * 1024;
 
-/// How the content of a request is delimited (RFC 9112 6.3).
+/// How the content of a message is delimited (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// There is none.
@@ -24,6 +24,8 @@ pub(super) enum Framing {
     Length(u64),
     /// Chunks.
     Chunked,
+    /// Until the connection ends; in responses only.
+    UntilClose,
 }
 
 /// A request head that is beyond doubt.
@@ -198,7 +200,7 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, Error> {
 }
 
 /// RFC 9110 8.6: `Content-Length = 1*DIGIT`; no sign, no list, no space, and no more than fits.
-fn content_length(value: &HeaderValue) -> Option<u64> {
+pub(super) fn content_length(value: &HeaderValue) -> Option<u64> {
     let digits = value.as_bytes();
     if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -217,7 +219,7 @@ fn expects_continue(version: Version, headers: &HeaderMap) -> Result<bool, Error
 }
 
 /// RFC 9112 9.3.
-fn keep_alive(version: Version, headers: &HeaderMap) -> bool {
+pub(super) fn keep_alive(version: Version, headers: &HeaderMap) -> bool {
     let mut close = false;
     let mut keep = false;
     for token in tokens(headers, CONNECTION) {

@@ -3,6 +3,7 @@
 
 mod balance;
 mod connection;
+mod http2;
 mod pool;
 
 use std::cell::RefCell;

@@ -7,30 +7,28 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::connection::{Http1, Http2};
+use super::http2::Http2;
+use crate::proxy::http1::Client;
 
 /// The waiting HTTP/1.1 connections and the shared HTTP/2 connections.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    http1: RefCell<Vec<(Http1, Instant)>>,
+    http1: RefCell<Vec<(Client, Instant)>>,
     http2: RefCell<Vec<Http2>>,
     connecting: Mutex<()>,
 }
 
 impl Pool {
-    /// Takes an HTTP/1.1 connection that looks alive. One that still sends the content of a request whose answer is over
-    /// already is passed by.
-    pub(super) fn take_http1(&self, idle_timeout: Duration) -> Option<Http1> {
+    /// Takes an HTTP/1.1 connection that looks alive.
+    pub(super) fn take_http1(&self, idle_timeout: Duration) -> Option<Client> {
         let mut waiting = self.http1.borrow_mut();
-        while let Some(at) = waiting.iter().rposition(|(connection, _)| connection.is_ready() || connection.is_closed())
-        {
-            let (connection, since) = waiting.remove(at);
+        while let Some((connection, since)) = waiting.pop() {
             if since.elapsed() >= idle_timeout {
                 // The ones below waited even longer.
-                waiting.drain(..at);
+                waiting.clear();
                 return None;
             }
-            if !connection.is_closed() {
+            if !connection.is_stale() {
                 return Some(connection);
             }
         }
@@ -38,7 +36,7 @@ impl Pool {
     }
 
     /// Keeps an HTTP/1.1 connection for later, unless `limit` wait already.
-    pub(super) fn put_http1(&self, connection: Http1, limit: u32) {
+    pub(super) fn put_http1(&self, connection: Client, limit: u32) {
         let mut waiting = self.http1.borrow_mut();
         if waiting.len() < limit as usize {
             waiting.push((connection, Instant::now()));
@@ -67,7 +65,7 @@ impl Pool {
         let now = Instant::now();
         self.http1
             .borrow_mut()
-            .retain(|(connection, since)| now.duration_since(*since) < idle_timeout && !connection.is_closed());
+            .retain(|(connection, since)| now.duration_since(*since) < idle_timeout && !connection.is_stale());
         self.http2.borrow_mut().retain(|connection| !connection.is_closed() && !connection.idle_for(idle_timeout));
     }
 }

@@ -1,0 +1,258 @@
+//! HTTP/1.1 with endpoints: one connection, one exchange at a time. It has no task of its own: whoever waits for the answer
+//! sends the request, and whoever reads the answer's content reads the socket. Only content that is still being sent when
+//! the answer begins gets a task. Which connection is used when is `upstream`'s to say.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::conn::Conn;
+use super::encode::{self, RequestFraming};
+use super::head::HeadScan;
+use super::response::{self, ResponseHead};
+use crate::proxy::body::Body;
+use crate::proxy::error::Error;
+use crate::proxy::io::Io;
+
+/// Bytes of a response head.
+const MAX_HEAD: usize = 256 * 1024;
+/// Interim responses to one request.
+const MAX_INTERIM: usize = 16;
+/// How long content is held back for a 100 (Continue): RFC 9110 10.1.1, a client "SHOULD NOT wait for an indefinite period
+/// before sending the content".
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// A request head as it goes on.
+#[derive(Clone, Debug)]
+pub(in crate::proxy) struct RequestHead {
+    /// Method.
+    pub(in crate::proxy) method: Method,
+    /// Path and query, in normal form and rewritten.
+    pub(in crate::proxy) path_and_query: PathAndQuery,
+    /// Fields, Host included.
+    pub(in crate::proxy) headers: HeaderMap,
+}
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub(in crate::proxy) struct Client {
+    conn: Rc<Conn>,
+    requests: u64,
+    /// Whether the last answer let the connection be used again.
+    keep_alive: bool,
+    upload: Rc<UploadState>,
+}
+
+#[derive(Debug, Default)]
+struct UploadState {
+    done: Cell<bool>,
+    /// The endpoint wants the content.
+    wanted: Notify,
+}
+
+/// An endpoint's answer.
+#[derive(Debug)]
+pub(in crate::proxy) enum Received {
+    /// A final response. Its content is read through the connection that it came from.
+    Response(Response<ResponseBody>),
+    /// 101: the connection is no longer HTTP.
+    Switched(Response<()>),
+}
+
+impl Client {
+    /// A fresh connection.
+    pub(in crate::proxy) fn new(io: Io) -> Self {
+        Client { conn: Rc::new(Conn::new(io)), requests: 0, keep_alive: true, upload: Rc::default() }
+    }
+
+    /// Requests that it has carried.
+    pub(in crate::proxy) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Whether it can carry another request: everything was said on both sides, and nothing unasked was.
+    pub(in crate::proxy) fn is_reusable(&self) -> bool {
+        self.keep_alive && self.upload.done.get() && self.conn.content_read() && self.conn.buffer.borrow().is_empty()
+    }
+
+    /// Whether the endpoint closed it, or sent something that nobody asked for, while it waited.
+    pub(in crate::proxy) fn is_stale(&self) -> bool {
+        self.conn.io.borrow().poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// The socket and what was read ahead on it.
+    pub(in crate::proxy) fn into_io(self) -> Option<(Io, Bytes)> {
+        let conn = Rc::into_inner(self.conn)?;
+        Some((conn.io.into_inner(), conn.buffer.into_inner().freeze()))
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// The endpoint's failure, or the client's to send its content.
+    pub(in crate::proxy) async fn send(&mut self, head: &RequestHead, body: Body) -> Result<Received, Error> {
+        self.requests += 1;
+        self.upload = Rc::default();
+        let mut out = Vec::with_capacity(1024);
+        let framing = encode::request_head(&mut out, head, &body);
+        if framing == RequestFraming::None {
+            write(&self.conn, &mut [IoSlice::new(&out)]).await?;
+            self.upload.done.set(true);
+            return self.receive(&head.method, None).await;
+        }
+        let waits = head.headers.contains_key(http::header::EXPECT);
+        let sending = upload(Rc::clone(&self.conn), Rc::clone(&self.upload), out, body, framing, waits);
+        self.receive(&head.method, Some(Box::pin(sending))).await
+    }
+
+    async fn receive(&mut self, method: &Method, mut sending: Option<Sending>) -> Result<Received, Error> {
+        let mut interim = 0;
+        loop {
+            let mut scan = HeadScan::default();
+            let head = poll_fn(|cx| {
+                if let Some(upload) = &mut sending
+                    && let Poll::Ready(sent) = upload.as_mut().poll(cx)
+                {
+                    sending = None;
+                    match sent {
+                        // An endpoint that answers early may refuse the rest: its answer may still be there.
+                        Ok(()) | Err(Error::UpstreamReset) => {}
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
+                self.conn.poll_head(cx, &mut scan, MAX_HEAD).map_err(|error| match error {
+                    Error::ClientGone => Error::UpstreamReset,
+                    _ => Error::UpstreamProtocol,
+                })
+            })
+            .await?;
+            let head = response::parse(head, method).map_err(|_| Error::UpstreamProtocol)?;
+            let ResponseHead { response, framing, keep_alive } = head;
+            match response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => return Ok(Received::Switched(response)),
+                status if status.is_informational() => {
+                    interim += 1;
+                    if interim > MAX_INTERIM {
+                        return Err(Error::UpstreamProtocol);
+                    }
+                    if status == StatusCode::CONTINUE {
+                        self.upload.wanted.notify_one();
+                    }
+                }
+                _ => {
+                    self.keep_alive = keep_alive;
+                    self.conn.expect(framing, false);
+                    let body = ResponseBody {
+                        conn: Rc::clone(&self.conn),
+                        _sending: sending.map(|rest| AbortOnDropHandle::new(tokio::task::spawn_local(rest))),
+                    };
+                    return Ok(Received::Response(response.map(|()| body)));
+                }
+            }
+        }
+    }
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+async fn write(conn: &Conn, parts: &mut [IoSlice<'_>]) -> Result<(), Error> {
+    let mut parts = parts;
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        let written = poll_fn(|cx| conn.poll_write(cx, parts)).await.map_err(|_| Error::UpstreamReset)?;
+        IoSlice::advance_slices(&mut parts, written);
+    }
+    Ok(())
+}
+
+/// Sends the head in `out`, and the content.
+async fn upload(
+    conn: Rc<Conn>,
+    state: Rc<UploadState>,
+    mut out: Vec<u8>,
+    mut body: Body,
+    framing: RequestFraming,
+    waits: bool,
+) -> Result<(), Error> {
+    if waits {
+        write(&conn, &mut [IoSlice::new(&out)]).await?;
+        out.clear();
+        let _ = tokio::time::timeout(CONTINUE_WAIT, state.wanted.notified()).await;
+    }
+    let chunked = framing == RequestFraming::Chunked;
+    let mut left = match framing {
+        RequestFraming::Length(length) => length,
+        _ => u64::MAX,
+    };
+    let mut trailers = None;
+    loop {
+        // Content that is there already goes out together with the head; what is not must not hold the head up.
+        let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+            Poll::Pending if !out.is_empty() => Poll::Ready(None),
+            frame => frame.map(Some),
+        });
+        match next.await.map(|frame| frame.map(|frame| frame.map(Frame::into_data))) {
+            None => write(&conn, &mut [IoSlice::new(&out)]).await?,
+            Some(None) => break,
+            Some(Some(frame)) => match frame? {
+                Ok(data) if data.is_empty() => continue,
+                Ok(data) => {
+                    left = left.checked_sub(data.len() as u64).ok_or(Error::BodyIncomplete)?;
+                    if chunked {
+                        encode::chunk_size(&mut out, &data);
+                    }
+                    let after: &[u8] = if chunked { b"\r\n" } else { b"" };
+                    write(&conn, &mut [IoSlice::new(&out), IoSlice::new(&data), IoSlice::new(after)]).await?;
+                }
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    break;
+                }
+            },
+        }
+        out.clear();
+    }
+    if chunked {
+        encode::last_chunk(&mut out, trailers.as_ref());
+    } else if left > 0 {
+        return Err(Error::BodyIncomplete);
+    }
+    write(&conn, &mut [IoSlice::new(&out)]).await?;
+    state.done.set(true);
+    Ok(())
+}
+
+/// The content of an answer. Dropping it ends the sending of the request's content, if that goes on.
+#[derive(Debug)]
+pub(in crate::proxy) struct ResponseBody {
+    conn: Rc<Conn>,
+    _sending: Option<AbortOnDropHandle<Result<(), Error>>>,
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Ready(ready!(self.conn.poll_content(cx)).map(|frame| frame.map_err(|_| Error::UpstreamCut)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.conn.content_read()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.conn.content_hint()
+    }
+}

@@ -1,0 +1,142 @@
+//! HTTP/1 with clients: a connection from its first byte to its last. Sending answers is `answer`'s.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{Method, Version};
+use tokio::time::Instant;
+
+use super::answer::{After, answer, linger, switch};
+use super::conn::{Conn, RequestBody};
+use super::head::{self, Head, HeadScan};
+use crate::proxy::body::Body;
+use crate::proxy::error::Error;
+use crate::proxy::io::Io;
+use crate::proxy::request;
+use crate::proxy::timer::Timer;
+use crate::proxy::tunnel;
+use crate::proxy::worker::{Peer, Worker};
+
+/// RFC 9113 3.4, up to what looks like the end of a head.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// What came of a connection.
+#[derive(Debug)]
+pub(in crate::proxy) enum Served {
+    /// It is over.
+    Closed,
+    /// The client speaks HTTP/2 with prior knowledge; nothing of it was consumed.
+    Http2(Io),
+}
+
+/// What comes next on a connection.
+enum Next {
+    Head(Box<Head>),
+    Http2(Bytes),
+    Closed,
+    Refused(Error),
+}
+
+/// Serves a connection until it ends.
+pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> Served {
+    let conn = Rc::new(Conn::new(io));
+    let timer = Rc::new(Timer::default());
+    let mut first = true;
+    loop {
+        let head = match next_head(&conn, &worker, &timer, first).await {
+            Next::Head(head) => head,
+            Next::Closed => return Served::Closed,
+            Next::Http2(preface) => {
+                let Some(conn) = Rc::into_inner(conn) else { return Served::Closed };
+                let mut io = conn.io.into_inner();
+                io.unread([&preface[..], &conn.buffer.into_inner()].concat().into());
+                return Served::Http2(io);
+            }
+            Next::Refused(error) => {
+                let reply = request::refuse(&worker, &peer, &timer, error);
+                if !matches!(answer(&conn, &worker, reply, &Method::GET, Version::HTTP_11, false).await, After::Abandon)
+                {
+                    linger(&conn).await;
+                }
+                return Served::Closed;
+            }
+        };
+        first = false;
+        let Head { request, framing, expects_continue, keep_alive } = *head;
+        let (method, version) = (request.method().clone(), request.version());
+        conn.expect(framing, expects_continue);
+        let body = if conn.content_read() { Body::empty() } else { Body::stream(RequestBody(Rc::clone(&conn))) };
+        let reply = {
+            let mut handling = Box::pin(request::handle(&worker, &peer, request.map(|()| body), &timer));
+            let read_ahead = worker.settings.limits.header_bytes;
+            poll_fn(|cx| match handling.as_mut().poll(cx) {
+                Poll::Ready(reply) => Poll::Ready(Some(reply)),
+                Poll::Pending => conn.poll_gone(cx, read_ahead).map(|()| None),
+            })
+            .await
+        };
+        let Some(mut reply) = reply else {
+            conn.hang_up();
+            return Served::Closed;
+        };
+        if let Some(upstream) = reply.takeover.take() {
+            if let Ok(exchange) = switch(&conn, &worker, reply).await
+                && let Some(conn) = Rc::into_inner(conn)
+            {
+                let early = conn.buffer.into_inner().freeze();
+                tunnel::run(&worker, conn.io.into_inner(), early, upstream, exchange).await;
+            }
+            return Served::Closed;
+        }
+        match answer(&conn, &worker, reply, &method, version, keep_alive).await {
+            After::Reuse => {}
+            After::Close => {
+                linger(&conn).await;
+                conn.hang_up();
+                return Served::Closed;
+            }
+            After::Abandon => {
+                conn.hang_up();
+                return Served::Closed;
+            }
+        }
+    }
+}
+
+/// Waits for a head. A connection that waits holds no buffer.
+async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, first: bool) -> Next {
+    let limits = &worker.settings.limits;
+    let mut scan = HeadScan::default();
+    let mut begun = first.then(Instant::now);
+    let waiting_since = Instant::now();
+    let mut draining = std::pin::pin!(worker.leaving.drain.happened());
+    poll_fn(|cx| {
+        match conn.poll_head(cx, &mut scan, limits.header_bytes) {
+            Poll::Ready(Ok(head)) if first && *head == *HTTP2_PREFACE => return Poll::Ready(Next::Http2(head)),
+            Poll::Ready(Ok(head)) => {
+                return Poll::Ready(match head::parse(head, limits) {
+                    Ok(head) => Next::Head(Box::new(head)),
+                    Err(error) => Next::Refused(error),
+                });
+            }
+            Poll::Ready(Err(Error::ClientGone)) => return Poll::Ready(Next::Closed),
+            Poll::Ready(Err(error)) => return Poll::Ready(Next::Refused(error)),
+            Poll::Pending => {}
+        }
+        let started = !conn.buffer.borrow().is_empty();
+        if started && begun.is_none() {
+            begun = Some(Instant::now());
+        }
+        if !started && !first && draining.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Next::Closed);
+        }
+        let deadline = match begun {
+            Some(begun) => begun + limits.header_timeout,
+            None => waiting_since + limits.keep_alive_idle,
+        };
+        timer.poll_at(cx, deadline).map(|()| if started { Next::Refused(Error::SlowHead) } else { Next::Closed })
+    })
+    .await
+}
