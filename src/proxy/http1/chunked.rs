@@ -41,7 +41,21 @@ pub(super) enum Chunked {
     Done,
 }
 
+/// What follows the last content if there are no trailers.
+const LAST: &[u8] = b"\r\n0\r\n\r\n";
+
 impl Chunked {
+    /// Whether nothing follows the content that was just taken; takes the end from `buffer`. Most messages arrive with their
+    /// end, and who knows it early sends it along.
+    pub(super) fn ends(&mut self, buffer: &mut BytesMut) -> bool {
+        let ends = matches!(self, Chunked::DataEnd) && buffer.starts_with(LAST);
+        if ends {
+            buffer.advance(LAST.len());
+            *self = Chunked::Done;
+        }
+        ends
+    }
+
     /// Takes what it can from `buffer`; `None` if more bytes are needed. After [`Item::Trailers`] or [`Item::End`] it must
     /// not be called again.
     pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Item>, Malformed> {
@@ -189,6 +203,16 @@ mod tests {
             assert_eq!(trailers["x-sum"], "1");
         }
         assert_eq!(decode(b"0\r\n\r\n", 2).unwrap().unwrap().0, b"");
+    }
+
+    #[test]
+    fn an_end_that_is_there_is_known_with_the_last_content() {
+        for (raw, ends) in [("1\r\nx\r\n0\r\n\r\n", true), ("1\r\nx\r\n0\r\nA: b\r\n\r\n", false), ("2\r\nx", false)] {
+            let (mut decoder, mut buffer) = (Chunked::default(), BytesMut::from(raw));
+            assert_eq!(decoder.next(&mut buffer), Ok(Some(Item::Data(Bytes::from_static(b"x")))));
+            assert_eq!(decoder.ends(&mut buffer), ends, "{raw:?}");
+            assert_eq!(buffer.is_empty(), ends || raw.starts_with('2'));
+        }
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Conn {
                     Some((Some(Frame::data(buffer.split_to(length).freeze())), done))
                 }
                 Inbound::Chunked(chunks) => match chunks.next(&mut buffer) {
-                    Ok(Some(Item::Data(data))) => Some((Some(Frame::data(data)), false)),
+                    Ok(Some(Item::Data(data))) => Some((Some(Frame::data(data)), chunks.ends(&mut buffer))),
                     Ok(Some(Item::Trailers(fields))) => Some((Some(Frame::trailers(fields)), true)),
                     Ok(Some(Item::End)) => Some((None, true)),
                     Ok(None) => None,
