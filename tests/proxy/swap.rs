@@ -84,7 +84,7 @@ fn table(step: usize, endpoints: &[SocketAddr]) -> Snapshot {
     routes.rotate_left(step % length);
     // Two of the endpoints at a time, so that each leaves and comes back.
     let some = [endpoints[step % endpoints.len()], endpoints[(step + 1) % endpoints.len()]];
-    let some = if step % 5 == 0 { endpoints } else { &some };
+    let some = if step.is_multiple_of(5) { endpoints } else { &some };
     let mut clusters: Vec<Cluster> = vec![cluster("short", Protocol::Http1, some)];
     if step % 4 != 2 {
         clusters.push(cluster("streams", Protocol::Http1, some));
