@@ -115,3 +115,18 @@ fn collect(schema: &serde_json::Value, fields: &mut BTreeSet<String>) {
         collect(&schema["items"], fields);
     }
 }
+
+/// The map and the import table of ARCHITECTURE.md have every room of `src`.
+#[test]
+fn every_room_is_on_the_map() {
+    let document = read("ARCHITECTURE.md");
+    let (map, table) = document.split_once("## Who may import whom").unwrap();
+    for entry in fs::read_dir(root().join("src")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let room = name.trim_end_matches(".rs");
+        if !matches!(room, "lib" | "main") {
+            assert!(map.contains(&format!("`{room}`")), "the map does not have {room}");
+            assert!(table.contains(&format!("`{room}`")), "the import table does not have {room}");
+        }
+    }
+}
