@@ -130,3 +130,11 @@ fn every_room_is_on_the_map() {
         }
     }
 }
+
+#[test]
+fn the_chart_has_the_definitions() {
+    for (name, text) in floodway::api::crd_files() {
+        let copy = fs::read_to_string(root().join("charts/floodway/crds").join(&name)).unwrap_or_default();
+        assert!(copy == text, "charts/floodway/crds/{name} is not what src/api says; run `make crds`");
+    }
+}
