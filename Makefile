@@ -90,8 +90,8 @@ $(KUBE_TOOLS)/helm: tests/tools/helm/go.mod tests/tools/helm/go.sum | need-go
 ##@ Figures and images
 
 .PHONY: bench-config
-bench-config: need-rust ## Measure translation, publishing and routing at 10, 1,000 and 10,000 routes
-	@$(CARGO) bench --bench config
+bench-config: need-rust test-tools ## Measure what configuration costs in time and memory, and keep the tables in docs/benchmarks.md
+	@$(CARGO) bench --bench config --features jemalloc -- --write
 
 .PHONY: image
 image: ## Build the container image with docker or podman (IMAGE=name:tag)

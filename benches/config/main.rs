@@ -1,7 +1,8 @@
 //! `make bench-config`: what configuration costs, in time and memory. Prints tables, and with `--write` keeps them in
 //! docs/benchmarks.md. Not a test: nothing here passes or fails.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+// Programs are timed by the clock on the wall, not by one that tests can pause.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 #[path = "../../tests/apiserver/control_plane.rs"]
 #[allow(dead_code, unreachable_pub)]

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -55,7 +55,7 @@ struct Buffers([Mutex<Vec<u8>>; 2]);
 #[derive(Debug, Default)]
 struct Shared {
     workers: Mutex<Vec<Arc<Buffers>>>,
-    flushes: Mutex<Vec<Sender<()>>>,
+    flushes: Mutex<Vec<SyncSender<()>>>,
     ended: AtomicBool,
 }
 
@@ -104,7 +104,7 @@ impl Writer {
 
     /// Waits until everything appended before is written, but not longer than `patience`.
     pub(super) fn flush(&self, patience: Duration) -> bool {
-        let (done, wait) = channel();
+        let (done, wait) = sync_channel(1);
         lock(&self.shared.flushes).push(done);
         self.thread.unpark();
         wait.recv_timeout(patience).is_ok()
@@ -191,7 +191,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::sync::mpsc::Receiver;
 
     use super::*;
 

@@ -1,6 +1,9 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Whether a condition becomes true within ten seconds.
+use tokio::time::Instant;
+
+/// Whether a condition becomes true within ten seconds. Threads are tested with it, which nobody polls.
+#[allow(clippy::disallowed_methods)]
 pub(super) fn becomes(condition: impl Fn() -> bool) -> bool {
     let end = Instant::now() + Duration::from_secs(10);
     while Instant::now() < end {
