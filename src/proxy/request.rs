@@ -61,10 +61,15 @@ pub(super) async fn handle(worker: &Rc<Worker>, peer: &Peer, mut request: Reques
         let response = reply::failure(error, format, exchange.request_id());
         Reply { response, exchange: Rc::clone(&exchange), local: true, last: error.casts_doubt(), takeover: None }
     });
-    if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
-        reply.response.headers_mut().insert(headers::REQUEST_ID.clone(), id);
-    }
+    name(&mut reply.response, &exchange);
     reply
+}
+
+/// Tells the client by which id the exchange is known.
+fn name(response: &mut Response<Body>, exchange: &Exchange) {
+    if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
+        response.headers_mut().insert(headers::REQUEST_ID.clone(), id);
+    }
 }
 
 /// The answer to something that is not even a request.
@@ -81,7 +86,8 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, timer: &Rc<Timer>, error:
     };
     let exchange = Exchange::new(Rc::clone(worker), subject, Rc::clone(timer));
     exchange.refused(error);
-    let response = reply::failure(error, Format::Plain, exchange.request_id());
+    let mut response = reply::failure(error, Format::Plain, exchange.request_id());
+    name(&mut response, &exchange);
     Reply { response, exchange, local: true, last: true, takeover: None }
 }
 
