@@ -145,8 +145,7 @@ impl Conn {
                     return Poll::Ready(Ok(head));
                 }
                 None if buffer.len() <= limit => {}
-                Some(_) => return Poll::Ready(Err(Error::HeadersTooLarge)),
-                None => return Poll::Ready(Err(scan.too_large())),
+                _ => return Poll::Ready(Err(scan.too_large(limit))),
             }
             if !matches!(ready!(self.poll_more(cx, &mut buffer, HEAD_READ)), Ok(1..)) {
                 return Poll::Ready(Err(Error::ClientGone));

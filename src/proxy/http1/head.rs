@@ -46,6 +46,7 @@ pub(super) struct Head {
 pub(super) struct HeadScan {
     seen: usize,
     line_start: usize,
+    request_line: usize,
     skipped: bool,
 }
 
@@ -76,6 +77,9 @@ impl HeadScan {
                             Ok(Some(at + 2))
                         };
                     }
+                    if self.line_start == 0 {
+                        self.request_line = at;
+                    }
                     self.line_start = at + 2;
                     self.seen = at + 2;
                 }
@@ -91,9 +95,9 @@ impl HeadScan {
         Ok(None)
     }
 
-    /// What is too large about a head whose end was not found within bounds.
-    pub(super) fn too_large(&self) -> Error {
-        if self.line_start == 0 { Error::TargetTooLong } else { Error::HeadersTooLarge }
+    /// What is too large about a head that is longer than `limit`.
+    pub(super) fn too_large(&self, limit: usize) -> Error {
+        if self.request_line == 0 || self.request_line > limit { Error::TargetTooLong } else { Error::HeadersTooLarge }
     }
 }
 
