@@ -8,14 +8,18 @@ mod clients;
 mod drain;
 mod endpoints;
 mod files;
+mod errors;
 mod frames;
 mod framing;
 mod gone;
+mod headers;
 mod http2;
 mod http2_hostile;
 mod http2_upstream;
 #[path = "../standalone/server.rs"]
 mod server;
+mod limits;
+mod responses;
 mod smuggling;
 mod sse;
 mod support;

@@ -120,6 +120,13 @@ impl Raw {
         String::from_utf8_lossy(&all).into_owned()
     }
 
+    /// Everything until the other side closes, and how it did.
+    pub async fn rest(&mut self) -> Ending {
+        let mut bytes = Vec::new();
+        let reset = within(self.0.read_to_end(&mut bytes)).await.is_err();
+        Ending { bytes, reset }
+    }
+
     /// Everything up to and with `end`.
     pub async fn until(&mut self, end: &str) -> String {
         let mut all = Vec::new();
@@ -171,6 +178,12 @@ pub async fn fill(writer: &mut Raw) -> usize {
         written += more.unwrap();
     }
     written
+}
+
+/// How a connection ended.
+pub struct Ending {
+    pub bytes: Vec<u8>,
+    pub reset: bool,
 }
 
 /// Waits until `condition` holds.
