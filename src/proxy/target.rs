@@ -127,7 +127,8 @@ pub(super) fn rewrite_path(rewrite: &PathRewrite, matched: &PathMatch, path: &st
 pub(super) fn path_and_query(path: &str, uri: &Uri) -> Result<PathAndQuery, Error> {
     let invalid = || Error::BadRequest("path");
     match uri.path_and_query() {
-        Some(original) if original.path() == path => Ok(original.clone()),
+        // `http://a?b` has the path `/` without writing it.
+        Some(original) if original.path() == path && original.as_str().starts_with(path) => Ok(original.clone()),
         _ => match uri.query() {
             Some(query) => format!("{path}?{query}").try_into().map_err(|_| invalid()),
             None => path.try_into().map_err(|_| invalid()),
