@@ -72,6 +72,11 @@ async fn requests_are_written_anew() {
             "POST / HTTP/1.1\r\nhost: a\r\ntrailer: X-Sum\r\n{}transfer-encoding: chunked\r\n\r\n",
             "1\r\nc\r\n0\r\nx-sum: 1\r\n\r\n",
         ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n0\r\nX-Unnamed: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\n{}transfer-encoding: chunked\r\n\r\n",
+            "1\r\nc\r\n0\r\nx-unnamed: 1\r\n\r\n",
+        ),
     ] {
         let mut client = plane.connect().await;
         client.send(raw).await;
@@ -284,6 +289,21 @@ async fn an_early_refusal_reaches_a_client_that_still_sends() {
     assert_eq!(client.until("no").await, "no");
     client.send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.to_end().await, "", "nothing more is answered");
+    drop((client, endpoint));
+    nothing_is_left(&plane).await;
+}
+
+/// The same for a client that waits for 100 (Continue): it gets the refusal instead.
+#[tokio::test]
+async fn an_endpoint_may_refuse_content_before_it_is_sent() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    let mut client = plane.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    let (mut endpoint, head) = arrivals.request().await;
+    assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
+    endpoint.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 417 Expectation Failed\r\n"), "no 100 before it");
     drop((client, endpoint));
     nothing_is_left(&plane).await;
 }

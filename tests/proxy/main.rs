@@ -7,8 +7,8 @@ mod basics;
 mod clients;
 mod drain;
 mod endpoints;
-mod files;
 mod errors;
+mod files;
 mod frames;
 mod framing;
 mod gone;
@@ -16,12 +16,13 @@ mod headers;
 mod http2;
 mod http2_hostile;
 mod http2_upstream;
-#[path = "../standalone/server.rs"]
-mod server;
 mod limits;
 mod responses;
+#[path = "../standalone/server.rs"]
+mod server;
 mod smuggling;
 mod sse;
 mod support;
 mod swap;
+mod targets;
 mod websocket;
