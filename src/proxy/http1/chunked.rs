@@ -248,4 +248,20 @@ mod tests {
         assert_eq!(decode(format!("1;{}", "a".repeat(MAX_LINE + 1)).as_bytes(), 0), Err(Malformed));
         assert_eq!(decode(format!("0\r\nX: {}", "a".repeat(MAX_TRAILERS)).as_bytes(), 0), Err(Malformed));
     }
+
+    proptest::proptest! {
+        /// Chunks mean the same however they arrive.
+        #[test]
+        fn any_two_splits_give_the_same_verdict(
+            pieces in proptest::collection::vec(proptest::sample::select(&[
+                "5\r\nhello\r\n", "1;a=b\r\nx\r\n", "0\r\n", "\r\n", "X: y\r\n", "A\r\n0123456789\r\n", "5 \r\n", "\n", "\r", "g",
+            ][..]), 1..8),
+            one in 0usize..80,
+            other in 0usize..80,
+        ) {
+            let raw = pieces.concat();
+            let (one, other) = (one.min(raw.len()), other.min(raw.len()));
+            proptest::prop_assert_eq!(decode(raw.as_bytes(), one), decode(raw.as_bytes(), other), "{:?}", raw);
+        }
+    }
 }
