@@ -261,6 +261,21 @@ async fn an_http2_client_that_takes_nothing_is_ended_by_the_idle_timeout() {
 }
 
 #[tokio::test]
+async fn an_http2_connection_whose_last_words_are_not_taken_is_closed() {
+    let (address, mut arrivals) = played().await;
+    let short = Duration::from_millis(300);
+    let plane = Plane::with(with_idle(address, short), |settings| settings.limits.keep_alive_idle = short);
+    let mut client = http2(plane.address).await;
+    // A little more than the window of 65,535 bytes: the rest waits in the proxy, whose exchange is over.
+    let (answer, _) = client.send_request(get("/"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 65600\r\n\r\n{}", "x".repeat(65_600))).await;
+    let _untaken = within(answer).await.unwrap();
+    plane.metric_becomes("floodway_connections_open", "", 0.0).await;
+    plane.logged("/").await;
+}
+
+#[tokio::test]
 async fn an_http1_client_that_takes_nothing_is_ended_by_the_idle_timeout() {
     let (address, mut arrivals) = played().await;
     let plane = Plane::start(with_idle(address, Duration::from_millis(600)));
