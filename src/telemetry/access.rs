@@ -161,8 +161,11 @@ fn run(shared: &Shared, mut target: impl Write, dropped: &GenericCounter<AtomicU
 
 fn empty(shared: &Shared, target: &mut impl Write, scratch: &mut Vec<u8>, dropped: &GenericCounter<AtomicU64>) {
     // One whose worker has ended is emptied a last time.
-    let mut last = lock(&shared.workers).clone();
-    lock(&shared.workers).retain(|buffers| Arc::strong_count(buffers) > 2);
+    let mut workers = lock(&shared.workers);
+    let mut last = workers.clone();
+    // Under the same lock: a worker that came in between would be counted one short, and forgotten.
+    workers.retain(|buffers| Arc::strong_count(buffers) > 2);
+    drop(workers);
     for buffers in last.drain(..) {
         for buffer in &buffers.0 {
             std::mem::swap(&mut *lock(buffer), scratch);
