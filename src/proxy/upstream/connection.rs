@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,8 +24,7 @@ use crate::snapshot::{Connections, Protocol};
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Connection,
-    /// Gone with its endpoint: then the connection ends with its exchange.
-    pool: Weak<Pool>,
+    pool: Rc<Pool>,
     settings: Connections,
     /// Whether it carried a request before, so that its endpoint may have closed it meanwhile.
     pub reused: bool,
@@ -106,13 +105,7 @@ impl Lease {
     }
 
     fn new(connection: Connection, host: &Host, settings: &Connections, reused: bool) -> Self {
-        Lease {
-            connection,
-            pool: Rc::downgrade(&host.pool),
-            settings: settings.clone(),
-            reused,
-            in_flight: host.begin(),
-        }
+        Lease { connection, pool: Rc::clone(&host.pool), settings: settings.clone(), reused, in_flight: host.begin() }
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -159,9 +152,8 @@ impl Lease {
         if let Connection::Http1(client) = self.connection
             && self.settings.max_requests.is_none_or(|limit| client.requests() < limit)
             && client.is_reusable()
-            && let Some(pool) = self.pool.upgrade()
         {
-            pool.put_http1(client, self.settings.max_idle_per_endpoint);
+            self.pool.put_http1(client, self.settings.max_idle_per_endpoint);
         }
     }
 }

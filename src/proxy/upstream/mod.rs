@@ -92,6 +92,15 @@ impl Upstream {
     pub(super) fn pick(&self, tried: &[SocketAddr]) -> Option<&Rc<Host>> {
         balance::power_of_two(&self.hosts, tried)
     }
+
+    /// Gives up the pools that none of `hosts` has taken over.
+    fn retire_absent(&self, hosts: &[Rc<Host>]) {
+        for host in &self.hosts {
+            if !hosts.iter().any(|kept| Rc::ptr_eq(&kept.pool, &host.pool)) {
+                host.pool.retire();
+            }
+        }
+    }
 }
 
 impl Upstreams {
@@ -134,7 +143,11 @@ impl Upstreams {
                 },
             })
         });
-        Upstream { cluster: Arc::clone(cluster), hosts: hosts.collect() }
+        let hosts: Box<[Rc<Host>]> = hosts.collect();
+        if let Some(before) = before {
+            before.retire_absent(&hosts);
+        }
+        Upstream { cluster: Arc::clone(cluster), hosts }
     }
 
     /// Forgets clusters that a new snapshot does not have, with their unused connections. Exchanges that run keep theirs.
@@ -146,7 +159,10 @@ impl Upstreams {
                 }
                 true
             }
-            None => false,
+            None => {
+                upstream.retire_absent(&[]);
+                false
+            }
         });
         self.counters.prune();
     }

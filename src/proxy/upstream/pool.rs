@@ -1,7 +1,7 @@
 //! Connections to one endpoint that wait for a request, of one worker. The balancer picks the endpoint first, so a pool
 //! never chooses between endpoints. The connection that was used last is used next; the others age.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -16,6 +16,7 @@ pub(crate) struct Pool {
     http1: RefCell<Vec<(Client, Instant)>>,
     http2: RefCell<Vec<Http2>>,
     connecting: Mutex<()>,
+    retired: Cell<bool>,
 }
 
 impl Pool {
@@ -35,10 +36,17 @@ impl Pool {
         None
     }
 
+    /// The endpoint is gone: closes what waits, and keeps nothing any more. What runs holds its own connection.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.http1.take();
+        self.http2.take();
+    }
+
     /// Keeps an HTTP/1.1 connection for later, unless `limit` wait already.
     pub(super) fn put_http1(&self, connection: Client, limit: u32) {
         let mut waiting = self.http1.borrow_mut();
-        if waiting.len() < limit as usize {
+        if waiting.len() < limit as usize && !self.retired.get() {
             waiting.push((connection, Instant::now()));
         }
     }
@@ -57,7 +65,9 @@ impl Pool {
 
     /// Shares an HTTP/2 connection.
     pub(super) fn share_http2(&self, connection: &Http2) {
-        self.http2.borrow_mut().push(connection.clone());
+        if !self.retired.get() {
+            self.http2.borrow_mut().push(connection.clone());
+        }
     }
 
     /// Closes connections that were unused for too long.
