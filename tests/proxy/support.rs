@@ -65,7 +65,9 @@ impl Plane {
         let mut lines = Vec::new();
         let complete = || {
             let text = std::fs::read_to_string(self.log.path()).unwrap();
-            lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+            // The last line may still be being written.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            lines = whole.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
             lines.retain(|line| line["path"] == path);
             lines.len() >= count
         };
