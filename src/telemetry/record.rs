@@ -211,15 +211,6 @@ impl Recorder {
     }
 }
 
-impl ActiveGuard {
-    /// The stream turned out to be of another kind, which is only known once the answer's head is there.
-    pub fn becomes(&mut self, kind: Kind) {
-        self.shard.active[self.kind as usize].subtract(1);
-        self.shard.active[kind as usize].add(1);
-        self.kind = kind;
-    }
-}
-
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.connections_open.subtract(1);

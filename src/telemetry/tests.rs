@@ -99,7 +99,9 @@ mod counting {
         let tunnel = recorder.active(Kind::Tunnel);
         assert_eq!(value(&telemetry, "floodway_connections_open"), Some(1.0));
         assert_eq!(value(&telemetry, r#"floodway_active_streams{kind="http"}"#), Some(1.0));
-        stream.becomes(Kind::Sse);
+        // The new one first: what was taken for a request turned out to be a stream.
+        let before = std::mem::replace(&mut stream, recorder.active(Kind::Sse));
+        drop(before);
         assert_eq!(value(&telemetry, r#"floodway_active_streams{kind="http"}"#), Some(0.0));
         assert_eq!(value(&telemetry, r#"floodway_active_streams{kind="sse"}"#), Some(1.0));
         // Guards may outlive their recorder.
