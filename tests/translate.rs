@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use floodway::api::{Condition, DEFAULT_CLASS, ProxyRoute, ProxyUpstream};
 use floodway::settings::RouteDefaults;
-use floodway::snapshot::duration;
+use floodway::snapshot::{SharedMap, duration};
 use floodway::translate::{AddressSlice, Context, Key, Resources, Service, Translation, Translator};
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ fn resources(text: &str) -> Resources {
                 slice.metadata.namespace = Some(key.namespace.to_string());
                 let service = AddressSlice::service_of(&slice).unwrap();
                 let read = AddressSlice::from_object(&slice).unwrap();
-                resources.slices.entry(service).or_default().insert(key.name, Arc::new(read));
+                resources.put_slice(service, key.name, Arc::new(read));
             }
             "Resolved" => {
                 for (name, addresses) in object["names"].as_object().unwrap() {
@@ -94,7 +94,7 @@ fn describe(Translation { snapshot, statuses, hostnames }: &Translation) -> Stri
     serde_yaml::to_string(&all).unwrap()
 }
 
-fn told(statuses: &BTreeMap<Key, Arc<[Condition]>>) -> BTreeMap<String, Vec<String>> {
+fn told(statuses: &SharedMap<Key, Arc<[Condition]>>) -> BTreeMap<String, Vec<String>> {
     let lines = |conditions: &Arc<[Condition]>| {
         let lines = conditions.iter().map(|condition| {
             let Condition { type_, status, observed_generation, reason, message, last_transition_time } = condition;

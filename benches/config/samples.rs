@@ -20,7 +20,7 @@ pub(crate) fn resources(count: usize) -> Resources {
         let key = Key::new("shop", format!("app-{index}"));
         resources.routes.insert(key.clone(), Arc::new(route(index)));
         resources.services.insert(key.clone(), Arc::new(service()));
-        resources.slices.entry(key).or_default().insert(format!("app-{index}-x1").into(), Arc::new(slice(index, 0)));
+        resources.put_slice(key, format!("app-{index}-x1").into(), Arc::new(slice(index, 0)));
     }
     resources
 }
@@ -48,7 +48,7 @@ pub(crate) fn route(index: usize) -> ProxyRoute {
 
 fn service() -> Service {
     let port = ServicePort { name: "http".into(), port: 8080, target: TargetPort::Number(8080), app_protocol: None };
-    Service { kind: ServiceKind::Endpoints, ports: vec![port] }
+    Service { kind: ServiceKind::Endpoints, ports: [port].into() }
 }
 
 /// The slice of the Service at `index`; another `generation` has another last address.
@@ -59,5 +59,5 @@ pub(crate) fn slice(index: usize, generation: u8) -> AddressSlice {
         SliceEndpoint { address, ready: true, serving: true, terminating: false }
     };
     let port = SlicePort { name: "http".into(), port: Some(8080), app_protocol: None };
-    AddressSlice { ports: vec![port], endpoints: (0..ENDPOINTS).map(endpoint).collect() }
+    AddressSlice { ports: [port].into(), endpoints: (0..ENDPOINTS).map(endpoint).collect() }
 }

@@ -33,8 +33,7 @@ pub(crate) fn run(report: &mut Report) {
         let mut generation = 0_u8;
         let endpoint = time(|| {
             generation = generation.wrapping_add(1) % 100;
-            let slices = resources.slices.get_mut(&key).unwrap();
-            *slices.values_mut().next().unwrap() = Arc::new(slice(middle, generation));
+            resources.put_slice(key.clone(), format!("app-{middle}-x1").into(), Arc::new(slice(middle, generation)));
             assert!(publisher.publish(translator.translate(&resources).snapshot));
         });
 

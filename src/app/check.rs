@@ -113,7 +113,7 @@ impl Findings {
         resources.resolved = hostnames.into_iter().map(|name| (name, Arc::clone(&somewhere))).collect();
         let statuses = translator.translate(&resources).statuses;
         for (kind, conditions) in [("ProxyRoute", &statuses.routes), ("ProxyUpstream", &statuses.upstreams)] {
-            for (key, conditions) in conditions.iter() {
+            for (key, conditions) in BTreeMap::from_iter(conditions.iter()) {
                 if let Some((file, found)) = first.get(&(kind, key)) {
                     self.conditions(file, found, conditions);
                 }
@@ -148,7 +148,7 @@ fn insert(resources: &mut Resources, found: &Found) {
         Object::Upstream(upstream) => drop(resources.upstreams.insert(key, Arc::clone(upstream))),
         Object::Service(service) => drop(resources.services.insert(key, Arc::clone(service))),
         Object::Slice(service, slice) => {
-            resources.slices.entry(service.clone()).or_default().insert(key.name, Arc::clone(slice));
+            resources.put_slice(service.clone(), key.name, Arc::clone(slice));
         }
     }
 }

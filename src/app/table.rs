@@ -1,6 +1,6 @@
 //! The loop that turns objects into a routing table: after every burst of changes, all of them again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::Condition;
-use crate::snapshot::{Publisher, Snapshot};
+use crate::snapshot::{Publisher, SharedMap, Snapshot};
 use crate::source::Store;
 use crate::telemetry::{Live, Telemetry};
 use crate::translate::{Context, Key, Statuses, Translator};
@@ -30,6 +30,8 @@ pub(super) struct Table {
     statuses: watch::Sender<Statuses>,
     /// How long the last translation took.
     cost: Duration,
+    /// In the table in force.
+    routes: usize,
 }
 
 impl Table {
@@ -42,6 +44,7 @@ impl Table {
             hostnames: watch::Sender::default(),
             statuses: watch::Sender::default(),
             cost: Duration::ZERO,
+            routes: 0,
         }
     }
 
@@ -73,17 +76,23 @@ impl Table {
     pub(super) fn translate(&mut self) -> usize {
         let begun = Instant::now();
         let translation = self.store.read(|resources| self.translator.translate(resources));
-        let routes = translation.snapshot.router.hosts().map(|(_, host)| host.routes().len()).sum();
         self.cost = begun.elapsed();
 
         let metrics = self.telemetry.metrics();
         metrics.translated(self.cost);
-        for (kind, of) in
-            [("ProxyRoute", &translation.statuses.routes), ("ProxyUpstream", &translation.statuses.upstreams)]
-        {
-            metrics.objects(kind, of.len(), rejected(of));
+        // What is counted or collected over all of them is so only if it may have changed: most often it is endpoints.
+        let before = self.publisher.current();
+        if before.is_none() || *self.statuses.borrow() != translation.statuses {
+            let Statuses { routes, upstreams } = &translation.statuses;
+            for (kind, of) in [("ProxyRoute", routes), ("ProxyUpstream", upstreams)] {
+                metrics.objects(kind, of.len(), rejected(of));
+            }
         }
-        if self.publisher.current().is_none_or(|before| !same_names(&before, &translation.snapshot)) {
+        let same_routes = before.as_ref().is_some_and(|before| before.router == translation.snapshot.router);
+        if !same_routes {
+            self.routes = translation.snapshot.router.hosts().map(|(_, host)| host.routes().len()).sum();
+        }
+        if !same_routes || before.is_none_or(|before| !before.clusters.same_keys(&translation.snapshot.clusters)) {
             self.telemetry.forget_absent(names(&translation.snapshot));
         }
         let published = self.publisher.publish(translation.snapshot);
@@ -92,19 +101,13 @@ impl Table {
         }
         replace(&self.hostnames, translation.hostnames);
         replace(&self.statuses, translation.statuses);
-        tracing::debug!(routes, published, cost = ?self.cost, "translated");
-        routes
+        tracing::debug!(routes = self.routes, published, cost = ?self.cost, "translated");
+        self.routes
     }
 }
 
-fn rejected(conditions: &BTreeMap<Key, Arc<[Condition]>>) -> usize {
+fn rejected(conditions: &SharedMap<Key, Arc<[Condition]>>) -> usize {
     conditions.values().filter(|conditions| conditions.iter().any(|condition| condition.status == "False")).count()
-}
-
-/// Whether two tables have the same routes and clusters, at a tenth of what it takes to collect them.
-fn same_names(a: &Snapshot, b: &Snapshot) -> bool {
-    let clusters = a.clusters.len() == b.clusters.len() && a.clusters.keys().all(|name| b.clusters.contains_key(name));
-    clusters && a.router == b.router
 }
 
 /// The names that metrics may carry.

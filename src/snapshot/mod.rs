@@ -13,6 +13,7 @@ mod publish;
 mod route;
 mod router;
 mod secret;
+mod shared;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
 };
 pub use router::{Matched, RequestView, Router, VirtualHost};
+pub use shared::SharedMap;
 
 /// A map keyed by names that come from our own objects; `foldhash` because no client chooses the keys.
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -36,6 +38,6 @@ pub struct Snapshot {
     /// Which route serves a request.
     pub router: Router,
     /// The endpoints behind the routes. Routes name clusters instead of holding them, so that a change of endpoints
-    /// rebuilds no route. Shared by snapshots between which no cluster changed.
-    pub clusters: Arc<Map<ClusterName, Arc<Cluster>>>,
+    /// rebuilds no route.
+    pub clusters: SharedMap<ClusterName, Arc<Cluster>>,
 }

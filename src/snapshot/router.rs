@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{HostPattern, Map, PathMatch, Route, RouteMatch};
+use super::{HostPattern, Map, PathMatch, Route, RouteMatch, SharedMap};
 
 /// What a router looks at. `host` is lower case, without port and trailing dot; `path` is what
 /// [`super::path::normalize`] made of the target, without the query.
@@ -41,8 +41,8 @@ pub struct Router(Arc<Hosts>);
 /// Three maps instead of one by [`HostPattern`], so that a request finds its host without building a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Hosts {
-    exact: Map<Arc<str>, Arc<VirtualHost>>,
-    wildcard: Map<Arc<str>, Arc<VirtualHost>>,
+    exact: SharedMap<Arc<str>, Arc<VirtualHost>>,
+    wildcard: SharedMap<Arc<str>, Arc<VirtualHost>>,
     any: Option<Arc<VirtualHost>>,
 }
 

@@ -58,19 +58,19 @@ impl Ledger {
     pub(super) fn want(&mut self, statuses: Statuses) {
         let before = std::mem::replace(&mut self.statuses, statuses);
         let statuses = &self.statuses;
-        if Arc::ptr_eq(&before.routes, &statuses.routes) && Arc::ptr_eq(&before.upstreams, &statuses.upstreams) {
-            return;
+        let kinds =
+            [(Kind::Route, &before.routes, &statuses.routes), (Kind::Upstream, &before.upstreams, &statuses.upstreams)];
+        for (kind, before, now) in kinds {
+            for key in now.differing(before, Arc::ptr_eq) {
+                let id = Id { kind, key: key.clone() };
+                if let Some(conditions) = now.get(key) {
+                    self.leaving.remove(&id);
+                    self.ours.insert(id, Wanted::new(Arc::clone(conditions)));
+                } else if let Some(said) = self.ours.remove(&id) {
+                    self.leaving.insert(id, said.digest);
+                }
+            }
         }
-        let mut before = std::mem::take(&mut self.ours);
-        let routes = statuses.routes.iter().map(|object| (Kind::Route, object));
-        let upstreams = statuses.upstreams.iter().map(|object| (Kind::Upstream, object));
-        for (kind, (key, conditions)) in routes.chain(upstreams) {
-            let id = Id { kind, key: key.clone() };
-            let same = before.remove(&id).filter(|wanted| Arc::ptr_eq(&wanted.conditions, conditions));
-            self.leaving.remove(&id);
-            self.ours.insert(id, same.unwrap_or_else(|| Wanted::new(Arc::clone(conditions))));
-        }
-        self.leaving.extend(before.into_iter().map(|(id, said)| (id, said.digest)));
     }
 
     /// The writes that are due, at most a batch, and when to look again if something has to wait.

@@ -27,7 +27,7 @@ fn id(name: &str) -> Id {
 
 fn statuses(routes: &[(&str, &str)]) -> Statuses {
     let routes = routes.iter().map(|(name, status)| (key(name), conditions(status)));
-    Statuses { routes: Arc::new(routes.collect()), ..Statuses::default() }
+    Statuses { routes: routes.collect(), ..Statuses::default() }
 }
 
 fn holding(objects: &[(&str, &[Condition])]) -> BTreeMap<Id, Entry> {

@@ -1,14 +1,13 @@
 //! What the backends of a rule refer to, and the clusters made of it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::conditions::{Problem, reason};
 use super::route::Target;
 use super::upstream::{Place, UpstreamPlan, Upstreams, default_connections, name_problem};
-use super::{AddressSlice, Context, Key, Resources, Service, ServiceKind, ServicePort, TargetPort};
+use super::{Context, Key, Resources, Service, ServiceKind, ServicePort, Slices, TargetPort};
 use crate::api;
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Protocol};
 
@@ -105,8 +104,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// The cluster of a source. `None` if the source is gone.
-    pub(super) fn cluster(self, source: &Source) -> Option<Cluster> {
-        let name = source.cluster_name();
+    pub(super) fn cluster(self, name: ClusterName, source: &Source) -> Option<Cluster> {
         let (protocol, connections, endpoints) = match source {
             Source::Upstream(key) => {
                 let plan = self.upstreams.plans.get(key)?;
@@ -215,10 +213,10 @@ fn target_number(port: &ServicePort) -> u16 {
 
 /// The endpoints of one port, over all slices: those that are ready; if none is, those that still serve while they
 /// terminate (KEP-1669).
-fn endpoints(port: &ServicePort, slices: &BTreeMap<Arc<str>, Arc<AddressSlice>>) -> Arc<[Endpoint]> {
+fn endpoints(port: &ServicePort, slices: &Slices) -> Arc<[Endpoint]> {
     let mut ready: Vec<SocketAddr> = Vec::new();
     let mut last_resort: Vec<SocketAddr> = Vec::new();
-    for slice in slices.values() {
+    for (_, slice) in slices.iter() {
         let Some(slice_port) = slice.ports.iter().find(|one| one.name == port.name) else { continue };
         // "If this is not specified, ports are not restricted": then the Service's own word counts.
         let number = slice_port.port.unwrap_or_else(|| target_number(port));
@@ -238,8 +236,8 @@ fn endpoints(port: &ServicePort, slices: &BTreeMap<Arc<str>, Arc<AddressSlice>>)
     chosen.into_iter().map(|address| Endpoint { address, weight: 1 }).collect()
 }
 
-fn slice_protocol<'a>(port: &ServicePort, slices: &'a BTreeMap<Arc<str>, Arc<AddressSlice>>) -> Option<&'a str> {
-    let mut ports = slices.values().flat_map(|slice| &slice.ports).filter(|one| one.name == port.name);
+fn slice_protocol<'a>(port: &ServicePort, slices: &'a Slices) -> Option<&'a str> {
+    let mut ports = slices.iter().flat_map(|(_, slice)| &slice.ports).filter(|one| one.name == port.name);
     ports.find_map(|port| port.app_protocol.as_deref())
 }
 

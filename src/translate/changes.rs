@@ -1,10 +1,12 @@
 //! What differs between the resources that were translated last and those that are to be translated now. An object that
-//! did not change has its old `Arc`, so that ten thousand of them are compared by pointers.
+//! did not change has its old `Arc`, and maps share what did not change, so that only what did is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
-use super::{AddressSlice, Key, Resources};
+use super::{Key, Resources, Slices};
+use crate::snapshot::SharedMap;
 
 /// Keys of what was added, changed or removed.
 #[derive(Debug, Default)]
@@ -25,60 +27,27 @@ impl Changes {
             routes: follow(&mut seen.routes, routes, Arc::ptr_eq),
             upstreams: follow(&mut seen.upstreams, upstreams, Arc::ptr_eq),
             services: follow(&mut seen.services, services, Arc::ptr_eq),
-            slices: follow(&mut seen.slices, slices, same_slices),
-            resolved: follow(&mut seen.resolved, resolved, |old, new| Arc::ptr_eq(old, new) || old == new),
+            slices: follow(&mut seen.slices, slices, Slices::are),
+            resolved: follow_names(&mut seen.resolved, resolved),
         }
     }
 }
 
-fn same_slices(old: &BTreeMap<Arc<str>, Arc<AddressSlice>>, new: &BTreeMap<Arc<str>, Arc<AddressSlice>>) -> bool {
-    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.0 == new.0 && Arc::ptr_eq(old.1, new.1))
-}
-
-fn follow<K: Ord + Clone, V: Clone>(
-    seen: &mut BTreeMap<K, V>,
-    now: &BTreeMap<K, V>,
-    same: impl Fn(&V, &V) -> bool,
+fn follow<K: Ord + Clone + Eq + Hash, V: Clone>(
+    seen: &mut SharedMap<K, V>,
+    now: &SharedMap<K, V>,
+    same: impl Fn(&V, &V) -> bool + Copy,
 ) -> BTreeSet<K> {
-    let mut changed = BTreeSet::new();
-    let mut old = seen.iter().peekable();
-    for (key, value) in now {
-        // Equality first: equal keys are nearly always one allocation, which needs no look at the text.
-        while old.peek().is_some_and(|(passed, _)| *passed != key && *passed < key) {
-            changed.extend(old.next().map(|(gone, _)| gone.clone()));
-        }
-        match old.next_if(|(same_key, _)| *same_key == key) {
-            Some((_, before)) if same(before, value) => {}
-            _ => drop(changed.insert(key.clone())),
-        }
-    }
-    changed.extend(old.map(|(gone, _)| gone.clone()));
-    for key in &changed {
-        match now.get(key) {
-            Some(value) => drop(seen.insert(key.clone(), value.clone())),
-            None => drop(seen.remove(key)),
-        }
-    }
+    let changed = now.differing(seen, same).cloned().collect();
+    seen.clone_from(now);
     changed
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn changes_are_what_differs(
-            before in proptest::collection::btree_map(0u8..20, 0u8..3, 0..15),
-            now in proptest::collection::btree_map(0u8..20, 0u8..3, 0..15),
-        ) {
-            let mut seen = before.clone();
-            let changed = follow(&mut seen, &now, PartialEq::eq);
-            prop_assert_eq!(&seen, &now);
-            let expected: BTreeSet<_> = (0u8..20).filter(|key| before.get(key) != now.get(key)).collect();
-            prop_assert_eq!(changed, expected);
-        }
+fn follow_names<V: Clone + PartialEq>(seen: &mut BTreeMap<String, V>, now: &BTreeMap<String, V>) -> BTreeSet<String> {
+    let names = seen.keys().chain(now.keys());
+    let changed: BTreeSet<String> = names.filter(|name| seen.get(*name) != now.get(*name)).cloned().collect();
+    if !changed.is_empty() {
+        seen.clone_from(now);
     }
+    changed
 }

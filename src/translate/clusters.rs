@@ -8,7 +8,7 @@ use super::Key;
 use super::backend::{Lookup, Source};
 use super::changes::Changes;
 use super::upstream::UpstreamPlan;
-use crate::snapshot::{Cluster, ClusterName, Map};
+use crate::snapshot::{Cluster, ClusterName, Map, SharedMap};
 
 /// Every cluster that somebody needs.
 #[derive(Debug, Default)]
@@ -39,7 +39,10 @@ impl Clusters {
             Entry::Occupied(mut state) => state.get_mut().users += 1,
             Entry::Vacant(free) => {
                 if let Source::Service(key, _) = &source {
-                    self.of_service.entry(key.clone()).or_default().push(name.clone());
+                    let of_service = self.of_service.entry(key.clone()).or_default();
+                    // Nearly always the only one.
+                    of_service.reserve_exact(1);
+                    of_service.push(name.clone());
                 }
                 free.insert(ClusterState { source, users: 1, settings: None, hostname: None });
                 self.dirty.insert(name.clone());
@@ -76,12 +79,12 @@ impl Clusters {
 
     /// Builds what was touched; a cluster that turns out equal keeps its `Arc`. Returns whether a name that needs
     /// addresses came or went.
-    pub(super) fn build(&mut self, lookup: Lookup<'_>, built: &mut Arc<Map<ClusterName, Arc<Cluster>>>) -> bool {
+    pub(super) fn build(&mut self, lookup: Lookup<'_>, built: &mut SharedMap<ClusterName, Arc<Cluster>>) -> bool {
         let mut names_changed = false;
         for name in std::mem::take(&mut self.dirty) {
             let Entry::Occupied(mut entry) = self.states.entry(name.clone()) else { continue };
             let before = entry.get().hostname.clone();
-            let cluster = if entry.get().users > 0 { lookup.cluster(&entry.get().source) } else { None };
+            let cluster = if entry.get().users > 0 { lookup.cluster(name.clone(), &entry.get().source) } else { None };
             let hostname = cluster.as_ref().and_then(|_| lookup.hostname(&entry.get().source)).map(Arc::from);
             names_changed |= hostname != before;
             if entry.get().users > 0 {
@@ -98,11 +101,10 @@ impl Clusters {
             }
             match cluster {
                 Some(cluster) if built.get(&name).is_none_or(|before| **before != cluster) => {
-                    Arc::make_mut(built).insert(name, Arc::new(cluster));
+                    built.insert(name, Arc::new(cluster));
                 }
                 Some(_) => {}
-                None if built.contains_key(&name) => drop(Arc::make_mut(built).remove(&name)),
-                None => {}
+                None => drop(built.remove(&name)),
             }
         }
         names_changed

@@ -25,7 +25,7 @@ impl Service {
     /// [`Malformed`] for ports out of range, and for an `ExternalName` without name.
     pub fn from_object(service: &core::Service) -> Result<Self, Malformed> {
         let Some(spec) = &service.spec else {
-            return Ok(Service { kind: ServiceKind::Endpoints, ports: Vec::new() });
+            return Ok(Service { kind: ServiceKind::Endpoints, ports: Box::default() });
         };
         let kind = match (spec.type_.as_deref(), spec.external_name.as_deref().map(|name| name.trim_end_matches('.'))) {
             (Some("ExternalName"), None | Some("")) => {

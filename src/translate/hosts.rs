@@ -1,8 +1,8 @@
 //! Hosts: which routes serve each, in order of age, and which of their matches can never be reached because an older
 //! route has the same.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Key;
@@ -31,6 +31,7 @@ impl Hosts {
         for host in &route.hosts {
             let members = &mut self.states.entry(host.clone()).or_default().members;
             if let Err(at) = members.binary_search(&route.age) {
+                members.reserve_exact(1);
                 members.insert(at, route.age.clone());
             }
         }
@@ -53,7 +54,7 @@ impl Hosts {
     }
 
     /// Builds what was touched. Returns the routes that lose or lost matches there.
-    pub(super) fn build(&mut self, routes: &BTreeMap<Key, RouteState>, router: &mut Router) -> BTreeSet<Key> {
+    pub(super) fn build(&mut self, routes: &Map<Key, Box<RouteState>>, router: &mut Router) -> BTreeSet<Key> {
         let mut affected = BTreeSet::new();
         for host in std::mem::take(&mut self.dirty) {
             let Some(state) = self.states.get_mut(&host) else { continue };
@@ -92,7 +93,7 @@ struct Member<'a> {
     route: &'a Arc<Route>,
 }
 
-fn members<'a>(state: &HostState, routes: &'a BTreeMap<Key, RouteState>) -> Vec<Member<'a>> {
+fn members<'a>(state: &HostState, routes: &'a Map<Key, Box<RouteState>>) -> Vec<Member<'a>> {
     let of_route = state.members.iter().filter_map(|Age(_, key)| routes.get_key_value(key));
     let rules = of_route.flat_map(|(key, route)| {
         let rules = route.rules.iter().enumerate();

@@ -13,12 +13,12 @@ mod resources;
 mod route;
 mod upstream;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use convert::Malformed;
 pub use resources::{
-    AddressSlice, Key, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, TargetPort,
+    AddressSlice, Key, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, Slices, TargetPort,
 };
 
 use self::backend::{Lookup, Source};
@@ -29,7 +29,7 @@ use self::route::RouteState;
 use self::upstream::{Place, UpstreamPlan, Upstreams};
 use crate::api::Condition;
 use crate::settings::RouteDefaults;
-use crate::snapshot::{Map, Snapshot};
+use crate::snapshot::{Map, SharedMap, Snapshot};
 
 /// What translation needs to know of the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,9 +45,9 @@ pub struct Context {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statuses {
     /// Of routes of our class.
-    pub routes: Arc<BTreeMap<Key, Arc<[Condition]>>>,
+    pub routes: SharedMap<Key, Arc<[Condition]>>,
     /// Of upstreams.
-    pub upstreams: Arc<BTreeMap<Key, Arc<[Condition]>>>,
+    pub upstreams: SharedMap<Key, Arc<[Condition]>>,
 }
 
 /// What came out.
@@ -68,7 +68,7 @@ pub struct Translator {
     context: Context,
     /// What was translated last.
     seen: Resources,
-    routes: BTreeMap<Key, RouteState>,
+    routes: Map<Key, Box<RouteState>>,
     upstreams: Upstreams,
     clusters: Clusters,
     hosts: Hosts,
@@ -145,7 +145,7 @@ impl Translator {
                     self.hosts.join(&new);
                     self.hosts.touch(&new);
                 }
-                self.routes.insert(key.clone(), new);
+                self.routes.insert(key.clone(), Box::new(new));
             }
         }
         changes.routes.clone()
@@ -213,13 +213,10 @@ impl Translator {
                     };
                     state.conditions = Some(Arc::clone(&conditions));
                     if self.last.statuses.routes.get(key) != Some(&conditions) {
-                        Arc::make_mut(&mut self.last.statuses.routes).insert(key.clone(), conditions);
+                        self.last.statuses.routes.insert(key.clone(), conditions);
                     }
                 }
-                None if self.last.statuses.routes.contains_key(key) => {
-                    Arc::make_mut(&mut self.last.statuses.routes).remove(key);
-                }
-                None => {}
+                None => drop(self.last.statuses.routes.remove(key)),
             }
         }
     }
@@ -234,13 +231,10 @@ impl Translator {
             (told.get(key) != Some(&conditions)).then(|| (key.clone(), conditions))
         };
         let new: Vec<_> = self.upstreams.plans.iter().filter_map(differs).collect();
+        let told = &mut self.last.statuses.upstreams;
+        new.into_iter().for_each(|(key, conditions)| drop(told.insert(key, conditions)));
         let gone = changes.upstreams.iter().filter(|key| !self.upstreams.plans.contains_key(*key));
-        let gone: Vec<_> = gone.filter(|key| told.contains_key(*key)).collect();
-        if !new.is_empty() || !gone.is_empty() {
-            let told = Arc::make_mut(&mut self.last.statuses.upstreams);
-            told.extend(new);
-            gone.into_iter().for_each(|key| drop(told.remove(key)));
-        }
+        gone.for_each(|key| drop(told.remove(key)));
     }
 }
 

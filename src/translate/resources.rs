@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{ProxyRoute, ProxyUpstream};
+use crate::snapshot::SharedMap;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,15 +36,67 @@ impl fmt::Display for Key {
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
     /// Routes of every class.
-    pub routes: BTreeMap<Key, Arc<ProxyRoute>>,
+    pub routes: SharedMap<Key, Arc<ProxyRoute>>,
     /// Upstreams.
-    pub upstreams: BTreeMap<Key, Arc<ProxyUpstream>>,
+    pub upstreams: SharedMap<Key, Arc<ProxyUpstream>>,
     /// Services.
-    pub services: BTreeMap<Key, Arc<Service>>,
-    /// All EndpointSlices of a Service, by the key of the Service and the name of the slice.
-    pub slices: BTreeMap<Key, BTreeMap<Arc<str>, Arc<AddressSlice>>>,
+    pub services: SharedMap<Key, Arc<Service>>,
+    /// All EndpointSlices of a Service, by the key of the Service.
+    pub slices: SharedMap<Key, Slices>,
     /// The addresses of names that translation asked for. Absent: not known yet; empty: the name has none.
     pub resolved: BTreeMap<String, Arc<[IpAddr]>>,
+}
+
+impl Resources {
+    /// Puts in a slice of a Service.
+    pub fn put_slice(&mut self, service: Key, name: Arc<str>, slice: Arc<AddressSlice>) {
+        let with = self.slices.get(&service).cloned().unwrap_or_default().with(name, slice);
+        self.slices.insert(service, with);
+    }
+
+    /// Takes out a slice of a Service; false if it was not there.
+    pub fn remove_slice(&mut self, service: &Key, name: &str) -> bool {
+        let Some(slices) = self.slices.get(service).filter(|slices| slices.get(name).is_some()) else { return false };
+        let left = slices.without(name);
+        match left.0.is_empty() {
+            true => drop(self.slices.remove(service)),
+            false => drop(self.slices.insert(service.clone(), left)),
+        }
+        true
+    }
+}
+
+/// The slices of a Service, in the order of their names. Nearly always one, so that a tree would be a waste.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slices(Arc<[(Arc<str>, Arc<AddressSlice>)]>);
+
+impl Slices {
+    /// The slice of a name.
+    pub fn get(&self, name: &str) -> Option<&Arc<AddressSlice>> {
+        self.iter().find(|(held, _)| &***held == name).map(|(_, slice)| slice)
+    }
+
+    /// Names and slices.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<AddressSlice>)> {
+        self.0.iter().map(|(name, slice)| (name, slice))
+    }
+
+    /// Whether both are the very same slices.
+    pub fn are(&self, other: &Self) -> bool {
+        let same =
+            |((name, slice), (other, as_slice)): (&(_, _), &(_, _))| name == other && Arc::ptr_eq(slice, as_slice);
+        Arc::ptr_eq(&self.0, &other.0) || self.0.len() == other.0.len() && self.0.iter().zip(&*other.0).all(same)
+    }
+
+    fn with(&self, name: Arc<str>, slice: Arc<AddressSlice>) -> Self {
+        let (before, after): (Vec<_>, Vec<_>) =
+            self.0.iter().filter(|(held, _)| *held != name).cloned().partition(|(held, _)| *held < name);
+        Slices(before.into_iter().chain([(name, slice)]).chain(after).collect())
+    }
+
+    fn without(&self, name: &str) -> Self {
+        Slices(self.0.iter().filter(|(held, _)| &**held != name).cloned().collect())
+    }
 }
 
 /// What translation reads of a Service.
@@ -52,7 +105,7 @@ pub struct Service {
     /// What it points to.
     pub kind: ServiceKind,
     /// Its ports.
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
 }
 
 /// What a Service points to.
@@ -90,9 +143,9 @@ pub enum TargetPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressSlice {
     /// Ports that every endpoint of the slice serves.
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
     /// Endpoints.
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
 }
 
 /// A port of a slice.

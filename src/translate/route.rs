@@ -253,7 +253,7 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
         rewrite,
         timeouts,
     } = rule;
-    let mut targets = Vec::new();
+    let mut targets = Vec::with_capacity(backends.len());
     let action = match (&backends[..], redirect, respond) {
         ([], Some(redirect), None) => Action::Redirect(action::redirect(redirect, matches, &format!("{at}.redirect"))?),
         ([], None, Some(respond)) => Action::Respond(action::respond(respond, &format!("{at}.respond"))?),

@@ -25,14 +25,14 @@ fn upstream(created: u8, spec: &serde_json::Value) -> Arc<ProxyUpstream> {
 
 fn service(port: u16) -> Arc<Service> {
     let port = ServicePort { name: "".into(), port, target: TargetPort::Number(port), app_protocol: None };
-    Arc::new(Service { kind: ServiceKind::Endpoints, ports: vec![port] })
+    Arc::new(Service { kind: ServiceKind::Endpoints, ports: [port].into() })
 }
 
 fn slice(last: u8, ready: bool) -> Arc<AddressSlice> {
     let address = std::net::Ipv4Addr::new(10, 0, 0, last).into();
     Arc::new(AddressSlice {
-        ports: vec![SlicePort { name: "".into(), port: Some(80), app_protocol: None }],
-        endpoints: vec![SliceEndpoint { address, ready, serving: true, terminating: !ready }],
+        ports: [SlicePort { name: "".into(), port: Some(80), app_protocol: None }].into(),
+        endpoints: [SliceEndpoint { address, ready, serving: true, terminating: !ready }].into(),
     })
 }
 
@@ -51,8 +51,9 @@ fn many(count: u16) -> Resources {
         resources.routes.insert(key(at), route(&at.to_string(), None, &spec));
         let service_key = key(format_args!("s{at}"));
         resources.services.insert(service_key.clone(), service(80));
-        let slices = (0..10u8).map(|last| (Arc::from(format!("s{last}")), slice(last, true)));
-        resources.slices.insert(service_key, slices.collect());
+        for last in 0..10u8 {
+            resources.put_slice(service_key.clone(), format!("s{last}").into(), slice(last, true));
+        }
     }
     resources
 }
@@ -62,13 +63,13 @@ fn a_change_of_endpoints_touches_its_cluster_alone() {
     let mut resources = many(20);
     let mut translator = translator();
     let before = translator.translate(&resources);
-    resources.slices.get_mut(&key("s7")).unwrap().insert("new".into(), slice(200, true));
+    resources.put_slice(key("s7"), "new".into(), slice(200, true));
     let after = translator.translate(&resources);
-    for (name, cluster) in &*after.snapshot.clusters {
+    for (name, cluster) in after.snapshot.clusters.iter() {
         assert_eq!(Arc::ptr_eq(cluster, &before.snapshot.clusters[name]), name.as_str() != "shop/s7:80", "{name}");
     }
     assert_eq!(after.snapshot.clusters[&ClusterName::new("shop/s7:80")].endpoints.len(), 11);
-    assert!(Arc::ptr_eq(&after.statuses.routes, &before.statuses.routes));
+    assert!(after.statuses.routes.is(&before.statuses.routes));
     for (host, routes) in after.snapshot.router.hosts() {
         assert!(Arc::ptr_eq(routes, before.snapshot.router.host(&host).unwrap()));
     }
@@ -89,7 +90,7 @@ fn a_change_of_a_route_touches_its_host_alone() {
         let kept = Arc::ptr_eq(routes, before.snapshot.router.host(&host).unwrap());
         assert_eq!(kept, host != HostPattern::Exact("h3.example.com".into()), "{host}");
     }
-    for (name, cluster) in &*after.snapshot.clusters {
+    for (name, cluster) in after.snapshot.clusters.iter() {
         assert!(Arc::ptr_eq(cluster, &before.snapshot.clusters[name]), "{name}");
     }
     assert_eq!(before.snapshot.clusters.len(), after.snapshot.clusters.len() + 1);
@@ -146,7 +147,7 @@ fn rule(choice: u8) -> serde_json::Value {
 }
 
 fn apply(resources: &mut Resources, edit: Edit) {
-    fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    fn put<V: Clone>(map: &mut SharedMap<Key, V>, key: Key, value: Option<V>) {
         match value {
             Some(value) => drop(map.insert(key, value)),
             None => drop(map.remove(&key)),
@@ -186,18 +187,25 @@ fn apply(resources: &mut Resources, edit: Edit) {
         }
         Edit::Service(at, to) => {
             let built = to.map(|choice| match choice {
-                0 => Arc::new(Service { kind: ServiceKind::External("b.example.net".into()), ports: Vec::new() }),
+                0 => Arc::new(Service { kind: ServiceKind::External("b.example.net".into()), ports: Box::default() }),
                 choice => service(79 + u16::from(choice)),
             });
             put(&mut resources.services, key(format_args!("s{at}")), built);
         }
         Edit::Slice(at, name, to) => {
-            let slices = resources.slices.entry(key(format_args!("s{at}"))).or_default();
-            put(slices, name.to_string().into(), to.map(|(last, ready)| slice(last, ready)));
+            let (service, name) = (key(format_args!("s{at}")), name.to_string());
+            match to {
+                Some((last, ready)) => resources.put_slice(service, name.into(), slice(last, ready)),
+                None => drop(resources.remove_slice(&service, &name)),
+            }
         }
         Edit::Resolved(at, to) => {
             let addresses = to.map(|count| (0..count).map(|last| [10, 1, 0, last].into()).collect());
-            put(&mut resources.resolved, ["a.example.net", "b.example.net"][usize::from(at)].to_owned(), addresses);
+            let name = ["a.example.net", "b.example.net"][usize::from(at)].to_owned();
+            match addresses {
+                Some(addresses) => drop(resources.resolved.insert(name, addresses)),
+                None => drop(resources.resolved.remove(&name)),
+            }
         }
     }
 }

@@ -328,7 +328,7 @@ pub fn snapshot(routes: Vec<Route>, clusters: Vec<Cluster>) -> Snapshot {
     let routes: Vec<Arc<Route>> = routes.into_iter().map(Arc::new).collect();
     Snapshot {
         router: Router::build([(HostPattern::Any, Arc::new(VirtualHost::build(routes)))]),
-        clusters: Arc::new(clusters.into_iter().map(|cluster| (cluster.name.clone(), Arc::new(cluster))).collect()),
+        clusters: clusters.into_iter().map(|cluster| (cluster.name.clone(), Arc::new(cluster))).collect(),
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::folder::{self, Stamp};
 use super::objects::{Object, Sound, parse};
-use crate::translate::{Key, Resources};
+use crate::snapshot::SharedMap;
+use crate::translate::{Key, Resources, Slices};
 use crate::yaml::{Place, Problem};
 
 /// A file may be cut short while an editor writes it: an emptied one is believed only after this time.
@@ -204,32 +205,41 @@ impl Loader {
                 Object::Upstream(upstream) => put(&mut next.upstreams, &resources.upstreams, key, upstream),
                 Object::Service(service) => put(&mut next.services, &resources.services, key, service),
                 Object::Slice(service, slice) => {
-                    let none = BTreeMap::new();
-                    let old = resources.slices.get(service).unwrap_or(&none);
-                    put(next.slices.entry(service.clone()).or_default(), old, &key.name, slice);
+                    if next.slices.get(service).is_none_or(|slices| slices.get(&key.name).is_none()) {
+                        let old = resources.slices.get(service).and_then(|slices| slices.get(&key.name));
+                        next.put_slice(service.clone(), Arc::clone(&key.name), kept_or(old, slice));
+                    }
                 }
             }
         }
         let changed = differ(&next.routes, &resources.routes)
             || differ(&next.upstreams, &resources.upstreams)
             || differ(&next.services, &resources.services)
-            || next.slices.len() != resources.slices.len()
-            || next.slices.iter().zip(&resources.slices).any(|(new, old)| new.0 != old.0 || differ(new.1, old.1));
-        next.resolved = std::mem::take(&mut resources.resolved);
-        *resources = next;
+            || next.slices.differing(&resources.slices, Slices::are).next().is_some();
+        if changed {
+            next.resolved = std::mem::take(&mut resources.resolved);
+            *resources = next;
+        }
         changed
     }
 }
 
 /// Puts an object under a key that is still free.
-fn put<K: Ord + Clone, T: PartialEq>(next: &mut BTreeMap<K, Arc<T>>, old: &BTreeMap<K, Arc<T>>, key: &K, new: &Arc<T>) {
-    next.entry(key.clone()).or_insert_with(|| match old.get(key) {
+fn put<T: PartialEq>(next: &mut SharedMap<Key, Arc<T>>, old: &SharedMap<Key, Arc<T>>, key: &Key, new: &Arc<T>) {
+    if !next.contains_key(key) {
+        next.insert(key.clone(), kept_or(old.get(key), new));
+    }
+}
+
+/// The old object if the new one is equal, so that whoever holds it sees that nothing changed.
+fn kept_or<T: PartialEq>(old: Option<&Arc<T>>, new: &Arc<T>) -> Arc<T> {
+    match old {
         Some(old) if Arc::ptr_eq(old, new) || **old == **new => Arc::clone(old),
         _ => Arc::clone(new),
-    });
+    }
 }
 
 /// Whether two maps differ, when equal values are shared.
-fn differ<K: Ord, T>(new: &BTreeMap<K, Arc<T>>, old: &BTreeMap<K, Arc<T>>) -> bool {
-    new.len() != old.len() || new.iter().zip(old).any(|(new, old)| new.0 != old.0 || !Arc::ptr_eq(new.1, old.1))
+fn differ<T>(new: &SharedMap<Key, Arc<T>>, old: &SharedMap<Key, Arc<T>>) -> bool {
+    new.differing(old, Arc::ptr_eq).next().is_some()
 }

@@ -94,7 +94,7 @@ items:
     assert_eq!(route.metadata.creation_timestamp, None);
     assert!(resources.upstreams.contains_key(&Key::new("other", "u")));
     assert!(resources.services.contains_key(&Key::new("default", "s")));
-    assert_eq!(resources.slices[&Key::new("default", "s")]["s-1"].endpoints.len(), 1);
+    assert_eq!(resources.slices[&Key::new("default", "s")].get("s-1").unwrap().endpoints.len(), 1);
     assert_eq!(folder.load(), (false, vec![]));
 }
 

@@ -162,21 +162,15 @@ impl Kind for OwnedSlice {
 
     fn put(self, key: &Key, resources: &mut Resources) -> bool {
         let Some(service) = self.service else { return false };
-        let slices = resources.slices.entry(service).or_default();
-        if slices.get(&key.name).is_some_and(|held| **held == self.slice) {
+        let held = resources.slices.get(&service).and_then(|slices| slices.get(&key.name));
+        if held.is_some_and(|held| **held == self.slice) {
             return false;
         }
-        slices.insert(Arc::clone(&key.name), Arc::new(self.slice));
+        resources.put_slice(service, Arc::clone(&key.name), Arc::new(self.slice));
         true
     }
 
     fn remove(key: &Key, service: &Option<Key>, resources: &mut Resources) -> bool {
-        let Some(service) = service else { return false };
-        let Some(slices) = resources.slices.get_mut(service) else { return false };
-        let removed = slices.remove(&key.name).is_some();
-        if slices.is_empty() {
-            resources.slices.remove(service);
-        }
-        removed
+        service.as_ref().is_some_and(|service| resources.remove_slice(service, &key.name))
     }
 }

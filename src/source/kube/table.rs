@@ -146,7 +146,11 @@ mod tests {
     }
 
     fn routes(store: &Store) -> Vec<String> {
-        store.read(|resources: &Resources| resources.routes.keys().map(|key| key.name.to_string()).collect())
+        store.read(|resources: &Resources| {
+            let names: std::collections::BTreeSet<_> =
+                resources.routes.keys().map(|key| key.name.to_string()).collect();
+            names.into_iter().collect()
+        })
     }
 
     #[test]

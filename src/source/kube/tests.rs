@@ -122,7 +122,11 @@ impl Watched {
     }
 
     fn names(&self) -> Vec<String> {
-        self.store.read(|resources| resources.routes.keys().map(|key| key.name.to_string()).collect())
+        self.store.read(|resources| {
+            let names: std::collections::BTreeSet<_> =
+                resources.routes.keys().map(|key| key.name.to_string()).collect();
+            names.into_iter().collect()
+        })
     }
 
     fn metric(&self, name: &str) -> String {
