@@ -52,11 +52,11 @@ fn resources(text: &str) -> Resources {
         match object["kind"].as_str().unwrap() {
             "ProxyRoute" => {
                 let route: ProxyRoute = serde_json::from_value(object).unwrap();
-                resources.routes.insert(key, Arc::new(route));
+                resources.routes.insert(key, Arc::new(route.into()));
             }
             "ProxyUpstream" => {
                 let upstream: ProxyUpstream = serde_json::from_value(object).unwrap();
-                resources.upstreams.insert(key, Arc::new(upstream));
+                resources.upstreams.insert(key, Arc::new(upstream.into()));
             }
             "Service" => {
                 let service = Service::from_object(&serde_json::from_value(object).unwrap()).unwrap();

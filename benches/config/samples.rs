@@ -18,7 +18,7 @@ pub(crate) fn resources(count: usize) -> Resources {
     let mut resources = Resources::default();
     for index in 0..count {
         let key = Key::new("shop", format!("app-{index}"));
-        resources.routes.insert(key.clone(), Arc::new(route(index)));
+        resources.routes.insert(key.clone(), Arc::new(route(index).into()));
         resources.services.insert(key.clone(), Arc::new(service()));
         resources.put_slice(key, format!("app-{index}-x1").into(), Arc::new(slice(index, 0)));
     }

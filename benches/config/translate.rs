@@ -41,7 +41,7 @@ pub(crate) fn run(report: &mut Report) {
             generation = generation.wrapping_add(1) % 100;
             let mut changed = route(middle);
             changed.spec.rules[0].matches[0].path.as_mut().unwrap().value = format!("/v{generation}");
-            resources.routes.insert(key.clone(), Arc::new(changed));
+            resources.routes.insert(key.clone(), Arc::new(changed.into()));
             assert!(publisher.publish(translator.translate(&resources).snapshot));
         });
         let count = count.to_string();

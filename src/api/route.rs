@@ -89,6 +89,7 @@ pub struct RouteStatus {
     ),
 ])))]
 pub struct Rule {
+    // What few rules have is boxed: thousands of rules are kept.
     /// A name for logs, metrics and status, for example `completions`; the position from 0 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
@@ -111,22 +112,22 @@ pub struct Rule {
     pub backends: Vec<Backend>,
     /// Answers with another location, for example `{scheme: https}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redirect: Option<Redirect>,
+    pub redirect: Option<Box<Redirect>>,
     /// Answers directly, for example `{status: 503, body: "closed for repairs"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub respond: Option<Respond>,
+    pub respond: Option<Box<Respond>>,
     /// Edits of the header fields that the upstream gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_headers: Option<HeaderEdits>,
+    pub request_headers: Option<Box<HeaderEdits>>,
     /// Edits of the header fields that the client gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response_headers: Option<HeaderEdits>,
+    pub response_headers: Option<Box<HeaderEdits>>,
     /// Changes of the target before the request goes out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     /// Timers. There is none for the whole exchange unless it is asked for: a stream may last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeouts: Option<Timeouts>,
+    pub timeouts: Option<Box<Timeouts>>,
 }
 
 /// One way for a rule to apply: everything it names must hold.

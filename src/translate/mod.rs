@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use convert::Malformed;
 pub use resources::{
-    AddressSlice, Key, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, Slices, TargetPort,
+    AddressSlice, Key, Own, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, Slices, TargetPort,
 };
 
 use self::backend::{Lookup, Source};

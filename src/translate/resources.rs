@@ -1,12 +1,14 @@
-//! The input of translation: our objects as they are, and of the Kubernetes objects only what translation reads, so
-//! that thousands of them stay small.
+//! The input of translation: the specs of our objects as they are, and of everything else only what translation reads,
+//! so that thousands of objects stay small.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::api::{ProxyRoute, ProxyUpstream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::{ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
 use crate::snapshot::SharedMap;
 
 /// Namespace and name.
@@ -36,9 +38,9 @@ impl fmt::Display for Key {
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
     /// Routes of every class.
-    pub routes: SharedMap<Key, Arc<ProxyRoute>>,
+    pub routes: SharedMap<Key, Arc<Own<ProxyRouteSpec>>>,
     /// Upstreams.
-    pub upstreams: SharedMap<Key, Arc<ProxyUpstream>>,
+    pub upstreams: SharedMap<Key, Arc<Own<ProxyUpstreamSpec>>>,
     /// Services.
     pub services: SharedMap<Key, Arc<Service>>,
     /// All EndpointSlices of a Service, by the key of the Service.
@@ -63,6 +65,29 @@ impl Resources {
             false => drop(self.slices.insert(service.clone(), left)),
         }
         true
+    }
+}
+
+/// What translation reads of an object of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Own<S> {
+    /// When it was created; objects from files say nothing of it.
+    pub created: Option<Time>,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// The spec.
+    pub spec: S,
+}
+
+impl From<ProxyRoute> for Own<ProxyRouteSpec> {
+    fn from(ProxyRoute { metadata, spec, status: _ }: ProxyRoute) -> Self {
+        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec }
+    }
+}
+
+impl From<ProxyUpstream> for Own<ProxyUpstreamSpec> {
+    fn from(ProxyUpstream { metadata, spec, status: _ }: ProxyUpstream) -> Self {
+        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec }
     }
 }
 

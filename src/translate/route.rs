@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::backend::Lookup;
 use super::clusters::Clusters;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
-use super::{Context, Key, action, matches};
-use crate::api::{self, Condition, ProxyRoute};
+use super::{Context, Key, Own, action, matches};
+use crate::api::{self, Condition};
 use crate::snapshot::{Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Route, RouteName};
 
 /// Older objects come first, then the order of names: the Gateway API's last resort between equals. Objects from files
@@ -50,8 +50,8 @@ pub(super) enum Target {
 
 impl RouteState {
     /// Reads a route; `None` if it is for another Floodway.
-    pub(super) fn read(key: &Key, object: &ProxyRoute, context: &Context) -> Option<Self> {
-        let ProxyRoute { metadata, spec: api::ProxyRouteSpec { class_name, hosts, rules }, status: _ } = object;
+    pub(super) fn read(key: &Key, object: &Own<api::ProxyRouteSpec>, context: &Context) -> Option<Self> {
+        let Own { created, generation, spec: api::ProxyRouteSpec { class_name, hosts, rules } } = object;
         if class_name.as_deref().unwrap_or(api::DEFAULT_CLASS) != context.class_name {
             return None;
         }
@@ -79,8 +79,8 @@ impl RouteState {
             problems.push(Problem::invalid("spec.rules", "a route needs at least one rule"));
         }
         Some(RouteState {
-            age: Age(metadata.creation_timestamp.clone(), key.clone()),
-            generation: metadata.generation,
+            age: Age(created.clone(), key.clone()),
+            generation: *generation,
             hosts: patterns,
             rules,
             problems,
@@ -266,8 +266,8 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
             }
             Action::Forward(Forward {
                 backends: all,
-                rewrite: action::rewrite(rewrite.as_ref(), matches, &format!("{at}.rewrite"))?,
-                timeouts: action::timeouts(timeouts.as_ref(), &context.defaults, &format!("{at}.timeouts"))?,
+                rewrite: action::rewrite(rewrite.as_deref(), matches, &format!("{at}.rewrite"))?,
+                timeouts: action::timeouts(timeouts.as_deref(), &context.defaults, &format!("{at}.timeouts"))?,
             })
         }
         _ => return Err(Problem::invalid(at, "a rule needs exactly one of backends, redirect and respond")),
@@ -275,8 +275,8 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
     if targets.is_empty() && (rewrite.is_some() || timeouts.is_some() || request_headers.is_some()) {
         return Err(Problem::invalid(at, "rewrite, timeouts and requestHeaders need backends"));
     }
-    let request_headers = action::header_edits(request_headers.as_ref(), &format!("{at}.requestHeaders"))?;
-    let response_headers = action::header_edits(response_headers.as_ref(), &format!("{at}.responseHeaders"))?;
+    let request_headers = action::header_edits(request_headers.as_deref(), &format!("{at}.requestHeaders"))?;
+    let response_headers = action::header_edits(response_headers.as_deref(), &format!("{at}.responseHeaders"))?;
     Ok((Parts { request_headers, response_headers, action }, targets))
 }
 

@@ -5,22 +5,24 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::{DEFAULT_CLASS, ProxyRoute, ProxyUpstream};
+use crate::api::{DEFAULT_CLASS, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
 use crate::snapshot::{ClusterName, HostPattern};
 
 fn translator() -> Translator {
     Translator::new(Context { class_name: DEFAULT_CLASS.to_owned(), defaults: RouteDefaults::default() })
 }
 
-fn route(name: &str, created: Option<u8>, spec: &serde_json::Value) -> Arc<ProxyRoute> {
+fn route(name: &str, created: Option<u8>, spec: &serde_json::Value) -> Arc<Own<ProxyRouteSpec>> {
     let created = created.map(|day| format!("2026-01-{:02}T00:00:00Z", day + 1));
     let metadata = json!({"name": name, "namespace": "shop", "creationTimestamp": created});
-    Arc::new(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+    let object: ProxyRoute = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+    Arc::new(object.into())
 }
 
-fn upstream(created: u8, spec: &serde_json::Value) -> Arc<ProxyUpstream> {
+fn upstream(created: u8, spec: &serde_json::Value) -> Arc<Own<ProxyUpstreamSpec>> {
     let metadata = json!({"name": "u", "creationTimestamp": format!("2026-01-{:02}T00:00:00Z", created + 1)});
-    Arc::new(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+    let object: ProxyUpstream = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+    Arc::new(object.into())
 }
 
 fn service(port: u16) -> Arc<Service> {
@@ -83,7 +85,7 @@ fn a_change_of_a_route_touches_its_host_alone() {
     let spec = json!({"hosts": ["h3.example.com"], "rules": [{"respond": {"status": 200}}]});
     resources.routes.insert(key(3), route("3", None, &spec));
     // Written again without a change, as by whoever writes its status.
-    let same = Arc::new(ProxyRoute::clone(&resources.routes[&key(4)]));
+    let same = Arc::new(Own::clone(&resources.routes[&key(4)]));
     resources.routes.insert(key(4), same);
     let after = translator.translate(&resources);
     for (host, routes) in after.snapshot.router.hosts() {
@@ -156,8 +158,8 @@ fn apply(resources: &mut Resources, edit: Edit) {
     match edit {
         Edit::Again(at, generation) => {
             if let Some(object) = resources.routes.get_mut(&key(at)) {
-                let mut again = ProxyRoute::clone(object);
-                again.metadata.generation = Some(generation);
+                let mut again = Own::clone(object);
+                again.generation = Some(generation);
                 *object = Arc::new(again);
             }
         }

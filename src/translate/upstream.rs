@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::action::time;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
 use super::route::Age;
-use super::{Context, Key, Resources};
-use crate::api::{self, Condition, ProxyUpstream};
+use super::{Context, Key, Own, Resources};
+use crate::api::{self, Condition};
 use crate::snapshot::{Connections, Endpoint, Map};
 
 /// Unused connections kept per endpoint and worker when nobody says otherwise.
@@ -38,12 +38,9 @@ pub(super) enum Place {
 }
 
 impl UpstreamPlan {
-    pub(super) fn read(key: &Key, object: &ProxyUpstream, context: &Context) -> Self {
-        let ProxyUpstream {
-            metadata,
-            spec: api::ProxyUpstreamSpec { target_refs, endpoints, hostname, protocol, connections },
-            status: _,
-        } = object;
+    pub(super) fn read(key: &Key, object: &Own<api::ProxyUpstreamSpec>, context: &Context) -> Self {
+        let Own { created, generation, spec } = object;
+        let api::ProxyUpstreamSpec { target_refs, endpoints, hostname, protocol, connections } = spec;
         let mut problems = Vec::new();
         let place = match (&target_refs[..], &endpoints[..], hostname) {
             ([_, ..], [], None) => services(target_refs, key, &mut problems),
@@ -58,8 +55,8 @@ impl UpstreamPlan {
             }
         };
         UpstreamPlan {
-            age: Age(metadata.creation_timestamp.clone(), key.clone()),
-            generation: metadata.generation,
+            age: Age(created.clone(), key.clone()),
+            generation: *generation,
             place,
             protocol: *protocol,
             connections: self::connections(connections.as_ref(), context, &mut problems),

@@ -10,8 +10,8 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{GROUP, ProxyRoute, ProxyUpstream, validate};
-use crate::translate::{AddressSlice, Key, Service};
+use crate::api::{GROUP, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec, validate};
+use crate::translate::{AddressSlice, Key, Own, Service};
 use crate::yaml::{self, Document, Problem};
 
 /// Namespace of objects that name none, as `kubectl` has it.
@@ -21,9 +21,9 @@ const DEFAULT_NAMESPACE: &str = "default";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// A ProxyRoute.
-    Route(Arc<ProxyRoute>),
+    Route(Arc<Own<ProxyRouteSpec>>),
     /// A ProxyUpstream.
-    Upstream(Arc<ProxyUpstream>),
+    Upstream(Arc<Own<ProxyUpstreamSpec>>),
     /// A Service.
     Service(Arc<Service>),
     /// An EndpointSlice and the Service it belongs to.
@@ -166,10 +166,10 @@ type Read = Result<(Key, Object), Problem>;
 fn ours(document: &Document, value: &Value, at: &str, kind: &str) -> Read {
     if kind == "ProxyRoute" {
         let (key, route) = named::<ProxyRoute>(document, value, at)?;
-        Ok((key, Object::Route(Arc::new(route))))
+        Ok((key, Object::Route(Arc::new(route.into()))))
     } else {
         let (key, upstream) = named::<ProxyUpstream>(document, value, at)?;
-        Ok((key, Object::Upstream(Arc::new(upstream))))
+        Ok((key, Object::Upstream(Arc::new(upstream.into()))))
     }
 }
 

@@ -90,8 +90,7 @@ items:
     assert!(changed && told.is_empty(), "{told:?}");
     let resources = &folder.resources;
     let route = &resources.routes[&Key::new("default", "r")];
-    assert_eq!(route.metadata.namespace.as_deref(), Some("default"));
-    assert_eq!(route.metadata.creation_timestamp, None);
+    assert_eq!(route.created, None);
     assert!(resources.upstreams.contains_key(&Key::new("other", "u")));
     assert!(resources.services.contains_key(&Key::new("default", "s")));
     assert_eq!(resources.slices[&Key::new("default", "s")].get("s-1").unwrap().endpoints.len(), 1);

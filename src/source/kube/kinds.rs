@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{Condition, ProxyRoute, ProxyUpstream};
-use crate::translate::{AddressSlice, Key, Malformed, Resources, Service};
+use crate::api::{Condition, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
+use crate::translate::{AddressSlice, Key, Malformed, Own, Resources, Service};
 
 /// A kind of object that is watched, and what is kept of one.
 pub(super) trait Kind: Clone + fmt::Debug + Send + Sync + Sized + 'static {
@@ -37,10 +37,11 @@ pub(super) trait Kind: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     fn remove(key: &Key, place: &Self::Place, resources: &mut Resources) -> bool;
 }
 
-/// A ProxyRoute or a ProxyUpstream, without its status.
+/// A ProxyRoute or a ProxyUpstream, and beside it what is known of its status.
 #[derive(Clone, Debug)]
-pub(super) struct Ours<T> {
-    object: T,
+pub(super) struct Ours<S> {
+    object: Own<S>,
+    uid: String,
     conditions: Vec<Condition>,
 }
 
@@ -48,22 +49,20 @@ pub(super) struct Ours<T> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
-    name: String,
-    namespace: Option<String>,
-    uid: Option<String>,
+    #[serde(default)]
+    uid: String,
     generation: Option<i64>,
     creation_timestamp: Option<Time>,
 }
 
 /// Metadata, spec and conditions of one of our objects.
-fn parts<S: DeserializeOwned>(mut value: Value) -> Result<(ObjectMeta, S, Vec<Condition>), Malformed> {
-    let Metadata { name, namespace, uid, generation, creation_timestamp } = field(&mut value, "metadata")?;
+fn parts<S: DeserializeOwned>(mut value: Value) -> Result<Ours<S>, Malformed> {
+    let Metadata { uid, generation, creation_timestamp } = field(&mut value, "metadata")?;
     let spec = field(&mut value, "spec")?;
     // Conditions that cannot be read are conditions that have to be written again.
     let conditions = value.pointer_mut("/status/conditions").map(Value::take).unwrap_or_default();
     let conditions = serde_json::from_value(conditions).unwrap_or_default();
-    let name = Some(name);
-    Ok((ObjectMeta { name, namespace, uid, generation, creation_timestamp, ..ObjectMeta::default() }, spec, conditions))
+    Ok(Ours { object: Own { created: creation_timestamp, generation, spec }, uid, conditions })
 }
 
 fn field<T: DeserializeOwned>(value: &mut Value, name: &str) -> Result<T, Malformed> {
@@ -79,21 +78,20 @@ fn whole<T: DeserializeOwned>(mut value: Value) -> Result<T, Malformed> {
 }
 
 macro_rules! ours {
-    ($object:ident, $field:ident) => {
-        impl Kind for Ours<$object> {
+    ($object:ident, $spec:ident, $field:ident) => {
+        impl Kind for Ours<$spec> {
             type Api = $object;
             type Place = ();
             const NAME: &'static str = stringify!($object);
 
             fn read(value: Value) -> Result<Self, Malformed> {
-                let (metadata, spec, conditions) = parts(value)?;
-                Ok(Ours { object: $object { metadata, spec, status: None }, conditions })
+                parts(value)
             }
 
             fn place(&self) {}
 
             fn status(&self) -> Option<(&str, &[Condition])> {
-                Some((self.object.metadata.uid.as_deref().unwrap_or_default(), &self.conditions))
+                Some((&self.uid, &self.conditions))
             }
 
             fn put(self, key: &Key, resources: &mut Resources) -> bool {
@@ -112,8 +110,8 @@ macro_rules! ours {
     };
 }
 
-ours!(ProxyRoute, routes);
-ours!(ProxyUpstream, upstreams);
+ours!(ProxyRoute, ProxyRouteSpec, routes);
+ours!(ProxyUpstream, ProxyUpstreamSpec, upstreams);
 
 impl Kind for Service {
     type Api = core::Service;

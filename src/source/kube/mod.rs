@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 pub use client::client;
 
-use crate::api::{Condition, ProxyRoute, ProxyUpstream};
+use crate::api::{Condition, ProxyRouteSpec, ProxyUpstreamSpec};
 use crate::ready::Ready;
 use crate::source::Store;
 use crate::telemetry::Metrics;
@@ -51,8 +51,8 @@ type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub async fn run(client: Client, watches: Watches, synced: oneshot::Sender<()>) {
     let (listed, mut progress) = tokio::sync::watch::channel(0);
     let mut all: FuturesUnordered<Watching> = FuturesUnordered::new();
-    watches.add::<Ours<ProxyRoute>>(&client, &listed, &mut all);
-    watches.add::<Ours<ProxyUpstream>>(&client, &listed, &mut all);
+    watches.add::<Ours<ProxyRouteSpec>>(&client, &listed, &mut all);
+    watches.add::<Ours<ProxyUpstreamSpec>>(&client, &listed, &mut all);
     watches.add::<Service>(&client, &listed, &mut all);
     watches.add::<OwnedSlice>(&client, &listed, &mut all);
     let count = all.len();

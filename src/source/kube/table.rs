@@ -111,7 +111,7 @@ mod tests {
 
     use super::super::kinds::{Ours, OwnedSlice};
     use super::*;
-    use crate::api::{Condition, ProxyRoute};
+    use crate::api::{Condition, ProxyRouteSpec};
     use crate::translate::Resources;
 
     fn item<K: Kind>(value: Value) -> Item<K> {
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_malformed_object_is_skipped_and_its_last_good_version_stays() {
         let store = Store::default();
-        let mut table = Table::<Ours<ProxyRoute>>::new(store.clone(), Arc::new(|_, _, _| {}));
+        let mut table = Table::<Ours<ProxyRouteSpec>>::new(store.clone(), Arc::new(|_, _, _| {}));
         table.handle(Event::Apply(item(route("a", Some("one")))));
         let skipped = table.handle(Event::Apply(item(route("a", None))));
         let Outcome::Skipped(at, Malformed(why)) = skipped else { panic!("{skipped:?}") };
@@ -184,7 +184,7 @@ mod tests {
         let store = Store::default();
         let statuses = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&statuses);
-        let mut table = Table::<Ours<ProxyRoute>>::new(
+        let mut table = Table::<Ours<ProxyRouteSpec>>::new(
             store.clone(),
             Arc::new(move |kind: &str, key: &Key, status: Option<(&str, &[Condition])>| {
                 let status = status.map(|(uid, conditions)| (uid.to_owned(), conditions.len()));
@@ -194,8 +194,7 @@ mod tests {
         let held = |store: &Store| store.read(|resources| Arc::clone(&resources.routes[&key("a")]));
         table.handle(Event::Apply(item(route("a", Some("one")))));
         let first = held(&store);
-        assert_eq!((&first.status, &first.metadata.managed_fields, &first.metadata.annotations), (&None, &None, &None));
-        assert!(first.metadata.creation_timestamp.is_some());
+        assert_eq!((first.created.is_some(), first.generation), (true, Some(1)));
 
         let mut with_status = route("a", Some("one"));
         with_status["status"] = json!({"conditions": []});
