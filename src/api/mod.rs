@@ -2,6 +2,7 @@
 //! say.
 
 mod action;
+mod cel;
 mod common;
 mod crds;
 mod route;

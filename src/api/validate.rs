@@ -1,12 +1,13 @@
 //! What the API server would say to an object of ours, said without one: the structural schema is walked here, the CEL
-//! rules are run by `kube-cel`. Both are read from the generated definitions, so that each rule exists once.
+//! rules are run by `cel`. Both are read from the generated definitions, so that each rule exists once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
 
-use kube_cel::{CompiledSchema, Validator, compile_schema};
-use regex::Regex;
+use kube_cel::{CompiledSchema, compile_schema};
 use serde_json::{Map, Value};
+
+use super::cel;
 
 /// Why an object would be refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,13 +44,7 @@ pub fn validate(kind: &str, object: &Value) -> Vec<Violation> {
     walk.metadata(&object);
     walk.value(&definition.schema, &mut object, "");
     // Like the API server: rules see only objects whose structure is right.
-    if walk.violations.is_empty()
-        && let Err(errors) = Validator::new().validate_compiled(&definition.rules, &object, None)
-    {
-        let violations = errors.into_vec().into_iter();
-        walk.violations.extend(violations.map(|error| Violation { path: error.field_path, message: error.message }));
-    }
-    walk.violations
+    if walk.violations.is_empty() { cel::violations(&definition.rules, &object) } else { walk.violations }
 }
 
 #[derive(Default)]
@@ -165,7 +160,7 @@ impl Walk {
             self.refuse(path, format!("{length} characters are more than the {} allowed", schema["maxLength"]));
         }
         if let Some(pattern) = schema["pattern"].as_str()
-            && !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+            && !cel::is_match(pattern, text).unwrap_or(false)
         {
             self.refuse(path, format!("{text:?} does not match {pattern}"));
         }
