@@ -25,9 +25,11 @@ use super::request::{self, Reply};
 use super::timer::Timer;
 use super::worker::{Activity, Peer, Worker};
 
-/// Flow-control windows: how much a client may send ahead of a slow endpoint.
+/// Flow-control windows: how much a client may send ahead of a slow endpoint. h2 closes a connection whose unread frames cost
+/// more than half of its window beside their content, so that one is no smaller than what several slow streams of small
+/// messages need.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Written but not taken by the client, per stream.
 const SEND_BUFFER: usize = 64 * 1024;
 

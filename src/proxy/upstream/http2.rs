@@ -27,9 +27,11 @@ use crate::proxy::rt::LocalExecutor;
 /// Streams that one connection carries before another is opened, unless the endpoint allows fewer. RFC 9113 6.5.2 recommends
 /// that no peer allows fewer than 100.
 const STREAMS: usize = 100;
-/// Flow-control windows: how much an endpoint may send ahead of a slow client.
+/// Flow-control windows: how much an endpoint may send ahead of slow clients. The windows of the streams are the bound; that
+/// of the connection is far above their sum, because h2 closes a connection whose unread frames cost more than half of it
+/// beside their content, and an endpoint of many small events must not lose all its streams to a few slow readers.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// Bytes of a response head.
 const MAX_HEAD: u32 = 64 * 1024;
 
