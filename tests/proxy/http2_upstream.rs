@@ -75,6 +75,34 @@ async fn more_than_a_hundred_exchanges_open_another_connection() {
 }
 
 #[tokio::test]
+async fn many_small_events_for_slow_readers_cut_nobody() {
+    const EVENTS: usize = 30_000;
+    let address = http2_backend(|request, mut answer| async move {
+        let mut stream = answer.send_response(http::Response::new(()), false).unwrap();
+        if request.uri().path() == "/flood" {
+            // Held back by flow control once the proxy has taken what it takes ahead of its client.
+            (0..EVENTS).for_each(|_| stream.send_data(Bytes::from_static(b"data: 12\n\n"), false).unwrap());
+        }
+        stream.send_data(Bytes::new(), true).unwrap();
+    });
+    let plane = Plane::start(to_http2(address.await));
+    let mut settings = h2::client::Builder::new();
+    let client =
+        http2_with(plane.address, settings.initial_connection_window_size(1 << 24).data_frame_budget(1 << 26)).await;
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        unread.push(ask(&client, get("/flood")).await);
+    }
+    for _ in 0..20 {
+        assert_eq!(ask(&client, get("/short")).await.status(), 200);
+    }
+    for mut answer in unread {
+        assert_eq!(content(answer.body_mut()).await.unwrap().0.len(), 10 * EVENTS);
+    }
+    assert_eq!(plane.metric(CONNECTS, ""), 1.0);
+}
+
+#[tokio::test]
 async fn a_connection_that_goes_away_is_replaced_and_its_streams_finish() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
