@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use floodway::snapshot::{
-    Action, HeaderEdits, HostPattern, PathMatch, RequestView, Respond, Route, RouteMatch, RouteName, Router,
-    VirtualHost,
+    Action, HostPattern, PathMatch, RequestView, Respond, Route, RouteMatch, RouteName, Router, VirtualHost,
 };
 use http::{HeaderMap, Method, StatusCode};
 
@@ -16,8 +15,8 @@ fn route(index: usize, path: PathMatch) -> Arc<Route> {
     Arc::new(Route {
         name: RouteName { object: format!("shop/app-{index}").into(), rule: "main".into() },
         matches: vec![RouteMatch { path, ..RouteMatch::any() }],
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
+        request_headers: None,
+        response_headers: None,
         action: Action::Respond(Respond { status: StatusCode::OK, content_type: None, body: Default::default() }),
     })
 }

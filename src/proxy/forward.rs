@@ -156,7 +156,9 @@ fn receive(answer: Answer, route: &Route, upgrade: bool, exchange: &Rc<Exchange>
         return Err(Error::UpstreamProtocol);
     }
     headers::clean_response(response.headers_mut());
-    route.response_headers.apply(response.headers_mut());
+    if let Some(edits) = &route.response_headers {
+        edits.apply(response.headers_mut());
+    }
     if switched {
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         response.headers_mut().remove(CONNECTION);

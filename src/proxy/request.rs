@@ -243,7 +243,9 @@ fn request_headers(
     }
     let host = action.rewrite.host.clone().or_else(|| HeaderValue::from_str(&target.authority).ok());
     fields.insert(HOST, host.unwrap_or_else(|| HeaderValue::from_static("")));
-    route.request_headers.apply(&mut fields);
+    if let Some(edits) = &route.request_headers {
+        edits.apply(&mut fields);
+    }
     // Framing is made anew: a length only if there is content of that length.
     fields.remove(CONTENT_LENGTH);
     if let Some(length) = length {
@@ -266,7 +268,9 @@ fn direct(respond: &Respond) -> Response<Body> {
 }
 
 fn edited(mut response: Response<Body>, route: &Route) -> Response<Body> {
-    route.response_headers.apply(response.headers_mut());
+    if let Some(edits) = &route.response_headers {
+        edits.apply(response.headers_mut());
+    }
     response
 }
 

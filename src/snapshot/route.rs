@@ -39,10 +39,10 @@ pub struct Route {
     pub name: RouteName,
     /// It applies if any of these does. Never empty: a rule without matches has one that takes every request.
     pub matches: Vec<RouteMatch>,
-    /// Edits of the request that the upstream gets.
-    pub request_headers: HeaderEdits,
+    /// Edits of the request that the upstream gets. Boxed, because few routes have any and thousands of routes are kept.
+    pub request_headers: Option<Box<HeaderEdits>>,
     /// Edits of the response that the client gets.
-    pub response_headers: HeaderEdits,
+    pub response_headers: Option<Box<HeaderEdits>>,
     /// What is done.
     pub action: Action,
 }

@@ -24,8 +24,8 @@ pub(super) fn weight(weight: u32, at: &str) -> Result<u32, Problem> {
     }
 }
 
-pub(super) fn header_edits(edits: Option<&api::HeaderEdits>, at: &str) -> Result<HeaderEdits, Problem> {
-    let Some(api::HeaderEdits { set, add, remove }) = edits else { return Ok(HeaderEdits::default()) };
+pub(super) fn header_edits(edits: Option<&api::HeaderEdits>, at: &str) -> Result<Option<Box<HeaderEdits>>, Problem> {
+    let Some(api::HeaderEdits { set, add, remove }) = edits else { return Ok(None) };
     let fields = |fields: &[api::Header], list: &str| {
         let fields = fields.iter().enumerate().map(|(position, api::Header { name, value })| {
             let at = format!("{at}.{list}[{position}]");
@@ -38,7 +38,8 @@ pub(super) fn header_edits(edits: Option<&api::HeaderEdits>, at: &str) -> Result
     };
     let remove =
         remove.iter().enumerate().map(|(position, name)| editable(name, || format!("{at}.remove[{position}]")));
-    Ok(HeaderEdits { remove: remove.collect::<Result<_, _>>()?, set: fields(set, "set")?, add: fields(add, "add")? })
+    let remove = remove.collect::<Result<_, _>>()?;
+    Ok(Some(Box::new(HeaderEdits { remove, set: fields(set, "set")?, add: fields(add, "add")? })))
 }
 
 fn editable(name: &str, at: impl Fn() -> String) -> Result<HeaderName, Problem> {

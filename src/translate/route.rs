@@ -56,7 +56,7 @@ impl RouteState {
             return None;
         }
         let mut problems = Vec::new();
-        let mut patterns = Vec::new();
+        let mut patterns = Vec::with_capacity(hosts.len().max(1));
         for (at, host) in hosts.iter().enumerate() {
             match HostPattern::parse(host) {
                 Ok(pattern) if patterns.contains(&pattern) => {}
@@ -229,8 +229,8 @@ fn rule(
 }
 
 struct Parts {
-    request_headers: HeaderEdits,
-    response_headers: HeaderEdits,
+    request_headers: Option<Box<HeaderEdits>>,
+    response_headers: Option<Box<HeaderEdits>>,
     action: Action,
 }
 

@@ -142,9 +142,9 @@ async fn rules_edit_fields_both_ways() {
     let said = "HTTP/1.1 200 OK\r\nServer: them\r\nX-Set: old\r\nX-Add: one\r\nContent-Length: 0\r\n\r\n";
     let change = || edits(&["server", "x-gone"], &[("x-set", "new")], &[("x-add", "two")]);
     let mut answering = forward("", "answering");
-    answering.response_headers = change();
+    answering.response_headers = Some(Box::new(change()));
     let mut mirroring = forward("/m", "mirror");
-    mirroring.request_headers = change();
+    mirroring.request_headers = Some(Box::new(change()));
     let clusters = vec![
         cluster("answering", Protocol::Http1, &[saying(said, Then::Stays).await]),
         cluster("mirror", Protocol::Http1, &[mirror().await]),

@@ -9,8 +9,8 @@ use floodway::proxy::{self, Config, Proxy};
 use floodway::ready::Live;
 use floodway::settings::Settings;
 use floodway::snapshot::{
-    Action, Backend, Cluster, ClusterName, Connections, Endpoint, Forward, HeaderEdits, HostPattern, PathMatch,
-    Protocol, Publisher, Rewrite, Route, RouteMatch, RouteName, Router, Snapshot, Timeouts, VirtualHost,
+    Action, Backend, Cluster, ClusterName, Connections, Endpoint, Forward, HostPattern, PathMatch, Protocol, Publisher,
+    Rewrite, Route, RouteMatch, RouteName, Router, Snapshot, Timeouts, VirtualHost,
 };
 use floodway::telemetry::{AccessLog, Telemetry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -317,8 +317,8 @@ pub fn route(prefix: &str, action: Action) -> Route {
             headers: Vec::new(),
             query: Vec::new(),
         }],
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
+        request_headers: None,
+        response_headers: None,
         action,
     }
 }

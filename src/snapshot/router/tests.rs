@@ -3,15 +3,15 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use proptest::prelude::*;
 
 use super::*;
-use crate::snapshot::{Action, HeaderEdits, Pattern, Respond, RouteName, TextMatch};
+use crate::snapshot::{Action, Pattern, Respond, RouteName, TextMatch};
 
 fn route(name: &str, matches: Vec<RouteMatch>) -> Arc<Route> {
     let (object, rule) = name.split_once('/').unwrap_or((name, "0"));
     Arc::new(Route {
         name: RouteName { object: object.into(), rule: rule.into() },
         matches,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
+        request_headers: None,
+        response_headers: None,
         action: Action::Respond(Respond { status: StatusCode::OK, content_type: None, body: Default::default() }),
     })
 }
