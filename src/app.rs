@@ -5,6 +5,7 @@
 //! server inside another program (tests, the demo).
 
 mod check;
+mod complaints;
 mod configure;
 mod control;
 mod failure;

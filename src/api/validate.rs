@@ -124,8 +124,9 @@ impl Walk {
     }
 
     fn items(&mut self, schema: &Value, items: &mut [Value], path: &str) {
-        if schema["minItems"].as_u64().is_some_and(|least| (items.len() as u64) < least) {
-            self.refuse(path, format!("needs at least {} items, or leave it out", schema["minItems"]));
+        if let Some(least) = schema["minItems"].as_u64().filter(|least| (items.len() as u64) < *least) {
+            let items = if least == 1 { "1 item".to_owned() } else { format!("{least} items") };
+            self.refuse(path, format!("needs at least {items}, or leave it out"));
         }
         if schema["maxItems"].as_u64().is_some_and(|most| items.len() as u64 > most) {
             self.refuse(path, format!("{} items are more than the {} allowed", items.len(), schema["maxItems"]));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Failure;
+use super::complaints::complaints;
 use crate::api::Condition;
 use crate::args::CheckArgs;
 use crate::settings::RouteDefaults;
@@ -121,12 +122,10 @@ impl Findings {
         }
     }
 
-    /// The conditions of one object that are not as they should be. `Programmed` says the same as the other two.
+    /// What the conditions of one object complain of.
     fn conditions(&mut self, file: &str, found: &Found, conditions: &[Condition]) {
-        let wanting =
-            conditions.iter().filter(|condition| condition.type_ != "Programmed" && condition.status != "True");
-        for condition in wanting {
-            for sentence in sentences(&condition.message) {
+        for (condition, sentences) in complaints(conditions) {
+            for sentence in sentences {
                 let (path, message) = match sentence.split_once(": ") {
                     Some((path, message)) if path.starts_with("spec") && !path.contains(' ') => (path, message),
                     _ => ("", sentence),
@@ -151,18 +150,6 @@ fn insert(resources: &mut Resources, found: &Found) {
             resources.put_slice(service.clone(), key.name, Arc::clone(slice));
         }
     }
-}
-
-/// A message is made of sentences, each of which begins with the path of a field.
-fn sentences(message: &str) -> Vec<&str> {
-    let mut sentences = Vec::new();
-    let mut rest = message;
-    while let Some(end) = rest.find("; spec") {
-        sentences.push(&rest[..end]);
-        rest = &rest[end + 2..];
-    }
-    sentences.push(rest);
-    sentences
 }
 
 impl fmt::Display for Findings {

@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
 use super::Failure;
+use super::complaints;
 use super::signals::Signals;
 use super::sources::{self, Source};
 use super::table::Table;
@@ -110,7 +111,13 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let (trigger, watcher) = drain::channel();
     let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live };
     let proxy = proxy::start(config, reader, &telemetry, watcher.clone()).map_err(with_remedy)?;
-    let status = started.cluster.map(|cluster| cluster.write_statuses(table.statuses(), &telemetry, watcher.clone()));
+    let status = match started.cluster {
+        Some(cluster) => Some(cluster.write_statuses(table.statuses(), &telemetry, watcher.clone())),
+        None => {
+            tokio::spawn(complaints::log(table.statuses()));
+            None
+        }
+    };
     drop(binding);
     serving(&Addresses { http: proxy.addresses().to_vec(), admin, routes });
 

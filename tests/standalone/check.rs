@@ -28,6 +28,11 @@ fn findings_have_file_line_column_document_and_path() {
         (rule("respnd: {status: 200}"), 2, "<stdin>:6:7: spec.rules[0]"),
         (rule("matches: [{path: {value: no-slash}}]\n      respond: {status: 200}"), 2, "spec.rules[0].matches[0].path"),
         (rule("backends: [{service: {name: lost, port: 80}}]"), 0, "warning: Service default/lost does not exist\n"),
+        (
+            format!("{good}---\n{}", good.replace("name: a", "name: b")),
+            0,
+            "document 2: spec.rules[0].matches[0]: warning: ProxyRoute default/a, which comes first, has the same match at host *\n",
+        ),
         (format!("{good}---\n{good}"), 2, "document 2: ProxyRoute default/a is already in <stdin>:1; remove one of them\n"),
         ("apiVersion: v1\nkind: Secret\n".to_owned(), 0, "<stdin>:2:7: kind: warning: Secret of v1 is not read here\n"),
         ("kind: ProxyRoute\n".to_owned(), 2, "<stdin>:1:1: every document begins with `apiVersion` and `kind`\n"),

@@ -134,3 +134,21 @@ fn the_same_object_twice_is_told_and_the_first_file_wins() {
     fs::remove_file(a).unwrap();
     server.waits_for("/b", 200, "second");
 }
+
+#[test]
+fn what_is_not_served_as_written_is_logged_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let lost = route("b", "/b", "b").replace("respond: {status: 200, body: b}", "backends: [{upstream: {name: lost}}]");
+    fs::write(dir.path().join("a.yaml"), route("a", "/a", "one")).unwrap();
+    fs::write(dir.path().join("b.yaml"), lost).unwrap();
+    let server = start(dir.path());
+    let told = "ProxyRoute default/b: spec.rules[0].backends[0].upstream: ProxyUpstream default/lost does not exist";
+    eventually("the reference is told", || server.said().contains(told));
+
+    fs::write(dir.path().join("c.yaml"), route("c", "/a", "two")).unwrap();
+    let loser =
+        "ProxyRoute default/c: spec.rules[0].matches[0]: ProxyRoute default/a, which comes first, has the same match";
+    eventually("the conflict is told", || server.said().contains(loser));
+    assert_eq!(server.get("/a"), (200, "one".to_owned()));
+    assert_eq!(server.said().matches(told).count(), 1, "{}", server.said());
+}
