@@ -118,6 +118,7 @@ fn a_broken_file_keeps_its_last_good_version_and_is_told_once_with_its_line() {
 
     fs::write(&file, route("a", "/a", "three")).unwrap();
     server.waits_for("/a", 200, "three");
+    eventually("it is told that all is well", || server.said().contains(&format!("{}: sound again", file.display())));
 }
 
 #[test]

@@ -65,6 +65,8 @@ struct File {
     digest: u64,
     /// Why it could not be read the last time.
     unreadable: Option<String>,
+    /// Whether it is not the last version that is served.
+    broken: bool,
     /// The last good version.
     good: Vec<Kept>,
     sound: Sound,
@@ -164,8 +166,13 @@ impl Loader {
                 object: found.object,
             });
             file.good = kept.collect();
+            if std::mem::take(&mut file.broken) {
+                let text = format!("{}: sound again", on_disk.display());
+                load.reports.push(Report { severity: Severity::Note, text });
+            }
         } else {
             load.rejected += 1;
+            file.broken = true;
             load.reports.extend(parsed.errors.iter().map(|error| Report::new(Severity::Error, &on_disk, error)));
         }
     }

@@ -122,8 +122,9 @@ fn a_file_counts_as_a_whole_and_is_told_once() {
     assert!(!changed && told.len() == 1 && told[0].starts_with(&place), "{told:?}");
     assert_eq!(folder.load(), (false, vec![]));
     assert_eq!(folder.services(), ["default/a", "default/b"]);
-    // The good version again, from before: nothing changes, and nothing is told.
+    // The good version again, from before: nothing changes, and that the error is gone is told once.
     folder.write("a.yaml", &service("a", 1));
+    assert_eq!(folder.load(), (false, vec![folder.path("a.yaml").display().to_string() + ": sound again"]));
     assert_eq!(folder.load(), (false, vec![]));
     fs::remove_file(folder.path("a.yaml")).unwrap();
     assert_eq!(folder.load(), (true, vec![]));
