@@ -196,7 +196,6 @@ pub enum Method {
     Post,
     Put,
     Delete,
-    Connect,
     Options,
     Trace,
     Patch,

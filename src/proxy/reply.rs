@@ -83,7 +83,10 @@ pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Respons
     headers.insert(&REASON, HeaderValue::from_static(reason));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110 15.5.6: "The origin server MUST generate an Allow header field in a 405 response".
-        headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        headers.insert(
+            http::header::ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"),
+        );
     }
     response
 }

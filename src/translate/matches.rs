@@ -113,7 +113,6 @@ fn http_method(method: api::Method) -> Method {
         api::Method::Post => Method::POST,
         api::Method::Put => Method::PUT,
         api::Method::Delete => Method::DELETE,
-        api::Method::Connect => Method::CONNECT,
         api::Method::Options => Method::OPTIONS,
         api::Method::Trace => Method::TRACE,
         api::Method::Patch => Method::PATCH,

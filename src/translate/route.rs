@@ -172,7 +172,7 @@ impl RouteState {
     pub(super) fn verdicts(&self) -> Arc<[Condition]> {
         let accepted = Verdict::of_problems(&self.problems);
         let resolved = Verdict::of_problems(&self.unresolved);
-        let programmed = if accepted.is_some() {
+        let mut programmed = if accepted.is_some() {
             Verdict::bad(reason::INVALID, "what is not accepted of the spec is answered with 500, or not served at all")
         } else if resolved.as_ref().is_some_and(|verdict| verdict.reason == reason::PENDING) {
             Verdict::pending("some requests are answered with 503, until a name is resolved")
@@ -187,6 +187,10 @@ impl RouteState {
         } else {
             Verdict { reason: reason::PARTIALLY_CONFLICTED, ..Verdict::good("", &sentences(&self.lost)) }
         };
+        // Whatever else is wrong, the loser of a conflict is told of it.
+        if !self.lost.is_empty() && !matches!(programmed.reason, reason::CONFLICTED | reason::PARTIALLY_CONFLICTED) {
+            programmed.message = format!("{}; {}", programmed.message, sentences(&self.lost));
+        }
         conditions(
             self.generation,
             accepted.unwrap_or_else(|| Verdict::good("Accepted", "the spec is valid")),
