@@ -70,7 +70,7 @@ async fn every_method_but_connect_passes() {
     }
     let answer = plane.exchange("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n\x16\x03\x01GET / HTTP/1.1\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
-    assert!(answer.contains("\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"), "{answer}");
+    assert!(answer.contains("\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"), "{answer}");
     assert!(answer.contains("\r\nx-floodway-reason: method\r\n"), "{answer}");
     witness.saw_nothing_else(&plane, "CONNECT").await;
     nothing_is_left(&plane).await;
