@@ -47,11 +47,8 @@ pub(super) async fn handle(worker: &Rc<Worker>, peer: &Peer, mut request: Reques
     let host = target.as_ref().map(|target| target.host.clone()).unwrap_or_default();
     let exchange = begin(worker, &request, client, host, timer);
 
-    let reply = match target {
-        Ok(target) => decide(worker, peer, &mut request, client, target, &exchange),
-        Err(error) => Err(error),
-    };
-    let reply = match reply {
+    let step = target.and_then(|target| decide(worker, peer, &mut request, client, target, &exchange));
+    let reply = match step {
         Ok(Step::Answer(response)) => Ok(reply_locally(&exchange, response)),
         Ok(Step::Send(outgoing)) => forward::send(worker, *outgoing, request.into_body(), &exchange).await,
         Err(error) => Err(error),

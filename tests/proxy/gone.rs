@@ -22,6 +22,14 @@ fn says(line: &serde_json::Value, status: u64, end: &str, reason: Option<&str>) 
     assert_eq!((&line["status"], &line["end"], &line["reason"]), (&status.into(), &end.into(), &reason), "{line}");
 }
 
+/// The connection, and with it every other stream on it, still carries requests.
+async fn goes_on(client: &mut h2::client::SendRequest<Bytes>, arrivals: &mut Arrivals) {
+    let (answer, _) = client.send_request(get("/more"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(within(answer).await.unwrap().status(), 204);
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_ends_the_exchange() {
     let (address, mut arrivals) = played().await;
@@ -45,11 +53,7 @@ async fn a_client_that_leaves_before_the_answer_ends_the_exchange() {
     assert!(within(answer).await.is_err());
     endpoint.closed().await;
     says(&plane.logged("/cancelled").await, 499, "client_gone", Some("client_gone"));
-    // The connection goes on.
-    let (answer, _) = client.send_request(get("/more"), true).unwrap();
-    let (mut endpoint, _) = arrivals.request().await;
-    endpoint.send("HTTP/1.1 204 No Content\r\n\r\n").await;
-    assert_eq!(within(answer).await.unwrap().status(), 204);
+    goes_on(&mut client, &mut arrivals).await;
 }
 
 #[tokio::test]
@@ -253,11 +257,7 @@ async fn an_http2_client_that_takes_nothing_is_ended_by_the_idle_timeout() {
         }
     };
     assert!(error.is_reset() && taken <= 65_535, "{error} after {taken}");
-    // Others on the connection go on.
-    let (answer, _) = client.send_request(get("/more"), true).unwrap();
-    let (mut endpoint, _) = arrivals.request().await;
-    endpoint.send("HTTP/1.1 204 No Content\r\n\r\n").await;
-    assert_eq!(within(answer).await.unwrap().status(), 204);
+    goes_on(&mut client, &mut arrivals).await;
 }
 
 #[tokio::test]

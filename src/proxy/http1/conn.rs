@@ -101,7 +101,7 @@ impl Conn {
         Poll::Pending
     }
 
-    /// Writes everything in `parts`; ready with the number of bytes that just went out, 0 when there is nothing left.
+    /// Writes what the kernel takes of `parts`; ready with the number of bytes that went out, at least one.
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<Result<usize, Error>> {
         let mut io = self.io.borrow_mut();
         match ready!(Pin::new(&mut *io).poll_write_vectored(cx, parts)) {

@@ -91,17 +91,12 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> S
             return Served::Closed;
         }
         match answer(&conn, &worker, reply, &method, version, keep_alive).await {
-            After::Reuse => {}
-            After::Close => {
-                linger(&conn).await;
-                conn.hang_up();
-                return Served::Closed;
-            }
-            After::Abandon => {
-                conn.hang_up();
-                return Served::Closed;
-            }
+            After::Reuse => continue,
+            After::Close => linger(&conn).await,
+            After::Abandon => {}
         }
+        conn.hang_up();
+        return Served::Closed;
     }
 }
 
