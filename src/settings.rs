@@ -159,6 +159,9 @@ pub struct RouteDefaults {
     /// Silence in both directions after which a stream is ended.
     #[serde(with = "duration_text")]
     pub idle: Duration,
+    /// How long a side may take nothing of what waits for it.
+    #[serde(with = "duration_text")]
+    pub stall: Duration,
     /// How long an unused upstream connection is kept.
     #[serde(with = "duration_text")]
     pub upstream_idle: Duration,
@@ -170,6 +173,7 @@ impl Default for RouteDefaults {
             connect: Duration::from_secs(5),
             response_head: Duration::from_secs(60),
             idle: Duration::from_secs(300),
+            stall: Duration::from_secs(60),
             upstream_idle: Duration::from_secs(60),
         }
     }

@@ -75,6 +75,15 @@ pub(super) enum Error {
     /// The process is going away.
     #[error("shutting down")]
     Draining,
+    /// The stream has reached its greatest age.
+    #[error("stream reached its greatest age")]
+    MaxAge,
+    /// The stream's endpoint is going away.
+    #[error("endpoint is going away")]
+    EndpointGone,
+    /// The stream's route was removed.
+    #[error("route was removed")]
+    RouteRemoved,
 }
 
 impl Error {
@@ -93,7 +102,7 @@ impl Error {
             ClientGone => CLIENT_CLOSED_REQUEST,
             NoRoute => StatusCode::NOT_FOUND,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
-            NoBackend | NoEndpoint | Draining => StatusCode::SERVICE_UNAVAILABLE,
+            NoBackend | NoEndpoint | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | UpstreamCut => StatusCode::BAD_GATEWAY,
             ConnectTimeout | HeadTimeout | Idle | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -126,6 +135,9 @@ impl Error {
             RequestTimeout => "request_timeout",
             UpstreamCut => "upstream_cut",
             Draining => "draining",
+            MaxAge => "max_age",
+            EndpointGone => "endpoint_gone",
+            RouteRemoved => "route_removed",
         }
     }
 
@@ -137,7 +149,8 @@ impl Error {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone => true,
             NoRoute | InvalidRoute | NoBackend | NoEndpoint | ConnectFailed | ConnectTimeout | UpstreamReset
-            | UpstreamProtocol | HeadTimeout | Idle | RequestTimeout | UpstreamCut | Draining => false,
+            | UpstreamProtocol | HeadTimeout | Idle | RequestTimeout | UpstreamCut | Draining | MaxAge
+            | EndpointGone | RouteRemoved => false,
         }
     }
 

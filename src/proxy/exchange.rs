@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
 use super::timer::Timer;
 use super::worker::Worker;
-use crate::snapshot::{ClusterName, Route, Timeouts};
+use crate::snapshot::{Action, ClusterName, Route, Streaming, Timeouts};
 use crate::telemetry::{self, ActiveGuard, End, Kind, Protocol};
 
 /// What the client sent, as far as logs show it. Owned, so that a long stream does not hold its head's buffer.
@@ -49,6 +49,54 @@ enum Phase {
     Streaming,
 }
 
+/// What a stream has to do although nothing arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A clock ran out: it is cut.
+    Expired(Error),
+    /// It is asked to end politely, by itself and soon; told once. What has not ended by a deadline expires.
+    Leave(Farewell),
+    /// The time that its carrier asked for has come.
+    Beat,
+}
+
+/// Why a stream is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// It has reached its route's greatest age.
+    MaxAge,
+    /// The process goes away.
+    Draining,
+    /// Its endpoint goes away.
+    EndpointGone,
+    /// Its route was removed.
+    RouteRemoved,
+}
+
+impl Farewell {
+    /// As an ending.
+    pub(super) fn error(self) -> Error {
+        match self {
+            Farewell::MaxAge => Error::MaxAge,
+            Farewell::Draining => Error::Draining,
+            Farewell::EndpointGone => Error::EndpointGone,
+            Farewell::RouteRemoved => Error::RouteRemoved,
+        }
+    }
+}
+
+/// When a stream is asked to end, and when it is cut if it has not.
+#[derive(Clone, Copy, Debug)]
+struct Leave {
+    at: Instant,
+    cut_at: Instant,
+    why: Farewell,
+    told: bool,
+}
+
+/// How long a stream that is asked to end may take to do so.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// One exchange.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -59,6 +107,7 @@ pub(super) struct Exchange {
     phase: Cell<Phase>,
     last_moved: Cell<Instant>,
     clocks: Cell<Clocks>,
+    leave: Cell<Option<Leave>>,
     route: OnceCell<Arc<Route>>,
     cluster: RefCell<Option<ClusterName>>,
     endpoint: Cell<Option<SocketAddr>>,
@@ -95,6 +144,7 @@ impl Exchange {
             phase: Cell::new(Phase::Local),
             last_moved: Cell::new(now),
             clocks: Cell::new(clocks),
+            leave: Cell::new(None),
             route: OnceCell::new(),
             cluster: RefCell::new(None),
             endpoint: Cell::new(None),
@@ -114,6 +164,27 @@ impl Exchange {
     /// The id that client and upstream see.
     pub(super) fn request_id(&self) -> &str {
         &self.subject.request_id
+    }
+
+    /// What its route asks for streams.
+    pub(super) fn streaming(&self) -> Option<&Arc<Streaming>> {
+        match &self.route.get()?.action {
+            Action::Forward(forward) => forward.streaming.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Asks the stream to end at a time, for the first reason that comes; whoever carries it learns it from
+    /// [`Exchange::poll_due`].
+    pub(super) fn leave_at(&self, at: Instant, why: Farewell) {
+        if self.leave.get().is_none_or(|before| !before.told && at < before.at) {
+            self.leave.set(Some(Leave { at, cut_at: at + PARTING, why, told: false }));
+        }
+    }
+
+    /// The stream ended as it was asked to: the last words were said.
+    pub(super) fn left(&self, why: Farewell) {
+        self.cut(why.error());
     }
 
     /// The route was found.
@@ -157,6 +228,11 @@ impl Exchange {
         self.phase.set(Phase::Streaming);
         // From here a client that leaves is an end, not a reason.
         self.reason.set(None);
+        if kind != Kind::Http
+            && let Some(age) = self.streaming().and_then(|streaming| streaming.max_age)
+        {
+            self.leave_at(self.started + age, Farewell::MaxAge);
+        }
     }
 
     /// Floodway itself answers.
@@ -207,6 +283,9 @@ impl Exchange {
             Error::Idle | Error::HeadTimeout => End::Idle,
             Error::RequestTimeout => End::TimedOut,
             Error::Draining => End::Drained,
+            Error::MaxAge => End::MaxAge,
+            Error::EndpointGone => End::EndpointGone,
+            Error::RouteRemoved => End::RouteRemoved,
             Error::ClientGone | Error::BodyIncomplete => End::ClientGone,
             _ => End::UpstreamCut,
         });
@@ -226,6 +305,9 @@ impl Exchange {
             {
                 next = (deadline, Error::RequestTimeout);
             }
+            if let Some(leave) = self.leave.get().filter(|leave| leave.told && leave.cut_at < next.0) {
+                next = (leave.cut_at, leave.why.error());
+            }
             // The request's content is sent by another task: look again in time to begin waiting for the head.
             let look_at = match self.phase.get() {
                 Phase::Sending => next.0.min(Instant::now() + clocks.head),
@@ -238,6 +320,24 @@ impl Exchange {
             if next.1 != Error::Idle || self.last_moved.get() + clocks.idle <= Instant::now() {
                 return Poll::Ready(next.1);
             }
+        }
+    }
+
+    /// For whoever carries a stream and can end it politely: ready with what is due first, of the clocks, the time at which
+    /// it is asked to end, and `beat`, a time of the caller's own.
+    pub(super) fn poll_due(&self, cx: &mut Context<'_>, beat: Option<Instant>) -> Poll<Due> {
+        if let Poll::Ready(error) = self.poll_expired(cx) {
+            return Poll::Ready(Due::Expired(error));
+        }
+        if let Some(leave) = self.leave.get().filter(|leave| !leave.told)
+            && self.timer.poll_at(cx, leave.at).is_ready()
+        {
+            self.leave.set(Some(Leave { told: true, cut_at: Instant::now() + PARTING, ..leave }));
+            return Poll::Ready(Due::Leave(leave.why));
+        }
+        match beat {
+            Some(beat) => self.timer.poll_at(cx, beat).map(|()| Due::Beat),
+            None => Poll::Pending,
         }
     }
 

@@ -42,6 +42,9 @@ pub struct Cluster {
     pub connections: Connections,
     /// Who may be chosen, in a stable order. Terminating endpoints are here only while no other is ready.
     pub endpoints: Arc<[Endpoint]>,
+    /// How long streams of an endpoint that is gone from the list run on, until they are ended politely so that their clients
+    /// come back to another endpoint. `None` lets them run.
+    pub move_after: Option<Duration>,
 }
 
 /// One address that serves a cluster.

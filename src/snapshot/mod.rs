@@ -14,6 +14,7 @@ mod route;
 mod router;
 mod secret;
 mod shared;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use route::{
 };
 pub use router::{Matched, RequestView, Router, VirtualHost};
 pub use shared::SharedMap;
+pub use streaming::{Ping, PingTarget, Sse, Streaming, WebSocket};
 
 /// A map keyed by names that come from our own objects; `foldhash` because no client chooses the keys.
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
 use super::secret::{REDACTED, is_secret};
-use super::{ClusterName, RouteMatch};
+use super::{ClusterName, RouteMatch, Streaming};
 
 /// The identity of a route: its object and its rule, for logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +73,8 @@ pub struct Forward {
     pub rewrite: Rewrite,
     /// Timers.
     pub timeouts: Timeouts,
+    /// What is asked for streams; `None`, as with most routes, asks for nothing.
+    pub streaming: Option<Arc<Streaming>>,
 }
 
 /// A weighted candidate. An invalid one answers 500 for its share, as the Gateway API asks of unresolved references.
@@ -140,8 +142,12 @@ pub struct Timeouts {
     pub connect: Option<Duration>,
     /// Time from the request sent to the response head.
     pub response_head: Duration,
+    /// Time from the response head to the first byte of content; `None` leaves it to `idle`.
+    pub first_byte: Option<Duration>,
     /// Silence in both directions after which the exchange is ended.
     pub idle: Duration,
+    /// How long a side may take nothing of what waits for it.
+    pub stall: Duration,
     /// Time for the whole exchange; `None`, the default, has no bound.
     pub request: Option<Duration>,
 }

@@ -91,6 +91,12 @@ pub enum End {
     TimedOut,
     /// The process is going away.
     Drained,
+    /// The stream reached its greatest age.
+    MaxAge,
+    /// Its endpoint is going away.
+    EndpointGone,
+    /// Its route was removed.
+    RouteRemoved,
     /// Floodway itself answered.
     Answered,
 }
@@ -137,6 +143,9 @@ impl End {
             End::Idle => "idle",
             End::TimedOut => "timed_out",
             End::Drained => "drained",
+            End::MaxAge => "max_age",
+            End::EndpointGone => "endpoint_gone",
+            End::RouteRemoved => "route_removed",
             End::Answered => "answered",
         }
     }

@@ -147,7 +147,9 @@ pub(super) fn timeouts(
         connect: time(connect.as_deref(), || format!("{at}.connect"))?,
         response_head: time(response_head.as_deref(), || format!("{at}.responseHead"))?
             .unwrap_or(defaults.response_head),
+        first_byte: None,
         idle: time(idle.as_deref(), || format!("{at}.idle"))?.unwrap_or(defaults.idle),
+        stall: defaults.stall,
         request: time(request.as_deref(), || format!("{at}.request"))?,
     })
 }

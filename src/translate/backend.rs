@@ -130,7 +130,7 @@ impl<'a> Lookup<'a> {
                 (protocol(asked, spoken), connections.unwrap_or_else(|| default_connections(self.context)), endpoints)
             }
         };
-        Some(Cluster { name, protocol, connections, endpoints })
+        Some(Cluster { name, protocol, connections, endpoints, move_after: None })
     }
 
     /// The upstream whose settings a source has.

@@ -272,6 +272,7 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
                 backends: all,
                 rewrite: action::rewrite(rewrite.as_deref(), matches, &format!("{at}.rewrite"))?,
                 timeouts: action::timeouts(timeouts.as_deref(), &context.defaults, &format!("{at}.timeouts"))?,
+                streaming: None,
             })
         }
         _ => return Err(Problem::invalid(at, "a rule needs exactly one of backends, redirect and respond")),

@@ -287,12 +287,20 @@ pub fn cluster(name: &str, protocol: Protocol, endpoints: &[SocketAddr]) -> Clus
             tcp_keep_alive: None,
         },
         endpoints: endpoints.iter().map(|&address| Endpoint { address, weight: 1 }).collect(),
+        move_after: None,
     }
 }
 
 /// Timeouts that no test reaches by accident.
 pub fn timeouts() -> Timeouts {
-    Timeouts { connect: None, response_head: Duration::from_secs(60), idle: Duration::from_secs(60), request: None }
+    Timeouts {
+        connect: None,
+        response_head: Duration::from_secs(60),
+        first_byte: None,
+        idle: Duration::from_secs(60),
+        stall: Duration::from_secs(60),
+        request: None,
+    }
 }
 
 /// A route that sends everything under `prefix` (`""` for all) to the cluster named `cluster`.
@@ -303,6 +311,7 @@ pub fn forward(prefix: &str, cluster: &str) -> Route {
             backends: vec![Backend { weight: 1, cluster: Ok(ClusterName::new(cluster)) }],
             rewrite: Rewrite::default(),
             timeouts: timeouts(),
+            streaming: None,
         }),
     )
 }

@@ -18,6 +18,7 @@ fn cluster(ports: &[u16]) -> Arc<Cluster> {
             tcp_keep_alive: None,
         },
         endpoints: ports.iter().map(endpoint).collect(),
+        move_after: None,
     })
 }
 
