@@ -48,6 +48,25 @@ impl Io {
     }
 }
 
+/// One end of a tunnel, whatever carries it: a connection, or a stream of one. What ends its sending is `poll_shutdown`.
+pub(super) trait Pipe: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin {
+    /// Waits until something can be read, without a buffer to read it into.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Makes the drop that follows look broken to the peer, and not like an end.
+    fn abort(&mut self);
+}
+
+impl Pipe for Io {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Io::poll_readable(self, cx)
+    }
+
+    fn abort(&mut self) {
+        self.reset_on_close(true);
+    }
+}
+
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();

@@ -7,23 +7,30 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
 use super::error::Error;
 use super::exchange::Exchange;
-use super::io::Io;
+use super::io::Pipe;
 use super::upstream::Takeover;
 use super::worker::Worker;
 
 /// Carries a tunnel to its end. `early` is what the client sent ahead of the switch.
-pub(super) async fn run(worker: &Worker, mut client: Io, early: Bytes, upstream: Takeover, exchange: Rc<Exchange>) {
-    let Takeover { io: mut endpoint, early: ahead, in_flight: _in_flight } = upstream;
+pub(super) async fn run(
+    worker: &Worker,
+    mut client: impl Pipe,
+    early: Bytes,
+    upstream: Takeover,
+    exchange: Rc<Exchange>,
+) {
+    let Takeover { pipe: mut endpoint, early: ahead, in_flight: _in_flight } = upstream;
+    let endpoint = &mut *endpoint;
     let mut up = Direction::new(early);
     let mut down = Direction::new(ahead);
     let result = std::future::poll_fn(|cx| {
         // Both directions move before either is judged, so that the last words of one side are not lost to the other's end.
-        let up = up.poll(cx, worker, &mut client, &mut endpoint, |bytes| exchange.received(bytes));
-        let down = down.poll(cx, worker, &mut endpoint, &mut client, |bytes| exchange.sent(bytes));
+        let up = up.poll(cx, worker, &mut client, endpoint, |bytes| exchange.received(bytes));
+        let down = down.poll(cx, worker, endpoint, &mut client, |bytes| exchange.sent(bytes));
         match (up, down) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             (Poll::Ready(Err(broken)), _) => Poll::Ready(Err(broken.blame(Error::ClientGone, Error::UpstreamCut))),
@@ -36,8 +43,8 @@ pub(super) async fn run(worker: &Worker, mut client: Io, early: Bytes, upstream:
         Ok(()) => exchange.complete(),
         Err(error) => {
             // A broken side must look broken to the other, too.
-            client.reset_on_close(true);
-            endpoint.reset_on_close(true);
+            client.abort();
+            endpoint.abort();
             exchange.cut(error);
         }
     }
@@ -84,8 +91,8 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         worker: &Worker,
-        source: &mut Io,
-        sink: &mut Io,
+        source: &mut dyn Pipe,
+        sink: &mut dyn Pipe,
         moved: impl Fn(usize),
     ) -> Poll<Result<(), Broken>> {
         loop {
@@ -131,7 +138,7 @@ impl Direction {
     }
 }
 
-fn write(sink: &mut Io, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+fn write(sink: &mut dyn Pipe, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     match ready!(Pin::new(sink).poll_write_vectored(cx, &[IoSlice::new(bytes)])) {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         result => Poll::Ready(result),

@@ -17,7 +17,7 @@ use super::{Host, InFlight, Pool, Upstream};
 use crate::proxy::body::Body;
 use crate::proxy::error::Error;
 use crate::proxy::http1::{Client, Received, RequestHead, ResponseBody};
-use crate::proxy::io::Io;
+use crate::proxy::io::{Io, Pipe};
 use crate::snapshot::{Connections, Protocol};
 
 /// A connection on loan to one exchange.
@@ -49,8 +49,8 @@ pub(crate) struct Answer {
 /// An upstream connection that is no longer HTTP.
 #[derive(Debug)]
 pub(crate) struct Takeover {
-    /// The connection.
-    pub io: Io,
+    /// What carries the bytes.
+    pub pipe: Box<dyn Pipe>,
     /// What was read ahead on it.
     pub early: Bytes,
     /// Counts it as in flight until dropped.
@@ -132,7 +132,7 @@ impl Lease {
     fn into_takeover(self) -> Option<Takeover> {
         let Connection::Http1(client) = self.connection else { return None };
         let (io, early) = client.into_io()?;
-        Some(Takeover { io, early, in_flight: self.in_flight })
+        Some(Takeover { pipe: Box::new(io), early, in_flight: self.in_flight })
     }
 
     fn download<B: Download>(self, response: Response<B>) -> Answer {
