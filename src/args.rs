@@ -111,6 +111,9 @@ pub struct ServerArgs {
     /// How long to go on accepting after SIGTERM, not ready, while load balancers notice
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub drain_delay: Option<Duration>,
+    /// Percent of the grace over which streams are told to end, each at a time of its own
+    #[arg(long, value_name = "PERCENT")]
+    pub drain_spread: Option<u8>,
     /// Peers whose X-Forwarded-For, X-Request-Id and traceparent are believed; may be repeated
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     pub trusted_proxies: Vec<IpNet>,
@@ -134,6 +137,9 @@ pub struct LimitArgs {
     /// Bytes of a request body; no bound when absent
     #[arg(long, value_name = "BYTES")]
     pub max_body_bytes: Option<u64>,
+    /// Bytes that are held for a stream and direction while its reader is slow
+    #[arg(long, value_name = "BYTES")]
+    pub stream_buffer_bytes: Option<usize>,
     /// Total time for a request head
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub header_timeout: Option<Duration>,

@@ -90,11 +90,23 @@ pub struct Listeners {
     pub http: Vec<SocketAddr>,
     /// Address of the admin port.
     pub admin: SocketAddr,
+    /// Silence on a client connection after which TCP asks whether the peer is still there, and how often; zero never asks.
+    #[serde(with = "duration_text")]
+    pub tcp_keep_alive: Duration,
+    /// How long what was sent to a client, a keep-alive probe included, may go unacknowledged until its connection is
+    /// given up (TCP_USER_TIMEOUT); zero leaves it to the kernel.
+    #[serde(with = "duration_text")]
+    pub tcp_user_timeout: Duration,
 }
 
 impl Default for Listeners {
     fn default() -> Self {
-        Listeners { http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))], admin: SocketAddr::from(([0, 0, 0, 0], 9901)) }
+        Listeners {
+            http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            admin: SocketAddr::from(([0, 0, 0, 0], 9901)),
+            tcp_keep_alive: Duration::from_secs(30),
+            tcp_user_timeout: Duration::from_secs(60),
+        }
     }
 }
 
@@ -121,6 +133,9 @@ pub struct Limits {
     /// Bytes of a request body; `None` has no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_bytes: Option<u64>,
+    /// The most bytes that Floodway itself holds for a stream and direction while its reader is slow; what the kernel holds
+    /// comes on top.
+    pub stream_buffer_bytes: usize,
 }
 
 impl Default for Limits {
@@ -134,6 +149,7 @@ impl Default for Limits {
             http2_streams: 100,
             http2_pending_resets: 20,
             body_bytes: None,
+            stream_buffer_bytes: 64 * 1024,
         }
     }
 }
@@ -189,11 +205,14 @@ pub struct Drain {
     /// How long streams may run on after SIGTERM before they are cut.
     #[serde(with = "duration_text")]
     pub grace: Duration,
+    /// The part of the grace, in percent, over which streams are told to end, each at a time of its own; what is left of it
+    /// is theirs to finish. 0 tells all of them at once.
+    pub spread_percent: u8,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { delay: Duration::from_secs(5), grace: Duration::from_secs(30) }
+        Drain { delay: Duration::from_secs(5), grace: Duration::from_secs(30), spread_percent: 75 }
     }
 }
 

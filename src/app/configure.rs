@@ -69,6 +69,7 @@ fn overlay(args: &ServerArgs, settings: &mut Settings) {
         access_log,
         grace,
         drain_delay,
+        drain_spread,
         trusted_proxies,
         limits,
     } = args.clone();
@@ -81,12 +82,14 @@ fn overlay(args: &ServerArgs, settings: &mut Settings) {
     replace(&mut settings.log.access, access_log);
     replace(&mut settings.drain.grace, grace);
     replace(&mut settings.drain.delay, drain_delay);
+    replace(&mut settings.drain.spread_percent, drain_spread);
     replace_list(&mut settings.forwarding.trusted_proxies, &trusted_proxies);
     let crate::args::LimitArgs {
         max_connections,
         max_header_count,
         max_header_bytes,
         max_body_bytes,
+        stream_buffer_bytes,
         header_timeout,
         keep_alive_idle,
         max_http2_streams,
@@ -95,6 +98,7 @@ fn overlay(args: &ServerArgs, settings: &mut Settings) {
     replace(&mut settings.limits.header_count, max_header_count);
     replace(&mut settings.limits.header_bytes, max_header_bytes);
     settings.limits.body_bytes = max_body_bytes.or(settings.limits.body_bytes);
+    replace(&mut settings.limits.stream_buffer_bytes, stream_buffer_bytes);
     replace(&mut settings.limits.header_timeout, header_timeout);
     replace(&mut settings.limits.keep_alive_idle, keep_alive_idle);
     replace(&mut settings.limits.http2_streams, max_http2_streams);

@@ -59,6 +59,9 @@ impl Settings {
         let least = |path, value: u64, least: u64| {
             (value < least).then(|| (path, format!("{value} is too small; use at least {least}")))
         };
+        let most = |path, value: u64, most: u64| {
+            (value > most).then(|| (path, format!("{value} is too much; use at most {most}")))
+        };
         let limits = &self.limits;
         let workers = self.workers.unwrap_or(1);
         None.or_else(|| self.listeners.http.is_empty().then(|| ("listeners.http", "name at least one address".into())))
@@ -78,6 +81,15 @@ impl Settings {
             .or_else(|| least("limits.headerCount", limits.header_count as u64, 1))
             .or_else(|| least("limits.headerBytes", limits.header_bytes as u64, 1024))
             .or_else(|| least("limits.http2Streams", u64::from(limits.http2_streams), 1))
+            .or_else(|| least("limits.streamBufferBytes", limits.stream_buffer_bytes as u64, 16 << 10))
+            .or_else(|| most("limits.streamBufferBytes", limits.stream_buffer_bytes as u64, 16 << 20))
+            .or_else(|| most("drain.spreadPercent", u64::from(self.drain.spread_percent), 100))
+            .or_else(|| {
+                let keep_alive = self.listeners.tcp_keep_alive;
+                (!keep_alive.is_zero() && keep_alive.subsec_nanos() > 0).then(|| {
+                    ("listeners.tcpKeepAlive", "the kernel counts whole seconds; write for example \"30s\"".to_owned())
+                })
+            })
             .or_else(|| {
                 let short = [
                     ("limits.headerTimeout", limits.header_timeout),
@@ -85,6 +97,7 @@ impl Settings {
                     ("defaults.connect", self.defaults.connect),
                     ("defaults.responseHead", self.defaults.response_head),
                     ("defaults.idle", self.defaults.idle),
+                    ("defaults.stall", self.defaults.stall),
                 ];
                 let zero = short.into_iter().find(|(_, duration)| duration.is_zero());
                 zero.map(|(path, _)| (path, "must be longer than 0s".to_owned()))
@@ -160,6 +173,14 @@ mod tests {
             ("drain:\n  grace: 5 s\n", "is not a duration; write for example \"30s\""),
             ("listeners: {http: [\"80\"]}\n", "f.yaml:1:20: listeners.http[0]: invalid socket address"),
             ("listeners: {http: []}\n", "f.yaml:1:13: listeners.http: name at least one address"),
+            (
+                "limits: {streamBufferBytes: 1000}\n",
+                "f.yaml:1:29: limits.streamBufferBytes: 1000 is too small; use at least 16384",
+            ),
+            ("limits: {streamBufferBytes: 16777217}\n", "16777217 is too much; use at most 16777216"),
+            ("listeners: {tcpKeepAlive: 500ms}\n", "listeners.tcpKeepAlive: the kernel counts whole seconds"),
+            ("defaults: {stall: 0s}\n", "f.yaml:1:19: defaults.stall: must be longer than 0s"),
+            ("drain: {spreadPercent: 101}\n", "f.yaml:1:24: drain.spreadPercent: 101 is too much; use at most 100"),
             ("log: {level: loud}\n", "f.yaml:1:14: log.level: \"loud\" is not a log level; write off"),
             ("log: {format: xml}\n", "f.yaml:1:15: log.format: unknown variant `xml`, expected `json` or `text`"),
             ("a: [\n", "f.yaml:"),

@@ -28,7 +28,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
     "admin" (printf "%s:%d" .Values.bindAddress (int .Values.ports.admin)))
   "drain" (dict
     "delay" (printf "%ds" (int .Values.drain.delaySeconds))
-    "grace" (printf "%ds" (int .Values.drain.graceSeconds)))
+    "grace" (printf "%ds" (int .Values.drain.graceSeconds))
+    "spreadPercent" (int .Values.drain.spreadPercent))
 -}}
 {{- mergeOverwrite (deepCopy .Values.settings) $own | toYaml }}
 {{- end }}
