@@ -67,6 +67,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Proxy {
     addresses: Vec<SocketAddr>,
+    counters: upstream::Counters,
     ended: mpsc::Receiver<()>,
 }
 
@@ -103,13 +104,18 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
             })
             .map_err(StartError::Worker)?;
     }
-    Ok(Proxy { addresses, ended })
+    Ok(Proxy { addresses, counters, ended })
 }
 
 impl Proxy {
     /// The addresses that are listened on, with the ports that were given for port 0.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Requests in flight to endpoints, tunnels included.
+    pub fn in_flight(&self) -> u64 {
+        self.counters.total()
     }
 
     /// Waits until every worker has ended, which they do once a drain is over.

@@ -29,6 +29,12 @@ impl Counters {
         Arc::clone(counters.entry((cluster.clone(), endpoint)).or_default())
     }
 
+    /// Of all endpoints together.
+    pub(super) fn total(&self) -> u64 {
+        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.values().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
     /// Forgets endpoints that no worker knows any more.
     fn prune(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, counter| Arc::strong_count(counter) > 1);
