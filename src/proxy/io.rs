@@ -1,12 +1,12 @@
 //! A network connection as the data plane sees it, whatever is below: TCP today.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connection, and bytes of it that were read already.
@@ -41,6 +41,12 @@ impl Io {
         }
     }
 
+    /// A second look at the connection, for who does not read from it.
+    pub(super) fn lookout(&self) -> io::Result<Lookout> {
+        let same = socket2::SockRef::from(&self.stream).try_clone()?;
+        TcpStream::from_std(same.into()).map(Lookout)
+    }
+
     /// Wakes whoever waits for something to read; nothing more will come.
     pub(super) fn end_reading(&self) {
         // Fails if the connection is gone, which wakes them, too.
@@ -64,6 +70,27 @@ impl Pipe for Io {
 
     fn abort(&mut self) {
         self.reset_on_close(true);
+    }
+}
+
+/// Tells that the peer has left although bytes from before are unread. Who reads finds its end behind them, who waits for
+/// room elsewhere does not. It has a descriptor of its own, so that it can forget that something is readable without
+/// taking that from the reader.
+#[derive(Debug)]
+pub(super) struct Lookout(TcpStream);
+
+impl Lookout {
+    /// Ready when the peer has ended its stream or reset the connection.
+    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        while ready!(self.0.poll_read_ready(cx)).is_ok() {
+            let seen = ready!(pin!(self.0.ready(Interest::READABLE)).poll(cx));
+            if !seen.is_ok_and(|seen| !seen.is_read_closed()) {
+                break;
+            }
+            // Forgets that something is readable, so that the next poll waits for news.
+            let _ = self.0.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
+        Poll::Ready(())
     }
 }
 

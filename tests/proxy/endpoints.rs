@@ -156,6 +156,22 @@ pub async fn saying(bytes: impl Into<Vec<u8>>, then: Then) -> SocketAddr {
     .await
 }
 
+/// An address that answers no connection: its queue is full. Lasts as long as what comes with it.
+pub async fn unreachable() -> (SocketAddr, impl Sized) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let connecting = tokio::net::TcpStream::connect(address);
+        if let Ok(connected) = tokio::time::timeout(Duration::from_millis(100), connecting).await {
+            waiting.push(connected.unwrap());
+        }
+    }
+    (address, (socket, waiting))
+}
+
 /// Waits until nothing of any exchange is left: no counter above zero, no socket of a client, and, once the table names no
 /// endpoint, no socket to one. Whatever task the proxy has holds one of these, so that none of them is left either. What
 /// the test itself holds open counts, too.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use floodway::snapshot::{Action, Invalid, Protocol, Respond, Route, Snapshot, Timeouts};
 use tokio::net::TcpListener;
 
-use super::endpoints::{Message, Then, Witness, message, nothing_is_left, saying};
+use super::endpoints::{Message, Then, Witness, message, nothing_is_left, saying, unreachable};
 use super::support::*;
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -21,22 +21,6 @@ async fn refusing() -> SocketAddr {
 /// An endpoint that reads and says nothing.
 async fn silent() -> SocketAddr {
     saying("", Then::Stays).await
-}
-
-/// An address that answers no connection: its queue is full. Lasts as long as what comes with it.
-async fn unreachable() -> (SocketAddr, impl Sized) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    socket.listen(0).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    let mut waiting = Vec::new();
-    for _ in 0..8 {
-        let connecting = tokio::net::TcpStream::connect(address);
-        if let Ok(connected) = tokio::time::timeout(Duration::from_millis(100), connecting).await {
-            waiting.push(connected.unwrap());
-        }
-    }
-    (address, (socket, waiting))
 }
 
 fn timed(route: Route, change: impl FnOnce(&mut Timeouts)) -> Route {

@@ -7,6 +7,7 @@ use floodway::snapshot::{Protocol, Snapshot};
 use h2::Reason;
 
 use super::clients::*;
+use super::endpoints::{nothing_is_left, unreachable};
 use super::sse::with_idle;
 use super::support::*;
 
@@ -89,6 +90,98 @@ async fn a_client_that_leaves_during_its_upload_ends_the_exchange() {
     // The content must not look complete to the endpoint.
     assert_eq!(endpoint.to_end().await.trim(), "");
     assert_eq!(plane.logged("/cancelled").await["end"], "client_gone");
+}
+
+/// An endpoint that does not read holds the upload up, so that nobody reads from the client, whose leaving stands behind
+/// what it sent.
+#[tokio::test]
+async fn a_client_that_leaves_while_its_upload_is_held_up_ends_the_exchange() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    let mut client = plane.connect().await;
+    client.send("POST /full HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await;
+    let endpoint = arrivals.next().await;
+    assert!(fill(&mut client).await < 1_000_000_000);
+    client.reset();
+    says(&plane.logged("/full").await, 499, "client_gone", Some("client_gone"));
+    drop(endpoint);
+
+    // During the answer, too.
+    let mut client = plane.connect().await;
+    client.send("POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(format!("{CHUNKED}{HELLO}")).await;
+    client.until(HELLO).await;
+    fill(&mut client).await;
+    client.reset();
+    let line = plane.logged("/early").await;
+    assert_eq!((&line["status"], &line["end"]), (&200.into(), &"client_gone".into()), "{line}");
+    drop(endpoint);
+
+    // And with nothing but a FIN, while there is no endpoint yet that could take the content.
+    for (path, framing) in [("/length", "Content-Length: 100"), ("/chunked", "Transfer-Encoding: chunked")] {
+        let (unreachable, _held) = unreachable().await;
+        let plane = Plane::start(to(unreachable));
+        let mut client = plane.connect().await;
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n5\r\nhel")).await;
+        drop(client);
+        says(&plane.logged(path).await, 499, "client_gone", Some("client_gone"));
+        nothing_is_left(&plane).await;
+    }
+    nothing_is_left(&plane).await;
+}
+
+/// And at once: a client's leaving is an event, not something that a timer finds.
+#[tokio::test]
+async fn leaving_takes_milliseconds() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    for (reset, streams) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut took = Vec::new();
+        for _ in 0..9 {
+            let mut client = plane.connect().await;
+            client.send("GET /quick HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            let (mut endpoint, _) = arrivals.request().await;
+            if streams {
+                endpoint.send(format!("{CHUNKED}{HELLO}")).await;
+                client.until(HELLO).await;
+            }
+            let left = tokio::time::Instant::now();
+            if reset {
+                client.reset()
+            } else {
+                drop(client)
+            }
+            endpoint.closed().await;
+            took.push(left.elapsed());
+        }
+        for _ in 0..9 {
+            let mut client = http2(plane.address).await;
+            let (answer, mut stream) = client.send_request(get("/quick"), true).unwrap();
+            let (mut endpoint, _) = arrivals.request().await;
+            let body = if streams {
+                endpoint.send(format!("{CHUNKED}{HELLO}")).await;
+                let mut body = within(answer).await.unwrap().into_body();
+                piece(&mut body).await.unwrap().unwrap();
+                Ok(body)
+            } else {
+                Err(answer)
+            };
+            let left = tokio::time::Instant::now();
+            if reset {
+                stream.send_reset(Reason::CANCEL);
+            } else {
+                drop((client, stream, body));
+            }
+            endpoint.closed().await;
+            took.push(left.elapsed());
+        }
+        took.sort_unstable();
+        // Some may wait for their turn on a busy machine.
+        assert!(took[took.len() / 2] < Duration::from_millis(20), "reset: {reset}, streams: {streams}: {took:?}");
+    }
+    assert_eq!(plane.metric("floodway_exchanges_ended_total", "end=\"client_gone\""), 72.0, "no endpoint is to blame");
+    nothing_is_left(&plane).await;
 }
 
 #[tokio::test]

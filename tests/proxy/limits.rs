@@ -22,6 +22,7 @@ async fn refused(plane: &Plane, witness: &Witness, request: String, status: u16,
     assert!(answer.contains(&format!("\r\nx-floodway-reason: {reason}\r\n")), "{reason}: {answer}");
     assert!(answer.contains("\r\nconnection: close\r\n"), "{reason}: {answer}");
     assert!(answer.contains("\r\nx-request-id: "), "{reason}: {answer}");
+    drop(client);
     witness.saw_nothing_else(plane, reason).await;
     nothing_is_left(plane).await;
     assert_eq!(plane.metric("floodway_failures_total", reason), 1.0);

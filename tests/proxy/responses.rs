@@ -150,6 +150,7 @@ async fn bytes_behind_an_answer_reach_nobody() {
         let answers = client.to_end().await;
         assert!(!answers.contains("poison"), "{said:?}: {answers}");
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{said:?}: {answers}");
+        drop(client);
         nothing_is_left(&plane).await;
     }
 }

@@ -6,20 +6,26 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::chunked::{Chunked, Item};
 use super::head::{Framing, HeadScan};
 use crate::proxy::error::Error;
-use crate::proxy::io::{Io, poll_read_into};
+use crate::proxy::io::{Io, Lookout, poll_read_into};
+use crate::proxy::timer::Timer;
 
 /// Read at once when a head is expected.
 pub(super) const HEAD_READ: usize = 4 * 1024;
 /// Read at once when content is expected.
 const BODY_READ: usize = 32 * 1024;
+
+/// How long nobody takes content until its client is looked at.
+const HELD_UP: Duration = Duration::from_millis(100);
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -33,6 +39,10 @@ pub(super) struct Conn {
     owed: Cell<usize>,
     /// Whoever waits for the client to leave.
     watcher: RefCell<Option<Waker>>,
+    /// Whether whoever reads the content waits for more of it, and so would notice that the client left.
+    awaited: Cell<bool>,
+    /// The look at a client while nobody takes its content.
+    held_up: RefCell<Option<Box<HeldUp>>>,
     /// How much content is read at once.
     room: Cell<usize>,
 }
@@ -55,6 +65,8 @@ impl Conn {
             inbound: RefCell::new(Inbound::Done),
             owed: Cell::new(0),
             watcher: RefCell::new(None),
+            awaited: Cell::new(false),
+            held_up: RefCell::new(None),
             room: Cell::new(HEAD_READ),
         }
     }
@@ -86,11 +98,19 @@ impl Conn {
     }
 
     /// Ready when the client has left: the end of its stream is taken for its leaving. Until the request's content has been
-    /// read, whoever reads the content notices.
+    /// read, whoever reads the content notices, unless the endpoint takes none for a while.
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>, read_ahead: usize) -> Poll<()> {
         if !self.content_read() {
             self.watcher.replace(Some(cx.waker().clone()));
-            return if matches!(*self.inbound.borrow(), Inbound::Broken) { Poll::Ready(()) } else { Poll::Pending };
+            if matches!(*self.inbound.borrow(), Inbound::Broken) {
+                return Poll::Ready(());
+            }
+            if self.awaited.get() {
+                return Poll::Pending;
+            }
+            ready!(self.poll_left_unread(cx));
+            self.give_up_content();
+            return Poll::Ready(());
         }
         let mut buffer = self.buffer.borrow_mut();
         while buffer.len() < read_ahead {
@@ -98,7 +118,13 @@ impl Conn {
                 return Poll::Ready(());
             }
         }
-        Poll::Pending
+        drop(buffer);
+        self.poll_left_unread(cx)
+    }
+
+    /// Ready when the client has left behind bytes that nobody reads.
+    fn poll_left_unread(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.held_up.borrow_mut().get_or_insert_default().poll_left(cx, &self.io.borrow())
     }
 
     /// Writes what the kernel takes of `parts`; ready with the number of bytes that went out, at least one.
@@ -162,7 +188,17 @@ impl Conn {
         }
     }
 
+    /// The next piece of content, or the trailers.
     pub(super) fn poll_content(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let next = self.poll_next_content(cx);
+        self.awaited.set(next.is_pending());
+        if let Some(held_up) = &mut *self.held_up.borrow_mut() {
+            held_up.moves_on();
+        }
+        next
+    }
+
+    fn poll_next_content(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         while self.owed.get() > 0 {
             let unsent = &CONTINUE[CONTINUE.len() - self.owed.get()..];
             let written = ready!(self.poll_write(cx, &[IoSlice::new(unsent)]));
@@ -250,6 +286,32 @@ impl Conn {
         if let Some(waker) = self.watcher.take() {
             waker.wake();
         }
+    }
+}
+
+/// Content that nobody takes at the moment, for example because the endpoint does not read.
+#[derive(Debug, Default)]
+struct HeldUp {
+    since: Option<Instant>,
+    timer: Timer,
+    lookout: Option<Lookout>,
+}
+
+impl HeldUp {
+    /// Ready when the client has left. Looks for it only after a while, because most content moves on before.
+    fn poll_left(&mut self, cx: &mut Context<'_>, io: &Io) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if self.lookout.is_none() {
+            ready!(self.timer.poll_at(cx, since + HELD_UP));
+            self.lookout = io.lookout().inspect_err(|error| tracing::debug!(%error, "cannot look out")).ok();
+        }
+        self.lookout.as_ref().map_or(Poll::Pending, |lookout| lookout.poll_left(cx))
+    }
+
+    /// Somebody takes it.
+    fn moves_on(&mut self) {
+        self.since = None;
+        self.lookout = None;
     }
 }
 
