@@ -170,6 +170,10 @@ pub struct Respond {
         "!has(self.request) || !has(self.responseHead) || duration(self.request) >= duration(self.responseHead)",
         "timeouts.request is the time for the whole exchange: it cannot be shorter than timeouts.responseHead",
     ),
+    (
+        "!has(self.request) || !has(self.firstByte) || duration(self.request) >= duration(self.firstByte)",
+        "timeouts.request is the time for the whole exchange: it cannot be shorter than timeouts.firstByte",
+    ),
 ])))]
 pub struct Timeouts {
     /// Time to connect to an endpoint, for example `2s`.
@@ -180,10 +184,18 @@ pub struct Timeouts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]
     pub response_head: Option<String>,
+    /// Time from the head of the response to the first byte of its content, for example `20s`; that of `idle` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]
+    pub first_byte: Option<String>,
     /// Silence in both directions after which a stream is ended, for example `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]
     pub idle: Option<String>,
+    /// How long a side may take nothing of what waits for it, until the exchange is ended; for example `1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]
+    pub stall: Option<String>,
     /// Time for the whole exchange; none by default, because streams are not requests that take long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]

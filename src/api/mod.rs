@@ -7,6 +7,7 @@ mod common;
 mod crds;
 mod route;
 mod rules;
+mod streaming;
 mod upstream;
 mod validate;
 
@@ -18,7 +19,10 @@ pub use route::{
     RouteMatch, RouteStatus, Rule, ServicePort, ServiceRef, UpstreamRef,
 };
 pub use rules::UNEDITABLE_HEADERS;
-pub use upstream::{Connections, Endpoint, Protocol, ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus};
+pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming, TimeBounds, WebSocket};
+pub use upstream::{
+    Connections, DrainMode, Endpoint, EndpointDrain, Protocol, ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus,
+};
 pub use validate::{Violation, validate};
 
 /// The API group of every object.

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{PLAIN_PATH, header_name, host_pattern, object_name, rules, texts};
-use super::{Condition, HeaderEdits, Redirect, Respond, Rewrite, Timeouts};
+use super::{Condition, HeaderEdits, Redirect, Respond, Rewrite, Streaming, Timeouts};
 
 /// Who may be reached, and how: hosts, and rules that say which requests go where.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,8 +74,20 @@ pub struct RouteStatus {
         "a rule needs exactly one of backends, redirect and respond",
     ),
     (
-        "has(self.backends) || !(has(self.rewrite) || has(self.timeouts) || has(self.requestHeaders))",
-        "rewrite, timeouts and requestHeaders change what goes to an upstream: they need backends",
+        "has(self.backends) || \
+         !(has(self.rewrite) || has(self.timeouts) || has(self.streaming) || has(self.requestHeaders))",
+        "rewrite, timeouts, streaming and requestHeaders are for what goes to an upstream: they need backends",
+    ),
+    (
+        "!has(self.timeouts) || !has(self.timeouts.idle) || !has(self.streaming) || !has(self.streaming.sse) || \
+         !has(self.streaming.sse.heartbeat) || duration(self.streaming.sse.heartbeat) < duration(self.timeouts.idle)",
+        "streaming.sse.heartbeat must be shorter than timeouts.idle, or the stream ends before any is sent",
+    ),
+    (
+        "!has(self.timeouts) || !has(self.timeouts.idle) || !has(self.streaming) || !has(self.streaming.webSocket) || \
+         !has(self.streaming.webSocket.pingInterval) || \
+         duration(self.streaming.webSocket.pingInterval) < duration(self.timeouts.idle)",
+        "streaming.webSocket.pingInterval must be shorter than timeouts.idle, or the WebSocket ends before any is sent",
     ),
     (
         "!has(self.rewrite) || !has(self.rewrite.path) || self.rewrite.path.type != 'ReplacePrefix' || \
@@ -128,6 +140,10 @@ pub struct Rule {
     /// Timers. There is none for the whole exchange unless it is asked for: a stream may last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Box<Timeouts>>,
+    /// What is asked for streams, for example `{maxAge: 1h, sse: {heartbeat: 15s}}`. Without it they are kept alive by nobody
+    /// but their two ends, and last as long as these want.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streaming: Option<Box<Streaming>>,
 }
 
 /// One way for a rule to apply: everything it names must hold.

@@ -24,6 +24,17 @@ pub(super) fn duration() -> Value {
     )])
 }
 
+/// A duration in the same notation with a least and a most value.
+pub(super) fn duration_within((least, most): (&str, &str)) -> Value {
+    rules([(
+        &format!(
+            "self.matches('^([0-9]{{1,5}}h)?([0-9]{{1,5}}m)?([0-9]{{1,5}}s)?([0-9]{{1,5}}ms)?$') && \
+             duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
+        ),
+        &format!("write a duration from {least} to {most}, like '30s' or '1m30s'; leave the field out for the default"),
+    )])
+}
+
 /// A host name, without wildcard.
 pub(super) fn host() -> Value {
     rules([(

@@ -64,6 +64,39 @@ pub struct ProxyUpstreamSpec {
     /// How connections are made and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
+    /// What becomes of the streams of an endpoint that goes: one that terminates, is not ready, or was removed. It gets no new
+    /// requests in any case, unless no other is left. For example `{mode: Move, grace: 1m}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_drain: Option<EndpointDrain>,
+}
+
+/// What becomes of the streams of an endpoint that goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([(
+    "self.mode == 'Move' || !has(self.grace)",
+    "grace is the time until streams are moved: it needs mode Move",
+)])))]
+pub struct EndpointDrain {
+    /// `Keep`: they run until they end. `Move`: after the grace they are ended politely, so that their clients come back and
+    /// get another endpoint.
+    #[serde(default)]
+    pub mode: DrainMode,
+    /// How long streams run on before they are moved, for example `1m`; `30s` when absent. Keep it shorter than the
+    /// `terminationGracePeriodSeconds` of the endpoints' pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]
+    pub grace: Option<String>,
+}
+
+/// What becomes of the streams of an endpoint that goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DrainMode {
+    /// They run until they end.
+    #[default]
+    Keep,
+    /// They are ended politely after a grace.
+    Move,
 }
 
 /// An address to send to.

@@ -142,19 +142,20 @@ pub(super) fn timeouts(
     defaults: &RouteDefaults,
     at: &str,
 ) -> Result<Timeouts, Problem> {
-    let api::Timeouts { connect, response_head, idle, request } = timeouts.unwrap_or(&NO_TIMEOUTS);
+    let api::Timeouts { connect, response_head, first_byte, idle, stall, request } = timeouts.unwrap_or(&NO_TIMEOUTS);
     Ok(Timeouts {
         connect: time(connect.as_deref(), || format!("{at}.connect"))?,
         response_head: time(response_head.as_deref(), || format!("{at}.responseHead"))?
             .unwrap_or(defaults.response_head),
-        first_byte: None,
+        first_byte: time(first_byte.as_deref(), || format!("{at}.firstByte"))?,
         idle: time(idle.as_deref(), || format!("{at}.idle"))?.unwrap_or(defaults.idle),
-        stall: defaults.stall,
+        stall: time(stall.as_deref(), || format!("{at}.stall"))?.unwrap_or(defaults.stall),
         request: time(request.as_deref(), || format!("{at}.request"))?,
     })
 }
 
-const NO_TIMEOUTS: api::Timeouts = api::Timeouts { connect: None, response_head: None, idle: None, request: None };
+const NO_TIMEOUTS: api::Timeouts =
+    api::Timeouts { connect: None, response_head: None, first_byte: None, idle: None, stall: None, request: None };
 
 /// A duration above zero.
 pub(super) fn time(text: Option<&str>, at: impl Fn() -> String) -> Result<Option<Duration>, Problem> {

@@ -105,7 +105,7 @@ impl<'a> Lookup<'a> {
 
     /// The cluster of a source. `None` if the source is gone.
     pub(super) fn cluster(self, name: ClusterName, source: &Source) -> Option<Cluster> {
-        let (protocol, connections, endpoints) = match source {
+        let (protocol, connections, endpoints, move_after) = match source {
             Source::Upstream(key) => {
                 let plan = self.upstreams.plans.get(key)?;
                 let endpoints = match &plan.place {
@@ -113,7 +113,7 @@ impl<'a> Lookup<'a> {
                     Place::Endpoints(endpoints) => Arc::clone(endpoints),
                     Place::Hostname { name, port } => self.resolved(name, *port),
                 };
-                (protocol(plan.protocol, None), plan.connections.clone(), endpoints)
+                (protocol(plan.protocol, None), plan.connections.clone(), endpoints, plan.move_after)
             }
             Source::Service(key, number) => {
                 let service = self.resources.services.get(key)?;
@@ -126,11 +126,12 @@ impl<'a> Lookup<'a> {
                 let settings = self.upstreams.of_service(key);
                 let asked = settings.map_or(api::Protocol::Auto, |plan| plan.protocol);
                 let spoken = port.app_protocol.as_deref().or_else(|| slice_protocol(&port, slices?));
-                let connections = settings.map(|plan| plan.connections.clone());
-                (protocol(asked, spoken), connections.unwrap_or_else(|| default_connections(self.context)), endpoints)
+                let connections =
+                    settings.map_or_else(|| default_connections(self.context), |plan| plan.connections.clone());
+                (protocol(asked, spoken), connections, endpoints, settings.and_then(|plan| plan.move_after))
             }
         };
-        Some(Cluster { name, protocol, connections, endpoints, move_after: None })
+        Some(Cluster { name, protocol, connections, endpoints, move_after })
     }
 
     /// The upstream whose settings a source has.

@@ -11,6 +11,7 @@ mod hosts;
 mod matches;
 mod resources;
 mod route;
+mod streaming;
 mod upstream;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::action::time;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
@@ -13,6 +14,8 @@ use crate::snapshot::{Connections, Endpoint, Map};
 
 /// Unused connections kept per endpoint and worker when nobody says otherwise.
 const MAX_IDLE_PER_ENDPOINT: u32 = 64;
+/// How long streams of an endpoint that goes run on before they are moved, when nobody says otherwise.
+const MOVE_GRACE: Duration = Duration::from_secs(30);
 
 /// What a ProxyUpstream says.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub(super) struct UpstreamPlan {
     pub(super) place: Place,
     pub(super) protocol: api::Protocol,
     pub(super) connections: Connections,
+    pub(super) move_after: Option<Duration>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -40,7 +44,7 @@ pub(super) enum Place {
 impl UpstreamPlan {
     pub(super) fn read(key: &Key, object: &Own<api::ProxyUpstreamSpec>, context: &Context) -> Self {
         let Own { created, generation, spec } = object;
-        let api::ProxyUpstreamSpec { target_refs, endpoints, hostname, protocol, connections } = spec;
+        let api::ProxyUpstreamSpec { target_refs, endpoints, hostname, protocol, connections, endpoint_drain } = spec;
         let mut problems = Vec::new();
         let place = match (&target_refs[..], &endpoints[..], hostname) {
             ([_, ..], [], None) => services(target_refs, key, &mut problems),
@@ -60,6 +64,7 @@ impl UpstreamPlan {
             place,
             protocol: *protocol,
             connections: self::connections(connections.as_ref(), context, &mut problems),
+            move_after: move_after(endpoint_drain.as_ref(), &mut problems),
             problems,
         }
     }
@@ -142,6 +147,23 @@ fn connections(given: Option<&api::Connections>, context: &Context, problems: &m
         tcp_keep_alive: time(tcp_keep_alive, "tcpKeepAlive"),
         max_idle_per_endpoint: max_idle_per_endpoint.unwrap_or(defaults.max_idle_per_endpoint),
         max_requests: max_requests.map(u64::from),
+    }
+}
+
+fn move_after(given: Option<&api::EndpointDrain>, problems: &mut Vec<Problem>) -> Option<Duration> {
+    let api::EndpointDrain { mode, grace } = given?;
+    let grace = time(grace.as_deref(), || "spec.endpointDrain.grace".to_owned()).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    match (mode, grace) {
+        (api::DrainMode::Move, grace) => Some(grace.unwrap_or(MOVE_GRACE)),
+        (api::DrainMode::Keep, None) => None,
+        (api::DrainMode::Keep, Some(_)) => {
+            let message = "grace is the time until streams are moved: it needs mode Move";
+            problems.push(Problem::invalid("spec.endpointDrain", message));
+            None
+        }
     }
 }
 
