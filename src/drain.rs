@@ -48,25 +48,43 @@ impl DrainWatcher {
 
     /// Waits until the drain begins. A trigger that was dropped never begins one.
     pub async fn begun(&mut self) {
-        if self.0.wait_for(|phase| *phase != Phase::Serving).await.is_err() {
-            std::future::pending::<()>().await;
+        self.deadline().await;
+    }
+
+    /// Waits until the drain begins; returns its deadline.
+    pub async fn deadline(&mut self) -> Instant {
+        self.deadline_before(None).await
+    }
+
+    /// Waits until a further signal brings the deadline forward; returns the new one.
+    pub async fn shortened(&mut self, deadline: Instant) -> Instant {
+        self.deadline_before(Some(deadline)).await
+    }
+
+    async fn deadline_before(&mut self, known: Option<Instant>) -> Instant {
+        let mut found = None;
+        let news = self.0.wait_for(|phase| match *phase {
+            Phase::Draining { deadline } if known.is_none_or(|known| deadline < known) => {
+                found = Some(deadline);
+                true
+            }
+            _ => false,
+        });
+        let ended = news.await.is_err();
+        match found {
+            Some(deadline) if !ended => deadline,
+            _ => std::future::pending().await,
         }
     }
 
     /// Waits until the deadline of the drain has passed, also if a second signal brings it forward.
     pub async fn expired(&mut self) {
+        let mut deadline = self.deadline().await;
         loop {
-            self.begun().await;
-            let Phase::Draining { deadline } = *self.0.borrow_and_update() else { continue };
-            tokio::select! {
+            deadline = tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return,
-                changed = self.0.changed() => {
-                    if changed.is_err() {
-                        tokio::time::sleep_until(deadline).await;
-                        return;
-                    }
-                }
-            }
+                sooner = self.shortened(deadline) => sooner,
+            };
         }
     }
 }

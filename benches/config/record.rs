@@ -26,6 +26,7 @@ fn exchange<'a>(route: &'a str, upstream: &'a str) -> Exchange<'a> {
         end: End::Complete,
         bytes_received: 120,
         bytes_sent: 4096,
+        events: None,
         connect: Some(Duration::ZERO),
         first_byte: Some(Duration::from_micros(830)),
         duration: Duration::from_micros(1250),
@@ -39,14 +40,21 @@ pub(crate) fn run(report: &mut Report) {
     let mut next = 0;
     let mut each = |recorder: &Recorder| {
         next = (next + 1) % names.len();
-        let active = recorder.active(Kind::Http);
+        recorder.begins(Kind::Http);
         recorder.record(&exchange(&names[next].0, &names[next].1));
-        drop(active);
+        recorder.ends(Kind::Http);
     };
     let telemetry = Telemetry::default();
     let recorder = telemetry.recorder();
     report.row(&["counters, one route", &shown(time(|| recorder.record(&exchange("shop/chat", "shop/llm:8080"))))]);
     report.row(&["counters, 1,000 routes in turn", &shown(time(|| each(&recorder)))]);
+    let mut gap = 0;
+    let piece = || {
+        gap = (gap + 7919) % 2_000_000;
+        recorder.gap(Kind::Sse, Duration::from_micros(gap));
+        recorder.events(Kind::Sse, 1);
+    };
+    report.row(&["counters, one piece of a stream", &shown(time(piece))]);
     report.row(&["/metrics of 1,000 routes", &shown(time(|| telemetry.metrics().text()))]);
 
     let telemetry = Telemetry::new(&AccessLog::File("/dev/null".into())).unwrap();

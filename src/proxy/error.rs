@@ -63,9 +63,21 @@ pub(super) enum Error {
     /// The endpoint's head did not come in time.
     #[error("upstream response timed out")]
     HeadTimeout,
+    /// The endpoint's head came, but no content in time.
+    #[error("upstream content timed out")]
+    FirstByteTimeout,
     /// Nothing moved for too long.
     #[error("exchange idle for too long")]
     Idle,
+    /// The client sent nothing of its content for too long.
+    #[error("request body timed out")]
+    UploadIdle,
+    /// The client took nothing of what waits for it for too long.
+    #[error("client takes nothing")]
+    ClientStalled,
+    /// The endpoint took nothing of what waits for it for too long.
+    #[error("upstream takes nothing")]
+    UpstreamStalled,
     /// The whole exchange took longer than the route allows.
     #[error("request timed out")]
     RequestTimeout,
@@ -95,7 +107,7 @@ impl Error {
             Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Method => StatusCode::METHOD_NOT_ALLOWED,
             Expectation => StatusCode::EXPECTATION_FAILED,
-            SlowHead => StatusCode::REQUEST_TIMEOUT,
+            SlowHead | UploadIdle | ClientStalled => StatusCode::REQUEST_TIMEOUT,
             TargetTooLong => StatusCode::URI_TOO_LONG,
             HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -104,7 +116,9 @@ impl Error {
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
             NoBackend | NoEndpoint | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | UpstreamCut => StatusCode::BAD_GATEWAY,
-            ConnectTimeout | HeadTimeout | Idle | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
+            ConnectTimeout | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
         }
     }
 
@@ -131,7 +145,11 @@ impl Error {
             UpstreamReset => "upstream_reset",
             UpstreamProtocol => "upstream_protocol",
             HeadTimeout => "head_timeout",
+            FirstByteTimeout => "first_byte_timeout",
             Idle => "idle",
+            UploadIdle => "upload_idle",
+            ClientStalled => "client_stalled",
+            UpstreamStalled => "upstream_stalled",
             RequestTimeout => "request_timeout",
             UpstreamCut => "upstream_cut",
             Draining => "draining",
@@ -147,10 +165,10 @@ impl Error {
         use Error::*;
         match self {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
-            | BodyTooLarge | BodyIncomplete | ClientGone => true,
+            | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled => true,
             NoRoute | InvalidRoute | NoBackend | NoEndpoint | ConnectFailed | ConnectTimeout | UpstreamReset
-            | UpstreamProtocol | HeadTimeout | Idle | RequestTimeout | UpstreamCut | Draining | MaxAge
-            | EndpointGone | RouteRemoved => false,
+            | UpstreamProtocol | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
+            | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }
 

@@ -11,11 +11,14 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::clocks::{Bounds, Clocks, Flow, Phase, sooner};
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
+use super::streams::Stream;
+pub(super) use super::streams::{Due, Farewell};
 use super::timer::Timer;
 use super::worker::Worker;
-use crate::snapshot::{Action, ClusterName, Route, Streaming, Timeouts};
-use crate::telemetry::{self, ActiveGuard, End, Kind, Protocol};
+use crate::snapshot::{Action, ClusterName, Forward, Route, RouteName, Streaming};
+use crate::telemetry::{self, End, Kind, Parted, Protocol};
 
 /// What the client sent, as far as logs show it. Owned, so that a long stream does not hold its head's buffer.
 #[derive(Debug)]
@@ -36,78 +39,15 @@ pub(super) struct Subject {
     pub path: Box<str>,
 }
 
-/// Which clock runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No endpoint is involved.
-    Local,
-    /// The request is on its way.
-    Sending,
-    /// The request is sent since then; the head is awaited.
-    AwaitingHead(Instant),
-    /// The answer is on its way.
-    Streaming,
-}
-
-/// What a stream has to do although nothing arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    /// A clock ran out: it is cut.
-    Expired(Error),
-    /// It is asked to end politely, by itself and soon; told once. What has not ended by a deadline expires.
-    Leave(Farewell),
-    /// The time that its carrier asked for has come.
-    Beat,
-}
-
-/// Why a stream is asked to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
-    /// It has reached its route's greatest age.
-    MaxAge,
-    /// The process goes away.
-    Draining,
-    /// Its endpoint goes away.
-    EndpointGone,
-    /// Its route was removed.
-    RouteRemoved,
-}
-
-impl Farewell {
-    /// As an ending.
-    pub(super) fn error(self) -> Error {
-        match self {
-            Farewell::MaxAge => Error::MaxAge,
-            Farewell::Draining => Error::Draining,
-            Farewell::EndpointGone => Error::EndpointGone,
-            Farewell::RouteRemoved => Error::RouteRemoved,
-        }
-    }
-}
-
-/// When a stream is asked to end, and when it is cut if it has not.
-#[derive(Clone, Copy, Debug)]
-struct Leave {
-    at: Instant,
-    cut_at: Instant,
-    why: Farewell,
-    told: bool,
-}
-
-/// How long a stream that is asked to end may take to do so.
-const PARTING: Duration = Duration::from_secs(5);
-
 /// One exchange.
 #[derive(Debug)]
 pub(super) struct Exchange {
     worker: Rc<Worker>,
     subject: Subject,
-    started: Instant,
     timer: Rc<Timer>,
-    phase: Cell<Phase>,
-    last_moved: Cell<Instant>,
-    clocks: Cell<Clocks>,
-    leave: Cell<Option<Leave>>,
+    clocks: Clocks,
+    /// Which snapshot was in force when it began.
+    version: u32,
     route: OnceCell<Arc<Route>>,
     cluster: RefCell<Option<ClusterName>>,
     endpoint: Cell<Option<SocketAddr>>,
@@ -117,34 +57,22 @@ pub(super) struct Exchange {
     status: Cell<StatusCode>,
     reason: Cell<Option<&'static str>>,
     kind: Cell<Kind>,
-    active: RefCell<Option<ActiveGuard>>,
+    /// What most exchanges do not have: they are not streams.
+    stream: OnceCell<Box<Stream>>,
     end: Cell<End>,
     received: Cell<u64>,
     sent: Cell<u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Clocks {
-    head: Duration,
-    idle: Duration,
-    deadline: Option<Instant>,
-}
-
 impl Exchange {
     /// An exchange that begins now. `timer` belongs to whoever polls the answer.
     pub(super) fn new(worker: Rc<Worker>, subject: Subject, timer: Rc<Timer>) -> Rc<Self> {
-        let now = Instant::now();
-        let defaults = &worker.settings.defaults;
-        let clocks = Clocks { head: defaults.response_head, idle: defaults.idle, deadline: None };
         Rc::new(Exchange {
+            version: worker.streams.version(),
             worker,
             subject,
-            started: now,
             timer,
-            phase: Cell::new(Phase::Local),
-            last_moved: Cell::new(now),
-            clocks: Cell::new(clocks),
-            leave: Cell::new(None),
+            clocks: Clocks::start(),
             route: OnceCell::new(),
             cluster: RefCell::new(None),
             endpoint: Cell::new(None),
@@ -154,7 +82,7 @@ impl Exchange {
             status: Cell::new(CLIENT_CLOSED_REQUEST),
             reason: Cell::new(Some(Error::ClientGone.reason())),
             kind: Cell::new(Kind::Http),
-            active: RefCell::new(None),
+            stream: OnceCell::new(),
             end: Cell::new(End::ClientGone),
             received: Cell::new(0),
             sent: Cell::new(0),
@@ -166,24 +94,57 @@ impl Exchange {
         &self.subject.request_id
     }
 
+    fn forward(&self) -> Option<&Forward> {
+        let Action::Forward(forward) = &self.route.get()?.action else { return None };
+        Some(forward)
+    }
+
     /// What its route asks for streams.
     pub(super) fn streaming(&self) -> Option<&Arc<Streaming>> {
-        match &self.route.get()?.action {
-            Action::Forward(forward) => forward.streaming.as_ref(),
-            _ => None,
+        self.forward()?.streaming.as_ref()
+    }
+
+    fn bounds(&self) -> Bounds {
+        let defaults = &self.worker.settings.defaults;
+        match self.forward() {
+            Some(forward) => Bounds::from(&forward.timeouts),
+            None => Bounds::without_route(defaults.idle, defaults.stall),
         }
     }
 
-    /// Asks the stream to end at a time, for the first reason that comes; whoever carries it learns it from
-    /// [`Exchange::poll_due`].
-    pub(super) fn leave_at(&self, at: Instant, why: Farewell) {
-        if self.leave.get().is_none_or(|before| !before.told && at < before.at) {
-            self.leave.set(Some(Leave { at, cut_at: at + PARTING, why, told: false }));
+    /// What it has as a stream, if it is one.
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        self.stream.get().map(|stream| &**stream)
+    }
+
+    /// The route it took.
+    pub(super) fn route_name(&self) -> Option<&RouteName> {
+        self.route.get().map(|route| &route.name)
+    }
+
+    /// The endpoint that answers, and its cluster.
+    pub(super) fn endpoint(&self) -> Option<(ClusterName, SocketAddr)> {
+        Some((self.cluster.borrow().clone()?, self.endpoint.get()?))
+    }
+
+    pub(super) fn last_moved(&self) -> Instant {
+        self.clocks.last_moved()
+    }
+
+    /// Asks the stream to end at the greatest age of its route, if that has one.
+    pub(super) fn mind_age(&self) {
+        if let Some(age) = self.streaming().and_then(|streaming| streaming.max_age)
+            && let Some(stream) = self.stream()
+        {
+            stream.leave_at(self.clocks.started + age, Farewell::MaxAge);
         }
     }
 
     /// The stream ended as it was asked to: the last words were said.
     pub(super) fn left(&self, why: Farewell) {
+        if let Some(stream) = self.stream() {
+            stream.parted.set(true);
+        }
         self.cut(why.error());
     }
 
@@ -192,46 +153,57 @@ impl Exchange {
         let _ = self.route.set(Arc::clone(route));
     }
 
-    /// An endpoint is tried; its clocks begin.
-    pub(super) fn attempt(&self, cluster: &ClusterName, endpoint: SocketAddr, timeouts: &Timeouts) {
+    /// An endpoint is tried.
+    pub(super) fn attempt(&self, cluster: &ClusterName, endpoint: SocketAddr) {
         self.cluster.replace(Some(cluster.clone()));
         self.endpoint.set(Some(endpoint));
         self.attempts.set(self.attempts.get() + 1);
-        self.clocks.set(Clocks {
-            head: timeouts.response_head,
-            idle: timeouts.idle,
-            deadline: timeouts.request.map(|limit| self.started + limit),
-        });
     }
 
     /// A connection to the endpoint is there, after so long.
     pub(super) fn connected(&self, after: Duration) {
         self.connect.set(Some(after));
-        self.moved();
-        self.phase.set(Phase::Sending);
+        if !after.is_zero() {
+            self.clocks.moved_up(Instant::now());
+        }
+        self.clocks.enter(Phase::Requesting);
     }
 
     /// The whole request is with the endpoint.
     pub(super) fn request_sent(&self) {
-        if self.phase.get() == Phase::Sending {
-            self.phase.set(Phase::AwaitingHead(Instant::now()));
+        self.clocks.upload(Flow::Done);
+    }
+
+    /// Whom the request's content waits for.
+    pub(super) fn upload_waits(&self, flow: Flow) {
+        if self.clocks.upload(flow) != flow {
+            self.clocks.moved_up(Instant::now());
+        }
+    }
+
+    /// Whom the answer waits for: the endpoint that has sent no more, or the client that takes no more.
+    pub(super) fn download_waits(&self, flow: Flow) {
+        if self.clocks.download(flow) != flow {
+            self.clocks.moved_down(Instant::now());
         }
     }
 
     /// The answer's head is there and will be sent to the client.
-    pub(super) fn answered(&self, status: StatusCode, kind: Kind) {
-        self.first_byte.set(Some(self.started.elapsed()));
+    pub(super) fn answered(self: &Rc<Self>, status: StatusCode, kind: Kind) {
+        let now = Instant::now();
+        self.first_byte.set(Some(now - self.clocks.started));
         self.status.set(status);
         self.kind.set(kind);
-        self.active.replace(Some(self.worker.recorder.active(kind)));
-        self.moved();
-        self.phase.set(Phase::Streaming);
+        self.worker.recorder.begins(kind);
+        self.clocks.moved_down(now);
+        let bounded = self.forward().is_some_and(|forward| forward.timeouts.first_byte.is_some());
+        self.clocks.enter(if bounded { Phase::FirstByte } else { Phase::Streaming });
         // From here a client that leaves is an end, not a reason.
         self.reason.set(None);
-        if kind != Kind::Http
-            && let Some(age) = self.streaming().and_then(|streaming| streaming.max_age)
-        {
-            self.leave_at(self.started + age, Farewell::MaxAge);
+        if kind != Kind::Http {
+            let stream = self.stream.get_or_init(Box::default);
+            self.mind_age();
+            self.worker.streams.enter(self, stream, self.version, &self.worker);
         }
     }
 
@@ -239,31 +211,57 @@ impl Exchange {
     pub(super) fn refused(&self, error: Error) {
         self.status.set(error.status());
         self.reason.set(Some(error.reason()));
-        self.phase.set(Phase::Local);
+        self.clocks.enter(Phase::Local);
     }
 
     /// Floodway itself answers, as configured.
     pub(super) fn replied(&self, status: StatusCode) {
         self.status.set(status);
         self.reason.set(None);
-        self.phase.set(Phase::Local);
+        self.clocks.enter(Phase::Local);
     }
 
     /// Body bytes came from the client.
     pub(super) fn received(&self, bytes: usize) {
         self.received.set(self.received.get() + bytes as u64);
-        self.moved();
+        self.clocks.moved_up(Instant::now());
     }
 
     /// Body bytes went to the client.
     pub(super) fn sent(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
-        self.moved();
+        let gap = self.clocks.moved_down(Instant::now());
+        if self.clocks.phase() == Phase::FirstByte {
+            self.clocks.enter(Phase::Streaming);
+        }
+        if self.kind.get() != Kind::Http {
+            self.worker.recorder.gap(self.kind.get(), gap);
+        }
     }
 
-    /// Something moved in either direction.
+    /// Body bytes are on their way to the client, and wait for it to take them until the next are asked for.
+    pub(super) fn handed_on(&self, bytes: usize) {
+        self.clocks.download(Flow::Sink);
+        self.sent(bytes);
+    }
+
+    /// Events, messages or frames went to the client whole.
+    pub(super) fn events(&self, count: u64) {
+        if let Some(stream) = self.stream() {
+            stream.events.set(stream.events.get() + count);
+            self.worker.recorder.events(self.kind.get(), count);
+        }
+    }
+
+    /// The client took something.
     pub(super) fn moved(&self) {
-        self.last_moved.set(Instant::now());
+        self.clocks.moved_down(Instant::now());
+    }
+
+    /// Body bytes came from the client, and wait for the endpoint to take them until the next are asked for.
+    pub(super) fn uploaded(&self, bytes: usize) {
+        self.clocks.upload(Flow::Sink);
+        self.received(bytes);
     }
 
     /// Body bytes from the client so far.
@@ -273,14 +271,15 @@ impl Exchange {
 
     /// Everything was said and sent.
     pub(super) fn complete(&self) {
-        self.end.set(if self.phase.get() == Phase::Local { End::Answered } else { End::Complete });
+        self.end.set(if self.clocks.phase() == Phase::Local { End::Answered } else { End::Complete });
     }
 
     /// It was cut after its head.
     pub(super) fn cut(&self, error: Error) {
         self.reason.set(Some(error.reason()));
         self.end.set(match error {
-            Error::Idle | Error::HeadTimeout => End::Idle,
+            Error::Idle | Error::UploadIdle | Error::HeadTimeout | Error::FirstByteTimeout => End::Idle,
+            Error::ClientStalled | Error::UpstreamStalled => End::Stalled,
             Error::RequestTimeout => End::TimedOut,
             Error::Draining => End::Drained,
             Error::MaxAge => End::MaxAge,
@@ -293,34 +292,21 @@ impl Exchange {
 
     /// Ready with the clock that ran out first; looks at clocks, moves no timer while the stream moves.
     pub(super) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Error> {
-        let clocks = self.clocks.get();
-        loop {
-            let idle = (self.last_moved.get() + clocks.idle, Error::Idle);
-            let mut next = match self.phase.get() {
-                Phase::Local | Phase::Sending | Phase::Streaming => idle,
-                Phase::AwaitingHead(since) => (since + clocks.head, Error::HeadTimeout),
-            };
-            if let Some(deadline) = clocks.deadline
-                && deadline < next.0
-            {
-                next = (deadline, Error::RequestTimeout);
-            }
-            if let Some(leave) = self.leave.get().filter(|leave| leave.told && leave.cut_at < next.0) {
-                next = (leave.cut_at, leave.why.error());
-            }
-            // The request's content is sent by another task: look again in time to begin waiting for the head.
-            let look_at = match self.phase.get() {
-                Phase::Sending => next.0.min(Instant::now() + clocks.head),
-                _ => next.0,
-            };
-            if self.timer.poll_at(cx, look_at).is_pending() {
-                return Poll::Pending;
-            }
-            // The stream may have moved since the deadline was computed, if the timer looked late.
-            if next.1 != Error::Idle || self.last_moved.get() + clocks.idle <= Instant::now() {
-                return Poll::Ready(next.1);
+        let bounds = self.bounds();
+        let mut next = self.clocks.next(bounds);
+        if let Some(stream) = self.stream() {
+            stream.carried_by(cx.waker());
+            if let Some(cut) = stream.cut_at() {
+                next = sooner(next, cut);
             }
         }
+        let look_after = self.clocks.look_after(bounds);
+        let Some(look_after) = look_after else { return self.timer.poll_at(cx, next.0).map(|()| next.1) };
+        if self.timer.poll_at(cx, next.0.min(self.last_moved() + look_after)).is_pending() {
+            return Poll::Pending;
+        }
+        let again = Instant::now() + look_after;
+        self.timer.poll_at(cx, next.0.min(again)).map(|()| next.1)
     }
 
     /// For whoever carries a stream and can end it politely: ready with what is due first, of the clocks, the time at which
@@ -329,11 +315,12 @@ impl Exchange {
         if let Poll::Ready(error) = self.poll_expired(cx) {
             return Poll::Ready(Due::Expired(error));
         }
-        if let Some(leave) = self.leave.get().filter(|leave| !leave.told)
-            && self.timer.poll_at(cx, leave.at).is_ready()
+        if let Some(stream) = self.stream()
+            && let Some(at) = stream.tell_at()
+            && self.timer.poll_at(cx, at).is_ready()
+            && let Some(why) = stream.tell()
         {
-            self.leave.set(Some(Leave { told: true, cut_at: Instant::now() + PARTING, ..leave }));
-            return Poll::Ready(Due::Leave(leave.why));
+            return Poll::Ready(Due::Leave(why));
         }
         match beat {
             Some(beat) => self.timer.poll_at(cx, beat).map(|()| Due::Beat),
@@ -353,17 +340,39 @@ impl Exchange {
         })
         .await
     }
+
+    /// How long it took. What is complete ended when it last moved.
+    fn duration(&self) -> Duration {
+        match self.end.get() {
+            End::Complete | End::Answered => self.last_moved() - self.clocks.started,
+            _ => self.clocks.started.elapsed(),
+        }
+    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.end.get() == End::ClientGone && self.worker.leaving.cut.has_happened() {
+        let worker = &self.worker;
+        if self.end.get() == End::ClientGone && worker.leaving.cut.has_happened() {
             self.cut(Error::Draining);
         }
-        self.active.take();
+        if let Some(stream) = self.stream() {
+            worker.streams.exit(self, stream);
+            if worker.leaving.drain.has_happened() {
+                let parted = match self.end.get() {
+                    _ if stream.parted.get() => Parted::Polite,
+                    End::Drained => Parted::Cut,
+                    _ => Parted::Ended,
+                };
+                worker.recorder.drained(self.kind.get(), parted);
+            }
+        }
+        if self.first_byte.get().is_some() {
+            worker.recorder.ends(self.kind.get());
+        }
         let cluster = self.cluster.take();
-        let route = self.route.get().map(|route| &route.name);
-        self.worker.recorder.record(&telemetry::Exchange {
+        let route = self.route_name();
+        worker.recorder.record(&telemetry::Exchange {
             request_id: &self.subject.request_id,
             trace_id: self.subject.trace_id.as_deref(),
             client: self.subject.client,
@@ -381,9 +390,10 @@ impl Drop for Exchange {
             end: self.end.get(),
             bytes_received: self.received.get(),
             bytes_sent: self.sent.get(),
+            events: self.stream().map(|stream| stream.events.get()),
             connect: self.connect.get(),
             first_byte: self.first_byte.get(),
-            duration: self.started.elapsed(),
+            duration: self.duration(),
             attempts: self.attempts.get(),
         });
     }

@@ -120,7 +120,7 @@ async fn connect(
     while tried.len() < MAX_ENDPOINTS {
         let Some(host) = upstream.pick(tried) else { break };
         let endpoint = host.endpoint.address;
-        exchange.attempt(&cluster.name, endpoint, timeouts);
+        exchange.attempt(&cluster.name, endpoint);
         if let Some(lease) = Lease::waiting(upstream, host) {
             exchange.connected(Duration::ZERO);
             return Ok((lease, endpoint));

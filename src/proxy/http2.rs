@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::body::Body;
+use super::clocks::Flow;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::headers;
@@ -157,14 +158,18 @@ impl<A: Unpin> http_body::Body for Outbound<A> {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(mut frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.exchange.download_waits(Flow::Source);
+            return Poll::Pending;
+        };
         match &mut frame {
             None => self.exchange.complete(),
             Some(Err(error)) => self.exchange.cut(*error),
             Some(Ok(frame)) => {
                 headers::clean_trailers(frame);
                 if let Some(data) = frame.data_ref() {
-                    self.exchange.sent(data.len());
+                    // hyper asks for more only when the client's flow control has room for it.
+                    self.exchange.handed_on(data.len());
                 }
                 if self.body.is_end_stream() {
                     self.exchange.complete();

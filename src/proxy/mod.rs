@@ -5,6 +5,7 @@
 //! `http2` towards clients and `upstream` towards endpoints; beside it the facts of an exchange ([`exchange`]).
 
 mod body;
+mod clocks;
 mod error;
 mod exchange;
 mod forward;
@@ -16,6 +17,7 @@ mod listener;
 mod reply;
 mod request;
 mod rt;
+mod streams;
 mod target;
 mod timer;
 mod tunnel;

@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::body::Body;
+use super::clocks::Flow;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::headers;
@@ -44,8 +45,13 @@ impl http_body::Body for Upload {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.exchange.upload_waits(Flow::Source);
+            return Poll::Pending;
+        };
+        match frame {
             None => {
+                self.exchange.upload_waits(Flow::Sink);
                 self.exchange.request_sent();
                 Poll::Ready(None)
             }
@@ -53,7 +59,7 @@ impl http_body::Body for Upload {
             Some(Ok(mut frame)) => {
                 headers::clean_trailers(&mut frame);
                 if let Some(data) = frame.data_ref() {
-                    self.exchange.received(data.len());
+                    self.exchange.uploaded(data.len());
                     if self.limit.is_some_and(|limit| self.exchange.bytes_received() > limit) {
                         return self.fail(Error::BodyTooLarge);
                     }

@@ -11,11 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::http1::{self, Served};
 use super::http2;
 use super::io::Io;
+use super::streams::Streams;
 use super::upstream::{Counters, Upstreams};
 use crate::drain::DrainWatcher;
 use crate::ready::Pulse;
@@ -25,6 +27,8 @@ use crate::telemetry::{Recorder, Telemetry};
 
 /// How often unused upstream connections are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
+/// The share of the drain's grace in which all streams are asked to end; in the rest, they do.
+const ASKED_BY: f64 = 0.75;
 /// How much a tunnel moves at once.
 const SCRATCH: usize = 64 * 1024;
 
@@ -37,6 +41,8 @@ pub(super) struct Worker {
     pub recorder: Recorder,
     /// Connections to endpoints.
     pub upstreams: Upstreams,
+    /// Streams that can be asked to end.
+    pub streams: Streams,
     /// Whether and how far the worker is going away.
     pub leaving: Leaving,
     reader: RefCell<Reader>,
@@ -68,13 +74,15 @@ pub(super) struct Seed {
 }
 
 impl Worker {
-    /// The snapshot in force. A change is noticed by the first request after it.
+    /// The snapshot in force. A change is noticed by whoever asks first.
     pub(super) fn snapshot(&self) -> Option<Arc<Snapshot>> {
         let current = self.reader.borrow_mut().current().cloned()?;
         let mut seen = self.seen.borrow_mut();
         if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &current)) {
             self.upstreams.retain(&current);
-            *seen = Some(Arc::clone(&current));
+            if let Some(before) = seen.replace(Arc::clone(&current)) {
+                self.streams.follow(&before, &current);
+            }
         }
         Some(current)
     }
@@ -103,13 +111,14 @@ pub(super) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed) -> std::io::Result<()> {
-    let Seed { settings, reader, telemetry, mut drain, counters, connections, listeners, pulse } = seed;
+    let Seed { settings, mut reader, telemetry, mut drain, counters, connections, listeners, pulse } = seed;
     let worker = Rc::new(Worker {
         settings,
         recorder: telemetry.recorder(),
         upstreams: Upstreams::new(counters),
+        streams: Streams::default(),
         leaving: Leaving::default(),
-        reader: RefCell::new(reader),
+        reader: RefCell::new(reader.clone()),
         seen: RefCell::default(),
         date: RefCell::default(),
         scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
@@ -124,22 +133,33 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
     tokio::task::spawn_local(async move {
         loop {
             tokio::time::sleep(SWEEP).await;
-            // A worker without requests learns of changes here, so that it does not hold on to what is gone.
-            sweeping.snapshot();
             sweeping.upstreams.close_idle();
         }
     });
-    drain.begun().await;
+    // Streams and unused connections learn of changes although no request asks for the snapshot.
+    let following = Rc::clone(&worker);
+    tokio::task::spawn_local(async move {
+        loop {
+            reader.changed().await;
+            following.snapshot();
+        }
+    });
+    let mut deadline = drain.deadline().await;
     worker.leaving.drain.happen();
     clients.close();
-    tokio::select! {
-        () = clients.wait() => {}
-        () = drain.expired() => {
-            worker.leaving.cut.happen();
-            clients.wait().await;
-        }
+    loop {
+        let now = Instant::now();
+        worker.streams.drain(now + deadline.saturating_duration_since(now).mul_f64(ASKED_BY));
+        deadline = tokio::select! {
+            () = clients.wait() => return Ok(()),
+            sooner = drain.shortened(deadline) => sooner,
+            () = tokio::time::sleep_until(deadline) => {
+                worker.leaving.cut.happen();
+                clients.wait().await;
+                return Ok(());
+            }
+        };
     }
-    Ok(())
 }
 
 /// Accepts until the drain begins.
@@ -174,9 +194,6 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker,
 }
 
 async fn connection(stream: TcpStream, peer: Peer, worker: Rc<Worker>) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
     let _open = worker.recorder.connection();
     let serving = async {
         if let Served::Http2(io) = http1::serve(Io::new(stream), peer, Rc::clone(&worker)).await {

@@ -47,6 +47,13 @@ pub struct Cluster {
     pub move_after: Option<Duration>,
 }
 
+impl Cluster {
+    /// Whether an address is one of its endpoints.
+    pub fn has(&self, address: SocketAddr) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.address == address)
+    }
+}
+
 /// One address that serves a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {

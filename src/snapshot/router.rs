@@ -57,6 +57,11 @@ impl Router {
         router
     }
 
+    /// Whether both are the same version.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Puts other routes at a host, or takes the host away. Clones of this router do not see it.
     pub fn set(&mut self, pattern: &HostPattern, host: Option<Arc<VirtualHost>>) {
         let all = Arc::make_mut(&mut self.0);

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::metrics::{REQUEST_BOUNDS, STREAM_BOUNDS};
-use super::{End, Kind, Protocol};
+use super::metrics::{GAP_BOUNDS, REQUEST_BOUNDS, STREAM_BOUNDS};
+use super::{End, Kind, Parted, Protocol};
 
 /// A map by names of our own objects, which no client chooses.
 pub(super) type Map<V> = HashMap<Arc<str>, V, foldhash::fast::RandomState>;
@@ -89,7 +89,7 @@ impl Histogram {
     }
 
     pub(super) fn observe(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let micros = took.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(took.subsec_micros()));
         self.buckets[self.bounds.partition_point(|bound| *bound < micros)].add(1);
         self.sum.add(micros);
     }
@@ -129,6 +129,9 @@ pub(super) struct UpstreamCells {
 pub(super) struct Shard {
     pub(super) active: [Cell; Kind::ALL.len()],
     pub(super) stream_durations: [Histogram; Kind::ALL.len()],
+    pub(super) stream_gaps: [Histogram; Kind::ALL.len()],
+    pub(super) stream_events: [Cell; Kind::ALL.len()],
+    pub(super) drained: List<(Kind, Parted)>,
     pub(super) connections: Cell,
     pub(super) connections_open: Cell,
     pub(super) refused: List<&'static str>,
@@ -165,6 +168,9 @@ impl Shards {
         let shard = Arc::new(Shard {
             active: Default::default(),
             stream_durations: std::array::from_fn(|_| Histogram::new(STREAM_BOUNDS)),
+            stream_gaps: std::array::from_fn(|_| Histogram::new(GAP_BOUNDS)),
+            stream_events: Default::default(),
+            drained: List::default(),
             connections: Cell::default(),
             connections_open: Cell::default(),
             refused: List::default(),

@@ -8,12 +8,13 @@ use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::cells::{Histogram, Shard, Shards};
 use super::metrics::{
-    ACTIVE, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, DURATION, Declared, ENDED, FAILURES, FIRST_BYTE,
-    RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, Type, UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, outcome,
+    ACTIVE, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, DRAINED, DURATION, Declared, ENDED, FAILURES,
+    FIRST_BYTE, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS, STREAM_GAP, Type,
+    UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, outcome,
 };
-use super::{End, Kind, Protocol};
+use super::{End, Kind, Parted, Protocol};
 
-const FAMILIES: [Declared; 15] = [
+const FAMILIES: [Declared; 18] = [
     REQUESTS,
     ENDED,
     FAILURES,
@@ -23,7 +24,10 @@ const FAMILIES: [Declared; 15] = [
     DURATION,
     FIRST_BYTE,
     STREAM_DURATION,
+    STREAM_GAP,
+    STREAM_EVENTS,
     ACTIVE,
+    DRAINED,
     CONNECTIONS,
     CONNECTIONS_OPEN,
     CONNECTIONS_REFUSED,
@@ -68,6 +72,9 @@ struct Totals {
     failures: BTreeMap<(Route, &'static str), u64>,
     routes: BTreeMap<Route, RouteTotals>,
     streams: BTreeMap<Kind, Sum>,
+    gaps: BTreeMap<Kind, Sum>,
+    events: BTreeMap<Kind, u64>,
+    drained: BTreeMap<(Kind, Parted), u64>,
     active: BTreeMap<Kind, u64>,
     connections: u64,
     connections_open: u64,
@@ -148,6 +155,11 @@ impl Totals {
         for (index, kind) in Kind::ALL.into_iter().enumerate() {
             *self.active.entry(kind).or_default() += shard.active[index].value();
             self.streams.entry(kind).or_default().add(&shard.stream_durations[index]);
+            self.gaps.entry(kind).or_default().add(&shard.stream_gaps[index]);
+            *self.events.entry(kind).or_default() += shard.stream_events[index].value();
+        }
+        for (key, count) in shard.drained.iter() {
+            *self.drained.entry(key).or_default() += count;
         }
         self.connections += shard.connections.value();
         self.connections_open += shard.connections_open.value();
@@ -184,6 +196,12 @@ impl Totals {
             .iter()
             .map(|((route, reason), count)| counter(&[("route", route), ("reason", reason)], *count as f64));
         let streams = self.streams.iter().filter_map(|(kind, sum)| sum.metric(&[("kind", kind.as_str())]));
+        let gaps = self.gaps.iter().filter_map(|(kind, sum)| sum.metric(&[("kind", kind.as_str())]));
+        let events = self.events.iter().filter(|(_, count)| **count > 0);
+        let events = events.map(|(kind, count)| counter(&[("kind", kind.as_str())], *count as f64));
+        let drained = self.drained.iter().map(|((kind, parted), count)| {
+            counter(&[("kind", kind.as_str()), ("outcome", parted.as_str())], *count as f64)
+        });
         let active = self.active.iter().map(|(kind, count)| gauge(&[("kind", kind.as_str())], *count as f64));
         let refused = self.refused.iter().map(|(reason, count)| counter(&[("reason", reason)], *count as f64));
         let connects = self
@@ -200,7 +218,10 @@ impl Totals {
             family(&DURATION, histogram_by_route(|totals| &totals.duration)),
             family(&FIRST_BYTE, histogram_by_route(|totals| &totals.first_byte)),
             family(&STREAM_DURATION, streams.collect()),
+            family(&STREAM_GAP, gaps.collect()),
+            family(&STREAM_EVENTS, events.collect()),
             family(&ACTIVE, active.collect()),
+            family(&DRAINED, drained.collect()),
             family(&CONNECTIONS, vec![counter(&[], self.connections as f64)]),
             family(&CONNECTIONS_OPEN, vec![gauge(&[], self.connections_open as f64)]),
             family(&CONNECTIONS_REFUSED, refused.collect()),

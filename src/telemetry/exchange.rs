@@ -40,6 +40,8 @@ pub struct Exchange<'a> {
     pub bytes_received: u64,
     /// Body bytes to the client.
     pub bytes_sent: u64,
+    /// Events, messages or frames to the client; `None` if it was no stream.
+    pub events: Option<u64>,
     /// Time to get a connection; `None` if none was asked for, zero if a kept one was used.
     pub connect: Option<Duration>,
     /// Time from the request head to the first byte of the answer's head.
@@ -87,6 +89,8 @@ pub enum End {
     UpstreamCut,
     /// Nothing moved for the idle timeout.
     Idle,
+    /// A side took nothing of what waited for it.
+    Stalled,
     /// The total time of the route was over.
     TimedOut,
     /// The process is going away.
@@ -141,12 +145,35 @@ impl End {
             End::ClientGone => "client_gone",
             End::UpstreamCut => "upstream_cut",
             End::Idle => "idle",
+            End::Stalled => "stalled",
             End::TimedOut => "timed_out",
             End::Drained => "drained",
             End::MaxAge => "max_age",
             End::EndpointGone => "endpoint_gone",
             End::RouteRemoved => "route_removed",
             End::Answered => "answered",
+        }
+    }
+}
+
+/// How a stream went that was there while its process went away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Parted {
+    /// It was ended politely.
+    Polite,
+    /// It came to an end of its own.
+    Ended,
+    /// It was cut at the deadline.
+    Cut,
+}
+
+impl Parted {
+    /// As labels have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Parted::Polite => "polite",
+            Parted::Ended => "ended",
+            Parted::Cut => "cut",
         }
     }
 }
@@ -175,6 +202,7 @@ pub(super) mod tests {
             end: End::ClientGone,
             bytes_received: 0,
             bytes_sent: 1234,
+            events: Some(17),
             connect: Some(Duration::from_micros(250)),
             first_byte: Some(Duration::from_micros(12_007)),
             duration: Duration::from_secs(90),

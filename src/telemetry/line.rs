@@ -42,6 +42,7 @@ impl Lines {
             end,
             bytes_received,
             bytes_sent,
+            events,
             connect,
             first_byte,
             duration,
@@ -79,6 +80,9 @@ impl Lines {
         word(line, "end", end.as_str());
         number(line, "bytes_received", *bytes_received);
         number(line, "bytes_sent", *bytes_sent);
+        if let Some(events) = events {
+            number(line, "events", *events);
+        }
         millis(line, "connect_ms", *connect);
         millis(line, "first_byte_ms", *first_byte);
         millis(line, "duration_ms", Some(*duration));
@@ -248,7 +252,7 @@ mod tests {
              \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"client\":\"192.0.2.1\",\"protocol\":\"HTTP/1.1\",\
              \"method\":\"GET\",\"host\":\"chat.example.com\",\"path\":\"/v1/events\",\"route\":\"shop/chat\",\
              \"rule\":\"completions\",\"upstream\":\"shop/llm:8080\",\"endpoint\":\"10.0.0.5:8080\",\"status\":200,\
-             \"kind\":\"sse\",\"end\":\"client_gone\",\"bytes_received\":0,\"bytes_sent\":1234,\"connect_ms\":0.250,\
+             \"kind\":\"sse\",\"end\":\"client_gone\",\"bytes_received\":0,\"bytes_sent\":1234,\"events\":17,\"connect_ms\":0.250,\
              \"first_byte_ms\":12.007,\"duration_ms\":90000.000,\"attempts\":2}\n"
         );
     }

@@ -62,8 +62,14 @@ declare! {
         "Time from the request head to the first byte of the answer, streams included.";
     STREAM_DURATION: Histogram "floodway_stream_duration_seconds" ["kind"]
         "Time from the request head to the end of event streams, WebSockets and other tunnels.";
+    STREAM_GAP: Histogram "floodway_stream_gap_seconds" ["kind"]
+        "Time between two pieces of a stream on their way to the client, gRPC included.";
+    STREAM_EVENTS: Counter "floodway_stream_events_total" ["kind"]
+        "Events, messages or frames that went to clients, counted as they pass.";
     ACTIVE: Gauge "floodway_active_streams" ["kind"]
         "Exchanges that have begun and not ended.";
+    DRAINED: Counter "floodway_drained_streams_total" ["kind", "outcome"]
+        "Streams that ended while the process went away, by how.";
     CONNECTIONS: Counter "floodway_connections_total" []
         "Connections accepted from clients.";
     CONNECTIONS_OPEN: Gauge "floodway_connections_open" []
@@ -135,6 +141,9 @@ pub(super) const STREAM_BOUNDS: &[u64] = &[
     43_200_000_000,
     86_400_000_000,
 ];
+/// Upper bounds of [`STREAM_GAP`], in microseconds: a millisecond to the silence after which streams are given up.
+pub(super) const GAP_BOUNDS: &[u64] =
+    &[1_000, 5_000, 20_000, 100_000, 500_000, 1_000_000, 5_000_000, 15_000_000, 30_000_000, 60_000_000, 300_000_000];
 /// Upper bounds of [`TRANSLATION`], in seconds.
 const TRANSLATION_BOUNDS: &[f64] = &[0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 

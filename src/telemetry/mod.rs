@@ -15,6 +15,6 @@ mod tests;
 
 pub use access::AccessLog;
 pub use cells::Live;
-pub use exchange::{End, Exchange, Kind, Protocol};
+pub use exchange::{End, Exchange, Kind, Parted, Protocol};
 pub use metrics::{ALL, Declared, Metrics, Type};
-pub use record::{ActiveGuard, ConnectionGuard, Recorder, Telemetry};
+pub use record::{ConnectionGuard, Recorder, Telemetry};

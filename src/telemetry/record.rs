@@ -6,14 +6,14 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::access::{AccessLog, PATIENCE, Sink, Writer};
 use super::cells::{Live, Map, NONE, PairCells, RouteCells, Shard, Shards, UpstreamCells};
 use super::collect::{Workers, code_key};
 use super::line::Lines;
 use super::metrics::Metrics;
-use super::{Exchange, Kind};
+use super::{Exchange, Kind, Parted};
 
 /// The process's telemetry. Cheap to clone. The default counts, but keeps no access log.
 #[derive(Clone, Debug)]
@@ -66,13 +66,6 @@ struct KnownRoute {
 /// Counts an open downstream connection until dropped.
 #[derive(Debug)]
 pub struct ConnectionGuard(Own);
-
-/// Counts an active stream until dropped.
-#[derive(Debug)]
-pub struct ActiveGuard {
-    shard: Own,
-    kind: Kind,
-}
 
 impl Default for Telemetry {
     fn default() -> Self {
@@ -192,10 +185,29 @@ impl Recorder {
         self.shard.refused.cell(reason).add(1);
     }
 
-    /// A stream of this kind is active.
-    pub fn active(&self, kind: Kind) -> ActiveGuard {
+    /// An exchange of this kind is active, until [`Recorder::ends`]. No guard: exchanges are many, and end in one place.
+    pub fn begins(&self, kind: Kind) {
         self.shard.active[kind as usize].add(1);
-        ActiveGuard { shard: self.shard.clone(), kind }
+    }
+
+    /// An exchange of this kind is active no more.
+    pub fn ends(&self, kind: Kind) {
+        self.shard.active[kind as usize].subtract(1);
+    }
+
+    /// A piece of a stream went to the client, so long after the one before.
+    pub fn gap(&self, kind: Kind, gap: Duration) {
+        self.shard.stream_gaps[kind as usize].observe(gap);
+    }
+
+    /// Events, messages or frames went to the client.
+    pub fn events(&self, kind: Kind, count: u64) {
+        self.shard.stream_events[kind as usize].add(count);
+    }
+
+    /// A stream ended while the process goes away.
+    pub fn drained(&self, kind: Kind, parted: Parted) {
+        self.shard.drained.cell((kind, parted)).add(1);
     }
 
     /// A connection to an endpoint of `upstream` was attempted.
@@ -214,12 +226,6 @@ impl Recorder {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.connections_open.subtract(1);
-    }
-}
-
-impl Drop for ActiveGuard {
-    fn drop(&mut self) {
-        self.shard.active[self.kind as usize].subtract(1);
     }
 }
 

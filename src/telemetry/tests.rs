@@ -19,6 +19,7 @@ mod counting {
     #![allow(clippy::unwrap_used)]
 
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::super::exchange::tests::sample;
     use super::super::*;
@@ -95,23 +96,43 @@ mod counting {
         let telemetry = Telemetry::default();
         let recorder = telemetry.recorder();
         let connection = recorder.connection();
-        let mut stream = recorder.active(Kind::Http);
-        let tunnel = recorder.active(Kind::Tunnel);
+        recorder.begins(Kind::Http);
+        recorder.begins(Kind::Tunnel);
         assert_eq!(value(&telemetry, "floodway_connections_open"), Some(1.0));
         assert_eq!(value(&telemetry, r#"floodway_active_streams{kind="http"}"#), Some(1.0));
-        // The new one first: what was taken for a request turned out to be a stream.
-        let before = std::mem::replace(&mut stream, recorder.active(Kind::Sse));
-        drop(before);
+        recorder.ends(Kind::Http);
+        recorder.begins(Kind::Sse);
         assert_eq!(value(&telemetry, r#"floodway_active_streams{kind="http"}"#), Some(0.0));
         assert_eq!(value(&telemetry, r#"floodway_active_streams{kind="sse"}"#), Some(1.0));
+        recorder.ends(Kind::Sse);
+        recorder.ends(Kind::Tunnel);
         // Guards may outlive their recorder.
-        drop((recorder, stream, connection, tunnel));
+        drop((recorder, connection));
         for kind in Kind::ALL {
             let series = format!(r#"floodway_active_streams{{kind="{}"}}"#, kind.as_str());
             assert_eq!(value(&telemetry, &series), Some(0.0), "{series}");
         }
         assert_eq!(value(&telemetry, "floodway_connections_open"), Some(0.0));
         assert_eq!(value(&telemetry, "floodway_connections_total"), Some(1.0), "counters outlive their worker");
+    }
+
+    #[test]
+    fn streams_tell_of_their_pieces_and_of_their_parting() {
+        let telemetry = Telemetry::default();
+        let recorder = telemetry.recorder();
+        recorder.gap(Kind::Sse, Duration::from_millis(3));
+        recorder.gap(Kind::Sse, Duration::from_secs(2));
+        recorder.events(Kind::Sse, 5);
+        recorder.drained(Kind::WebSocket, Parted::Cut);
+        for (series, expected) in [
+            (r#"floodway_stream_gap_seconds_bucket{kind="sse",le="0.001"}"#, 0.0),
+            (r#"floodway_stream_gap_seconds_bucket{kind="sse",le="0.005"}"#, 1.0),
+            (r#"floodway_stream_gap_seconds_count{kind="sse"}"#, 2.0),
+            (r#"floodway_stream_events_total{kind="sse"}"#, 5.0),
+            (r#"floodway_drained_streams_total{kind="websocket",outcome="cut"}"#, 1.0),
+        ] {
+            assert_eq!(value(&telemetry, series), Some(expected), "{series}");
+        }
     }
 
     #[test]

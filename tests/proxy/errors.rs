@@ -93,14 +93,6 @@ async fn each_clock_has_its_own_end() {
         fails(&Plane::start(snapshot), status, reason, "answered").await;
     }
 
-    // Content that does not come: the exchange is idle.
-    let plane = Plane::start(one(timed(route(), |timeouts| timeouts.idle = short), &[silent().await]));
-    let mut client = plane.connect().await;
-    client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe").await;
-    let answer = client.to_end().await;
-    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("\r\nx-floodway-reason: idle\r\n"), "{answer}");
-    nothing_is_left(&plane).await;
-
     // After the head there is no status any more, only a cut.
     let said = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n";
     let idle = timed(route(), |timeouts| timeouts.idle = short);

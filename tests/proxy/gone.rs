@@ -326,34 +326,6 @@ async fn an_http2_endpoint_that_resets_its_stream_cuts_the_client() {
 }
 
 #[tokio::test]
-async fn an_http2_client_that_takes_nothing_is_ended_by_the_idle_timeout() {
-    let (address, mut arrivals) = played().await;
-    let plane = Plane::start(with_idle(address, Duration::from_millis(600)));
-    // Its window lets nothing through after the first 65,535 bytes; the connection answers pings all along.
-    let mut client = http2(plane.address).await;
-    let (answer, _) = client.send_request(get("/stalled"), true).unwrap();
-    let (mut endpoint, _) = arrivals.request().await;
-    endpoint.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await;
-    let body = within(answer).await.unwrap().into_body();
-    let ended = async {
-        let piece = vec![b'x'; 64 * 1024];
-        while tokio::io::AsyncWriteExt::write_all(&mut endpoint.0, &piece).await.is_ok() {}
-    };
-    within(ended).await;
-    says(&plane.logged("/stalled").await, 200, "idle", Some("idle"));
-    let mut body = body;
-    let mut taken = 0;
-    let error = loop {
-        match piece(&mut body).await.unwrap() {
-            Ok(piece) => taken += piece.len(),
-            Err(error) => break error,
-        }
-    };
-    assert!(error.is_reset() && taken <= 65_535, "{error} after {taken}");
-    goes_on(&mut client, &mut arrivals).await;
-}
-
-#[tokio::test]
 async fn an_http2_connection_whose_last_words_are_not_taken_is_closed() {
     let (address, mut arrivals) = played().await;
     let short = Duration::from_millis(300);
@@ -366,21 +338,4 @@ async fn an_http2_connection_whose_last_words_are_not_taken_is_closed() {
     let _untaken = within(answer).await.unwrap();
     plane.metric_becomes("floodway_connections_open", "", 0.0).await;
     plane.logged("/").await;
-}
-
-#[tokio::test]
-async fn an_http1_client_that_takes_nothing_is_ended_by_the_idle_timeout() {
-    let (address, mut arrivals) = played().await;
-    let plane = Plane::start(with_idle(address, Duration::from_millis(600)));
-    let mut client = plane.connect().await;
-    client.send("GET /stalled HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let (mut endpoint, _) = arrivals.request().await;
-    endpoint.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await;
-    let ended = async {
-        let piece = vec![b'x'; 64 * 1024];
-        while tokio::io::AsyncWriteExt::write_all(&mut endpoint.0, &piece).await.is_ok() {}
-    };
-    within(ended).await;
-    says(&plane.logged("/stalled").await, 200, "idle", Some("idle"));
-    client.to_end().await;
 }

@@ -5,6 +5,7 @@ mod backpressure;
 mod balance;
 mod basics;
 mod clients;
+mod clocks;
 mod drain;
 mod endpoints;
 mod errors;

@@ -15,6 +15,7 @@ use tokio::io::AsyncWrite as _;
 use super::conn::{Conn, HEAD_READ};
 use super::encode::{self, Outbound, Persistence};
 use crate::proxy::body::Body;
+use crate::proxy::clocks::Flow;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::io::poll_read_into;
@@ -172,20 +173,31 @@ async fn write(conn: &Conn, exchange: &Exchange, before: &[u8], data: &Bytes, af
     let mut parts = [IoSlice::new(before), IoSlice::new(data), IoSlice::new(after)];
     let mut parts = &mut parts[..];
     IoSlice::advance_slices(&mut parts, 0);
+    let mut stalled = false;
     poll_fn(|cx| {
         while !parts.is_empty() {
             match conn.poll_write(cx, parts) {
                 Poll::Ready(Ok(written)) => {
-                    exchange.moved();
                     IoSlice::advance_slices(&mut parts, written);
+                    if stalled {
+                        exchange.moved();
+                    }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return exchange.poll_expired(cx).map(Err),
+                Poll::Pending => {
+                    if !std::mem::replace(&mut stalled, true) {
+                        exchange.download_waits(Flow::Sink);
+                    }
+                    return exchange.poll_expired(cx).map(Err);
+                }
             }
         }
         Poll::Ready(Ok(()))
     })
     .await?;
+    if stalled {
+        exchange.download_waits(Flow::Source);
+    }
     if !data.is_empty() {
         exchange.sent(data.len());
     }
