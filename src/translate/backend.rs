@@ -212,8 +212,8 @@ fn target_number(port: &ServicePort) -> u16 {
     }
 }
 
-/// The endpoints of one port, over all slices: those that are ready; if none is, those that still serve while they
-/// terminate (KEP-1669).
+/// The endpoints of one port, over all slices: those that are ready and stay; if there is none, those that still serve
+/// while they terminate (KEP-1669).
 fn endpoints(port: &ServicePort, slices: &Slices) -> Arc<[Endpoint]> {
     let mut ready: Vec<SocketAddr> = Vec::new();
     let mut last_resort: Vec<SocketAddr> = Vec::new();
@@ -223,10 +223,11 @@ fn endpoints(port: &ServicePort, slices: &Slices) -> Arc<[Endpoint]> {
         let number = slice_port.port.unwrap_or_else(|| target_number(port));
         for endpoint in &slice.endpoints {
             let address = SocketAddr::from((endpoint.address, number));
-            if endpoint.ready {
-                ready.push(address);
-            } else if endpoint.serving && endpoint.terminating {
-                last_resort.push(address);
+            // One that terminates counts as ready, too, where a Service publishes addresses that are not ready.
+            match (endpoint.ready, endpoint.terminating) {
+                (true, false) => ready.push(address),
+                (ready, true) if ready || endpoint.serving => last_resort.push(address),
+                _ => {}
             }
         }
     }
