@@ -119,7 +119,7 @@ async fn serve(role: Role, address: SocketAddr, listener: TcpListener, folder: R
 async fn answer(role: Role, address: SocketAddr, request: Request<Incoming>, folder: &Folder) -> Response<Body> {
     match role {
         Role::Page => page::answer(&request, folder),
-        Role::Clock => clock::answer(request.headers()),
+        Role::Clock => clock::answer(request.uri(), request.headers()),
         Role::Socket => socket::answer(request),
         Role::Files => files::answer(request).await,
         Role::Echo => echo::answer(address, request).await,
