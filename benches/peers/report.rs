@@ -1,0 +1,158 @@
+//! The tables: medians, spreads, ratios, and where they are kept.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::Bench;
+use crate::machine;
+use crate::peers::{Kind, Program};
+use crate::rows::{Aim, Figure, Row};
+
+/// Between these lines of a page, everything is written by us.
+const BEGIN: &str = "<!-- Begin: written by `make bench`. -->\n";
+const END: &str = "<!-- End: written by `make bench`. -->\n";
+
+pub(crate) struct Report {
+    about: String,
+    kinds: Vec<Kind>,
+    rows: Vec<(&'static Row, Vec<Measurement>)>,
+}
+
+struct Measurement {
+    kind: Kind,
+    values: Vec<f64>,
+}
+
+impl Report {
+    pub(crate) fn new(bench: &Bench, programs: &[Program]) -> Self {
+        let cores = bench.args.cores;
+        let versions: Vec<_> = programs.iter().map(|program| format!("{} {}", program.kind, program.version)).collect();
+        let about = format!(
+            "{}, release profile with jemalloc; {}. Proxies on core {}, load on core {}, backend on core {}; medians of {} rounds \
+             (lowest to highest), {} s each.",
+            machine::about(),
+            versions.join(", "),
+            cores.proxy,
+            cores.load,
+            cores.backend,
+            bench.args.rounds,
+            bench.args.seconds,
+        );
+        Report { about, kinds: programs.iter().map(|program| program.kind).collect(), rows: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, row: &'static Row, kind: Kind, values: &[f64]) {
+        assert_eq!(row.figures.len(), values.len(), "{}", row.name);
+        let measurement = Measurement { kind, values: values.to_vec() };
+        match self.rows.last_mut() {
+            Some((last, measurements)) if last.name == row.name => measurements.push(measurement),
+            _ => self.rows.push((row, vec![measurement])),
+        }
+    }
+
+    /// Prints the tables, and keeps them if asked to.
+    pub(crate) fn finish(&self, bench: &Bench) -> Result<()> {
+        let (aims, contexts) = (self.table(|figure| figure.aim != Aim::Context), self.contexts());
+        let page = format!("{}\n\n{aims}\n{contexts}", self.about);
+        println!("{page}");
+        if bench.args.write {
+            keep("docs/benchmarks.md", &page)?;
+            keep("README.md", &format!("{}\n\n{aims}", self.about))?;
+        }
+        Ok(())
+    }
+
+    /// The figures with an aim, one to a line.
+    fn table(&self, wanted: impl Fn(&Figure) -> bool) -> String {
+        let mut table = self.head(&["Best other", "Aim", "Met"]);
+        for (row, at, figure) in self.figures().filter(|(.., figure)| wanted(figure)) {
+            let medians = self.kinds.iter().map(|kind| (*kind, spread(&self.values(row, at, *kind))));
+            let medians: Vec<_> = medians.filter_map(|(kind, spread)| Some((kind, spread?))).collect();
+            let ours = medians.iter().find(|(kind, _)| *kind == Kind::Floodway).map(|(_, spread)| spread.median);
+            let others = medians.iter().filter(|(kind, _)| *kind != Kind::Floodway).map(|(_, spread)| spread.median);
+            let best = others.min_by(f64::total_cmp);
+            let ratio = ours.zip(best).filter(|(_, best)| *best > 0.0).map(|(ours, best)| ours / best);
+            let (aim, met) = match figure.aim {
+                Aim::OfBest(most) => (format!("≤ {most:.1} ×"), ours.zip(best).map(|(ours, best)| ours <= most * best)),
+                Aim::AtMost(most) => (format!("≤ {most} {}", figure.unit), ours.map(|ours| ours <= most)),
+                Aim::Context => (String::new(), None),
+            };
+            let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
+            let met = met.map_or("", |met| if met { "yes" } else { "**no**" });
+            let _ = writeln!(table, "{} {ratio} | {aim} | {met} |", self.cells(row, at, figure));
+        }
+        table
+    }
+
+    /// The figures that explain others.
+    fn contexts(&self) -> String {
+        let mut table = self.head(&[]);
+        for (row, at, figure) in self.figures().filter(|(.., figure)| figure.aim == Aim::Context) {
+            let _ = writeln!(table, "{}", self.cells(row, at, figure).trim_end());
+        }
+        table
+    }
+
+    fn head(&self, more: &[&str]) -> String {
+        let kinds: Vec<_> = self.kinds.iter().map(Kind::to_string).collect();
+        let columns: Vec<_> = kinds.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        format!("| | {} |\n|---|{}\n", columns.join(" | "), "---|".repeat(columns.len()))
+    }
+
+    fn cells(&self, row: &Row, at: usize, figure: &Figure) -> String {
+        let mut line = format!("| {}, {} |", figure.title, figure.unit);
+        for kind in &self.kinds {
+            let cell = spread(&self.values(row, at, *kind)).map_or("".to_owned(), |spread| spread.to_string());
+            let _ = write!(line, " {cell} |");
+        }
+        line
+    }
+
+    fn figures(&self) -> impl Iterator<Item = (&'static Row, usize, &'static Figure)> {
+        self.rows.iter().flat_map(|(row, _)| row.figures.iter().enumerate().map(|(at, figure)| (*row, at, figure)))
+    }
+
+    fn values(&self, row: &Row, at: usize, kind: Kind) -> Vec<f64> {
+        let measurements = self.rows.iter().filter(|(known, _)| known.name == row.name).flat_map(|(_, all)| all);
+        measurements.filter(|measurement| measurement.kind == kind).map(|measurement| measurement.values[at]).collect()
+    }
+}
+
+struct Spread {
+    lowest: f64,
+    median: f64,
+    highest: f64,
+}
+
+fn spread(values: &[f64]) -> Option<Spread> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    Some(Spread { lowest: *sorted.first()?, median: sorted[sorted.len() / 2], highest: *sorted.last()? })
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} ({} to {})", digits(self.median), digits(self.lowest), digits(self.highest))
+    }
+}
+
+/// About three digits.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        0.0..10.0 => format!("{value:.2}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// Replaces what stands between the marks of a page.
+fn keep(page: &str, text: &str) -> Result<()> {
+    let path = format!("{}/{page}", env!("CARGO_MANIFEST_DIR"));
+    let before = fs::read_to_string(&path)?;
+    let marks = before.find(BEGIN).zip(before.find(END));
+    let (begin, end) = marks.with_context(|| format!("{page} has no place for the table"))?;
+    let (head, tail) = (&before[..begin + BEGIN.len()], &before[end..]);
+    fs::write(&path, format!("{head}\n{}\n\n{tail}", text.trim_end())).with_context(|| path.clone())
+}

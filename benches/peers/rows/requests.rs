@@ -1,0 +1,26 @@
+//! Small requests, as fast as they are answered.
+
+use anyhow::Result;
+
+use super::Values;
+use crate::Bench;
+use crate::load::http1::{closed_loop, get};
+use crate::peers::Peer;
+use crate::template::{HOSTS, host};
+
+const CLIENTS: usize = 64;
+const READ: usize = 4096;
+pub(super) const SMALL: &str = "/bytes/130";
+
+pub(super) async fn http1(bench: &Bench, peer: &Peer) -> Result<Values> {
+    let requests = vec![get("bench.example.com", SMALL)];
+    Ok(closed_loop(peer.ports.http1, CLIENTS, requests, READ).cost(bench, peer).await?.figures())
+}
+
+/// To all hosts in turn.
+pub(super) async fn http1_logged(bench: &Bench, peer: &Peer) -> Result<Values> {
+    let requests = (0..HOSTS).map(|index| get(&host(index), SMALL)).collect();
+    let cost = closed_loop(peer.ports.http1, CLIENTS, requests, READ).cost(bench, peer).await?;
+    peer.check_log()?;
+    Ok(cost.figures())
+}
