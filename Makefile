@@ -47,6 +47,10 @@ build: need-rust ## Build the program as it is shipped: target/release/floodway,
 test: need-rust need-go test-tools ## All set-up and all tests, those against a real kube-apiserver and etcd included
 	@$(CARGO) test $(ARGS)
 
+.PHONY: soak
+soak: need-rust ## Streams of every kind while tables are published, for ten minutes (ARGS="seconds=3600 scale=4" for more)
+	@FLOODWAY_SOAK="$(or $(ARGS),seconds=600)" $(CARGO) test --test proxy uncut -- --nocapture
+
 .PHONY: test-tools
 test-tools: need-go ## Build etcd and kube-apiserver for the tests, once, from Go modules (KUBEBUILDER_ASSETS is used if set)
 	@tests/tools/build.sh

@@ -26,4 +26,5 @@ mod sse;
 mod support;
 mod swap;
 mod targets;
+mod uncut;
 mod websocket;

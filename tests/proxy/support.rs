@@ -17,16 +17,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::endpoints::sockets_to;
-
 /// A running data plane. Cut down when dropped.
 pub struct Plane {
     pub address: SocketAddr,
     pub publisher: Publisher,
     pub telemetry: Telemetry,
     pub drain: DrainTrigger,
-    /// Sockets to the endpoints that are the test's own.
-    pub sockets_before: usize,
     proxy: Option<Proxy>,
     log: tempfile::NamedTempFile,
 }
@@ -43,22 +39,13 @@ impl Plane {
         settings.listeners.http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         change(&mut settings);
         let (publisher, reader) = floodway::snapshot::channel();
-        let sockets_before = sockets_to(&snapshot);
         publisher.publish(snapshot);
         let (trigger, watcher) = drain::channel();
         let log = tempfile::NamedTempFile::new().unwrap();
         let telemetry = Telemetry::new(&AccessLog::File(log.path().to_owned())).unwrap();
         let config = Config { settings: Arc::new(settings), workers: 2, live: Live::default() };
         let proxy = proxy::start(config, reader, &telemetry, watcher).unwrap();
-        Plane {
-            address: proxy.addresses()[0],
-            publisher,
-            telemetry,
-            drain: trigger,
-            sockets_before,
-            proxy: Some(proxy),
-            log,
-        }
+        Plane { address: proxy.addresses()[0], publisher, telemetry, drain: trigger, proxy: Some(proxy), log }
     }
 
     /// A raw client.
