@@ -55,6 +55,14 @@ impl Bounds {
     pub(super) fn without_route(idle: Duration, stall: Duration) -> Self {
         Bounds { head: idle, first_byte: None, idle, stall, request: None }
     }
+
+    /// How long an endpoint may send nothing, before its first byte of content or later.
+    pub(super) fn patience(self, begun: bool) -> (Duration, Error) {
+        match self.first_byte {
+            Some(bound) if !begun => (bound, Error::FirstByteTimeout),
+            _ => (self.idle, Error::Idle),
+        }
+    }
 }
 
 /// The clocks.

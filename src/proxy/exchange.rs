@@ -1,6 +1,8 @@
 //! The facts and clocks of one exchange. Shared by everyone who carries a part of it; when the last one lets go, it is
 //! written down, once, however it ended.
 
+mod record;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -18,7 +20,7 @@ pub(super) use super::streams::{Due, Farewell};
 use super::timer::Timer;
 use super::worker::Worker;
 use crate::snapshot::{Action, ClusterName, Forward, Route, RouteName, Streaming};
-use crate::telemetry::{self, End, Kind, Parted, Protocol};
+use crate::telemetry::{End, Kind, Protocol};
 
 /// What the client sent, as far as logs show it. Owned, so that a long stream does not hold its head's buffer.
 #[derive(Debug)]
@@ -97,6 +99,16 @@ impl Exchange {
     fn forward(&self) -> Option<&Forward> {
         let Action::Forward(forward) = &self.route.get()?.action else { return None };
         Some(forward)
+    }
+
+    /// What the client speaks.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.subject.protocol
+    }
+
+    /// How long its endpoint may send nothing, before its first byte of content or later, and what it is called if it does.
+    pub(super) fn patience(&self, begun: bool) -> (Duration, Error) {
+        self.bounds().patience(begun)
     }
 
     /// What its route asks for streams.
@@ -269,9 +281,11 @@ impl Exchange {
         self.received.get()
     }
 
-    /// Everything was said and sent.
+    /// Everything was said and sent. A stream that left has said why before.
     pub(super) fn complete(&self) {
-        self.end.set(if self.clocks.phase() == Phase::Local { End::Answered } else { End::Complete });
+        if self.end.get() == End::ClientGone {
+            self.end.set(if self.clocks.phase() == Phase::Local { End::Answered } else { End::Complete });
+        }
     }
 
     /// It was cut after its head.
@@ -339,62 +353,5 @@ impl Exchange {
             Poll::Pending => self.poll_expired(cx).map(Err),
         })
         .await
-    }
-
-    /// How long it took. What is complete ended when it last moved.
-    fn duration(&self) -> Duration {
-        match self.end.get() {
-            End::Complete | End::Answered => self.last_moved() - self.clocks.started,
-            _ => self.clocks.started.elapsed(),
-        }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let worker = &self.worker;
-        if self.end.get() == End::ClientGone && worker.leaving.cut.has_happened() {
-            self.cut(Error::Draining);
-        }
-        if let Some(stream) = self.stream() {
-            worker.streams.exit(self, stream);
-            if worker.leaving.drain.has_happened() {
-                let parted = match self.end.get() {
-                    _ if stream.parted.get() => Parted::Polite,
-                    End::Drained => Parted::Cut,
-                    _ => Parted::Ended,
-                };
-                worker.recorder.drained(self.kind.get(), parted);
-            }
-        }
-        if self.first_byte.get().is_some() {
-            worker.recorder.ends(self.kind.get());
-        }
-        let cluster = self.cluster.take();
-        let route = self.route_name();
-        worker.recorder.record(&telemetry::Exchange {
-            request_id: &self.subject.request_id,
-            trace_id: self.subject.trace_id.as_deref(),
-            client: self.subject.client,
-            protocol: self.subject.protocol,
-            method: self.subject.method.as_str(),
-            host: &self.subject.host,
-            path: &self.subject.path,
-            route: route.map(|name| &*name.object),
-            rule: route.map(|name| &*name.rule),
-            upstream: cluster.as_ref().map(ClusterName::as_str),
-            endpoint: self.endpoint.get(),
-            status: self.status.get().as_u16(),
-            reason: self.reason.get(),
-            kind: self.kind.get(),
-            end: self.end.get(),
-            bytes_received: self.received.get(),
-            bytes_sent: self.sent.get(),
-            events: self.stream().map(|stream| stream.events.get()),
-            connect: self.connect.get(),
-            first_byte: self.first_byte.get(),
-            duration: self.duration(),
-            attempts: self.attempts.get(),
-        });
     }
 }

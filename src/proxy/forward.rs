@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
+use super::followed;
 use super::headers;
 use super::http1::RequestHead;
 use super::request::Reply;
@@ -165,6 +166,7 @@ fn receive(answer: Answer, route: &Route, upgrade: bool, exchange: &Rc<Exchange>
     }
     let kind = if switched { Kind::WebSocket } else { kind(&response) };
     exchange.answered(response.status(), kind);
+    let response = followed::follow(response, kind, exchange);
     Ok(Reply {
         response,
         exchange: Rc::clone(exchange),

@@ -8,6 +8,7 @@ mod body;
 mod clocks;
 mod error;
 mod exchange;
+mod followed;
 mod forward;
 mod headers;
 mod http1;

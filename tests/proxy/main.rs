@@ -9,6 +9,7 @@ mod clocks;
 mod drain;
 mod endpoints;
 mod errors;
+mod farewell;
 mod files;
 mod frames;
 mod framing;

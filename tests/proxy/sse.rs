@@ -8,13 +8,13 @@ use http::Version;
 use super::clients::{get, http2, piece};
 use super::support::*;
 
-const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n";
+pub const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n";
 
-fn event(number: u32) -> String {
+pub fn event(number: u32) -> String {
     format!("id: {number}\nevent: tick\ndata: number {number}\n\n")
 }
 
-fn chunk(text: &str) -> String {
+pub fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
 

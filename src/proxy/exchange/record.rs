@@ -1,0 +1,67 @@
+//! What is written down of an exchange that is over.
+
+use std::time::Duration;
+
+use super::Exchange;
+use crate::proxy::error::Error;
+use crate::snapshot::ClusterName;
+use crate::telemetry::{self, End, Parted};
+
+impl Exchange {
+    /// How long it took. What is complete ended when it last moved.
+    fn duration(&self) -> Duration {
+        match self.end.get() {
+            End::Complete | End::Answered => self.last_moved() - self.clocks.started,
+            _ => self.clocks.started.elapsed(),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let worker = &self.worker;
+        if self.end.get() == End::ClientGone && worker.leaving.cut.has_happened() {
+            self.cut(Error::Draining);
+        }
+        if let Some(stream) = self.stream() {
+            worker.streams.exit(self, stream);
+            if worker.leaving.drain.has_happened() {
+                let parted = match self.end.get() {
+                    _ if stream.parted.get() => Parted::Polite,
+                    End::Drained => Parted::Cut,
+                    _ => Parted::Ended,
+                };
+                worker.recorder.drained(self.kind.get(), parted);
+            }
+        }
+        if self.first_byte.get().is_some() {
+            worker.recorder.ends(self.kind.get());
+        }
+        let cluster = self.cluster.take();
+        let route = self.route_name();
+        worker.recorder.record(&telemetry::Exchange {
+            request_id: &self.subject.request_id,
+            trace_id: self.subject.trace_id.as_deref(),
+            client: self.subject.client,
+            protocol: self.subject.protocol,
+            method: self.subject.method.as_str(),
+            host: &self.subject.host,
+            path: &self.subject.path,
+            route: route.map(|name| &*name.object),
+            rule: route.map(|name| &*name.rule),
+            upstream: cluster.as_ref().map(ClusterName::as_str),
+            endpoint: self.endpoint.get(),
+            status: self.status.get().as_u16(),
+            reason: self.reason.get(),
+            kind: self.kind.get(),
+            end: self.end.get(),
+            bytes_received: self.received.get(),
+            bytes_sent: self.sent.get(),
+            events: self.stream().map(|stream| stream.events.get()),
+            connect: self.connect.get(),
+            first_byte: self.first_byte.get(),
+            duration: self.duration(),
+            attempts: self.attempts.get(),
+        });
+    }
+}

@@ -1,0 +1,436 @@
+//! Streams that are asked to end do so between two events or messages, and are kept alive until then.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use floodway::snapshot::{Action, Protocol, Snapshot, Sse, Streaming};
+use http::{HeaderValue, Response};
+use tokio::time::Instant;
+
+use super::clients::*;
+use super::sse::{EVENTS, chunk, event};
+use super::support::*;
+
+/// Long enough to get a stream going on a busy machine.
+const AGE: Duration = Duration::from_millis(700);
+const RETRY: &str = "retry: 2500\n\n";
+
+/// Everything goes to `endpoint`, with these wishes for its streams.
+pub fn streaming(endpoint: SocketAddr, protocol: Protocol, streaming: Streaming) -> Snapshot {
+    let mut route = forward("", "backend");
+    let Action::Forward(action) = &mut route.action else { unreachable!() };
+    action.streaming = Some(streaming.into());
+    snapshot(vec![route], vec![cluster("backend", protocol, &[endpoint])])
+}
+
+fn aged(endpoint: SocketAddr, retry: Option<Duration>) -> Snapshot {
+    let sse = Sse { retry, ..Sse::default() };
+    streaming(endpoint, Protocol::Http1, Streaming { max_age: Some(AGE), sse, ..Streaming::default() })
+}
+
+fn beating(endpoint: SocketAddr, heartbeat: Duration) -> Snapshot {
+    let sse = Sse { heartbeat: Some(heartbeat), ..Sse::default() };
+    streaming(endpoint, Protocol::Http1, Streaming { sse, ..Streaming::default() })
+}
+
+/// An event stream that a client got hold of over HTTP/1.1.
+async fn events(plane: &Plane, arrivals: &mut Arrivals, path: &str) -> (Raw, Raw) {
+    let mut client = plane.connect().await;
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(format!("{EVENTS}Transfer-Encoding: chunked\r\n\r\n")).await;
+    client.head().await;
+    (client, endpoint)
+}
+
+/// The content of the chunks up to `end` of the content.
+async fn content_until(client: &mut Raw, end: &str) -> String {
+    let mut content = String::new();
+    while !content.ends_with(end) {
+        let size = client.until("\r\n").await;
+        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+        assert!(size > 0, "the end, after {content:?}");
+        let mut part = vec![0; size + 2];
+        within(tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut part)).await.unwrap();
+        content.push_str(std::str::from_utf8(&part[..size]).unwrap());
+    }
+    content
+}
+
+async fn says_max_age(plane: &Plane, path: &str, bytes: usize) {
+    let line = plane.logged(path).await;
+    assert_eq!((&line["end"], &line["reason"], &line["status"]), (&"max_age".into(), &"max_age".into(), &200.into()));
+    assert_eq!(line["bytes_sent"], bytes, "{line}");
+}
+
+#[tokio::test]
+async fn a_stream_of_the_greatest_age_ends_between_events_over_http1() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(aged(address, Some(Duration::from_millis(2500))));
+    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/between").await;
+    endpoint.send(chunk(&event(1))).await;
+    assert_eq!(client.until("\n\n\r\n").await, chunk(&event(1)));
+    let (mut other, mut telling) = events(&plane, &mut arrivals, "/within").await;
+    telling.send(chunk("id: 1\ndata: to be")).await;
+    assert_eq!(other.until("be\r\n").await, chunk("id: 1\ndata: to be"));
+
+    let ended = format!("{}0\r\n\r\n", chunk(RETRY));
+    assert_eq!(client.until("0\r\n\r\n").await, ended);
+    endpoint.closed().await;
+    says_max_age(&plane, "/between", event(1).len() + RETRY.len()).await;
+    // The client's connection is as good as before.
+    client.send("GET /more HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 204 "));
+
+    // Whether it has been asked to leave by now or will be: what has begun is told to its end.
+    telling.send(chunk(" continued\n")).await;
+    assert_eq!(other.until("ed\n\r\n").await, chunk(" continued\n"));
+    telling.send(chunk("\n")).await;
+    assert_eq!(other.until("0\r\n\r\n").await, format!("{}{ended}", chunk("\n")));
+    telling.closed().await;
+    says_max_age(&plane, "/within", "id: 1\ndata: to be continued\n\n".len() + RETRY.len()).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_the_greatest_age_ends_cleanly_for_http10() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(aged(address, None));
+    let mut client = plane.connect().await;
+    client.send("GET /events HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(format!("{EVENTS}\r\n{}", event(1))).await;
+    client.head().await;
+    assert_eq!(client.until("\n\n").await, event(1));
+    assert!(!client.closed().await, "a clean end");
+    endpoint.closed().await;
+    says_max_age(&plane, "/events", event(1).len()).await;
+}
+
+#[tokio::test]
+async fn whatever_ends_its_lines_a_stream_ends_behind_a_whole_event() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(aged(address, None));
+    let mut client = http2(plane.address).await;
+    // What comes before the greatest age is reached, and what comes after; of that, "|" is where the client's stream ends.
+    let cases = [
+        ("data: a\n\nda", "ta: b\n\n|data: c\n\n"),
+        ("data: a\r\n\r\ndata: b\r\n\r", "\n|"),
+        ("data: a\r\rdata: b\r", "\r|data: c\r\r"),
+        ("data: a\r\rdata: b", "\r\r|"),
+        ("data: b\r\n", "\r\n|data: c\r\n\r\n"),
+        ("\u{feff}: hello", " there\n|data: c"),
+        (": a\n: b", "\n|\ndata: c\n\n"),
+        ("id: 7\n", "|"),
+        ("data: a\n\n", "|"),
+        ("data: a\n\n: a comment\n", "|"),
+        ("\u{feff}", "|"),
+        ("", "|"),
+    ];
+    // Only these end by themselves.
+    let in_gap = |index: usize| index > 7 || index == 1;
+    let mut streams = Vec::new();
+    for (index, (before, _)) in cases.iter().enumerate() {
+        let (answer, _) = client.send_request(get(&format!("/{index}")), true).unwrap();
+        let (mut endpoint, _) = arrivals.request().await;
+        endpoint.send(format!("{EVENTS}Transfer-Encoding: chunked\r\n\r\n")).await;
+        for byte in before.as_bytes() {
+            endpoint.send([b"1\r\n", &[*byte][..], b"\r\n"].concat()).await;
+        }
+        let mut body = within(answer).await.unwrap().into_body();
+        let mut got = Vec::new();
+        while got.len() < before.len() {
+            got.extend_from_slice(&piece(&mut body).await.unwrap().unwrap());
+        }
+        streams.push((endpoint, body, got));
+    }
+    // All of them have the same age but for moments, and the same worker.
+    let (answer, _) = client.send_request(get("/last"), true).unwrap();
+    let (mut last, _) = arrivals.request().await;
+    last.send(format!("{EVENTS}Transfer-Encoding: chunked\r\n\r\n")).await;
+    assert!(piece(&mut within(answer).await.unwrap().into_body()).await.is_none(), "a clean end");
+    for (index, ((before, after), (mut endpoint, mut body, mut got))) in cases.into_iter().zip(streams).enumerate() {
+        let (taken, left) = after.split_once('|').unwrap();
+        if index == 7 {
+            // Nothing completes this one's event.
+            continue;
+        }
+        let ends = if in_gap(index) {
+            before.to_owned()
+        } else {
+            endpoint.send(chunk(&format!("{taken}{left}"))).await;
+            format!("{before}{taken}")
+        };
+        while let Some(piece) = piece(&mut body).await {
+            got.extend_from_slice(&piece.unwrap());
+        }
+        assert_eq!(String::from_utf8_lossy(&got), ends, "{before:?} {after:?}");
+        endpoint.closed().await;
+        says_max_age(&plane, &format!("/{index}"), ends.len()).await;
+    }
+    // The connection goes on; what has no end is cut in the end, visibly.
+    let (answer, _) = client.send_request(get("/more"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(within(answer).await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn a_stream_that_never_comes_between_events_is_cut() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(aged(address, Some(Duration::from_secs(1))));
+    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/endless").await;
+    endpoint.send(chunk("data: and")).await;
+    assert_eq!(client.until("and\r\n").await, chunk("data: and"));
+    assert_eq!(client.to_end().await, "", "no last chunk");
+    endpoint.closed().await;
+    says_max_age(&plane, "/endless", "data: and".len()).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_never_pauses_ends_between_events_all_the_same() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(aged(address, None));
+    let mut client = plane.connect().await;
+    client.send("GET /flood HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(format!("{EVENTS}\r\n")).await;
+    let flood = tokio::spawn(async move {
+        let events = event(1).repeat(2000);
+        while tokio::io::AsyncWriteExt::write_all(&mut endpoint.0, events.as_bytes()).await.is_ok() {}
+    });
+    client.head().await;
+    let mut content = Vec::new();
+    let (mut all, mut whole) = (Vec::new(), 0);
+    while !all.ends_with(b"\r\n0\r\n\r\n") {
+        let mut part = vec![0; 256 * 1024];
+        let read = within(tokio::io::AsyncReadExt::read(&mut client.0, &mut part)).await.unwrap();
+        assert!(read > 0, "cut");
+        all.extend_from_slice(&part[..read]);
+        // Chunks are taken off as they are complete; the last bytes stay for the condition.
+        let mut at = 0;
+        while let Some(line) = all[at..].windows(2).position(|pair| pair == b"\r\n") {
+            let size = usize::from_str_radix(std::str::from_utf8(&all[at..at + line]).unwrap(), 16).unwrap();
+            let from = at + line + 2;
+            if size == 0 || all.len() < from + size + 2 + 7 {
+                break;
+            }
+            content.extend_from_slice(&all[from..from + size]);
+            at = from + size + 2;
+        }
+        all.drain(..at);
+        let event = event(1);
+        while content.len() >= event.len() {
+            assert!(content.starts_with(event.as_bytes()));
+            content.drain(..event.len());
+            whole += 1;
+        }
+    }
+    let last = String::from_utf8(all).unwrap();
+    let (_, last) = last.split_once("\r\n").unwrap();
+    content.extend_from_slice(last.strip_suffix("\r\n0\r\n\r\n").unwrap().as_bytes());
+    assert_eq!(String::from_utf8(content).unwrap(), event(1).repeat(1), "whole events after {whole}");
+    flood.await.unwrap();
+}
+
+#[tokio::test]
+async fn big_events_pass_whole_and_are_waited_for() {
+    let big = format!("data: {}\n\n", (0..150_000).map(|number| format!("{number:06} ")).collect::<String>());
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(aged(address, Some(Duration::from_millis(2500))));
+    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/big").await;
+    let (first, rest) = big.split_at(500_000);
+    let sending = async {
+        endpoint.send(chunk(first)).await;
+        endpoint
+    };
+    let (mut endpoint, start) = tokio::join!(sending, content_until(&mut client, &first[499_000..]));
+    assert!(start == first);
+    // One that began later has ended: this one is to leave, too.
+    let (mut later, mut silent) = events(&plane, &mut arrivals, "/later").await;
+    assert_eq!(later.until("0\r\n\r\n").await, format!("{}0\r\n\r\n", chunk(RETRY)));
+    silent.closed().await;
+    let sending = async {
+        endpoint.send(chunk(rest)).await;
+        endpoint
+    };
+    let (mut endpoint, end) = tokio::join!(sending, content_until(&mut client, RETRY));
+    assert!(end == format!("{rest}{RETRY}"), "the rest, and the last words");
+    assert_eq!(client.until("0\r\n\r\n").await, "0\r\n\r\n");
+    endpoint.closed().await;
+    says_max_age(&plane, "/big", big.len() + RETRY.len()).await;
+}
+
+#[tokio::test]
+async fn heartbeats_come_in_silence_and_between_events() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(beating(address, Duration::from_millis(100)));
+    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/events").await;
+    let beat = chunk(":\n\n");
+    assert_eq!(client.until(&format!("{beat}{beat}")).await, format!("{beat}{beat}"), "before the first event");
+    // A byte order mark is none behind them.
+    endpoint.send(chunk("\u{feff}data: a\n\n")).await;
+    assert_eq!(content_until(&mut client, "data: a\n\n").await.replace(":\n\n", ""), "data: a\n\n");
+    client.until(&format!("{beat}{beat}")).await;
+    // Within an event there are none, however long it takes: the other stream has time for some.
+    for part in ["id: 2\n", "data: b", "\n", ": a comment of the event\n"] {
+        endpoint.send(chunk(part)).await;
+        assert!(content_until(&mut client, part).await.replace(":\n\n", "") == part);
+        let (mut silent, _endpoint) = events(&plane, &mut arrivals, "/silent").await;
+        silent.until(&beat.repeat(3)).await;
+    }
+    endpoint.send(chunk("\n")).await;
+    assert_eq!(client.until("\n\r\n").await, chunk("\n"), "nothing came between");
+    assert_eq!(client.until(&beat).await, beat);
+    // A comment that the endpoint sends is no event.
+    endpoint.send(chunk(": pong\n")).await;
+    content_until(&mut client, ": pong\n").await;
+    assert_eq!(client.until(&beat).await, beat);
+    endpoint.send("0\r\n\r\n").await;
+    client.until("0\r\n\r\n").await;
+    assert_eq!(plane.logged("/events").await["end"], "complete");
+}
+
+#[tokio::test]
+async fn heartbeats_come_over_http2() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(beating(address, Duration::from_millis(100)));
+    let mut client = http2(plane.address).await;
+    let (answer, _) = client.send_request(get("/events"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(format!("{EVENTS}Transfer-Encoding: chunked\r\n\r\n")).await;
+    let mut body = within(answer).await.unwrap().into_body();
+    for number in 0..3 {
+        assert_eq!(piece(&mut body).await.unwrap().unwrap(), ":\n\n");
+        endpoint.send(chunk(&event(number))).await;
+        while piece(&mut body).await.unwrap().unwrap() != event(number) {}
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_silent_gets_no_heartbeats() {
+    let heartbeat = Duration::from_secs(1);
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(beating(address, heartbeat));
+    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/events").await;
+    let started = Instant::now();
+    let mut number = 0;
+    while started.elapsed() < 2 * heartbeat {
+        endpoint.send(chunk(&event(number))).await;
+        assert_eq!(client.until("\n\n\r\n").await, chunk(&event(number)));
+        number += 1;
+        // Time has to pass here; it is what the test is about.
+        tokio::time::sleep(heartbeat / 40).await;
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_do_not_hide_a_silent_endpoint() {
+    let (address, mut arrivals) = played().await;
+    let mut snapshot = beating(address, Duration::from_millis(100));
+    let mut route = forward("", "backend");
+    let Action::Forward(action) = &mut route.action else { unreachable!() };
+    action.timeouts.idle = Duration::from_millis(550);
+    action.streaming = Some(
+        Streaming { sse: Sse { heartbeat: Some(Duration::from_millis(100)), retry: None }, ..Streaming::default() }
+            .into(),
+    );
+    snapshot.router = super::support::snapshot(vec![route], Vec::new()).router;
+    let plane = Plane::start(snapshot);
+    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/between").await;
+    endpoint.send(chunk(&event(1))).await;
+    client.until(&chunk(&event(1))).await;
+    let rest = client.to_end().await;
+    let beat = chunk(":\n\n");
+    assert!(rest.starts_with(&beat) && rest.replace(&beat, "").is_empty(), "heartbeats, and no last chunk: {rest:?}");
+    endpoint.closed().await;
+    let line = plane.logged("/between").await;
+    assert_eq!((&line["end"], &line["reason"]), (&"idle".into(), &"idle".into()), "{line}");
+    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/within").await;
+    endpoint.send(chunk("data: a")).await;
+    assert_eq!(client.to_end().await, chunk("data: a"));
+    assert_eq!(plane.logged("/within").await["end"], "idle");
+}
+
+#[tokio::test]
+async fn what_cannot_be_followed_is_left_alone() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(beating(address, Duration::from_millis(50)));
+    let mut client = plane.connect().await;
+    for fields in ["Content-Length: 9\r\n", "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"] {
+        let chunked = fields.contains("chunked");
+        client.send("GET /whole HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let (mut endpoint, _) = arrivals.request().await;
+        endpoint.send(format!("{EVENTS}{fields}\r\n")).await;
+        client.head().await;
+        let (mut silent, _endpoint) = events(&plane, &mut arrivals, "/silent").await;
+        silent.until(&chunk(":\n\n").repeat(3)).await;
+        let sent = if chunked { format!("{}0\r\n\r\n", chunk("data: a\n\n")) } else { "data: a\n\n".to_owned() };
+        endpoint.send(&sent).await;
+        drop(endpoint);
+        assert_eq!(client.until(&sent).await, sent);
+    }
+    // An encoding that is none is none.
+    let (mut client, _endpoint) = {
+        let mut client = plane.connect().await;
+        client.send("GET /identity HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let (mut endpoint, _) = arrivals.request().await;
+        endpoint.send(format!("{EVENTS}Content-Encoding: identity\r\n\r\n")).await;
+        client.head().await;
+        (client, endpoint)
+    };
+    assert_eq!(client.until("\n\n\r\n").await, chunk(":\n\n"));
+}
+
+fn message(length: u8) -> Bytes {
+    [&[0, 0, 0, 0, length][..], &vec![b'x'; length.into()]].concat().into()
+}
+
+#[tokio::test]
+async fn grpc_streams_end_behind_a_whole_message_with_a_status() {
+    let (sender, mut arrivals) = tokio::sync::mpsc::channel(16);
+    let address = http2_backend(move |request, mut answer| {
+        let sender = sender.clone();
+        async move {
+            let mut response = Response::new(());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            let stream = answer.send_response(response, false).unwrap();
+            sender.send((request, stream)).await.unwrap();
+        }
+    })
+    .await;
+    let wishes = Streaming { max_age: Some(AGE), ..Streaming::default() };
+    let plane = Plane::start(streaming(address, Protocol::Http2, wishes));
+    let mut client = http2(plane.address).await;
+
+    let (answer, mut upload) = client.send_request(post("/within"), false).unwrap();
+    let mut within_message = within(answer).await.unwrap().into_body();
+    let (_request, mut endpoint) = within(arrivals.recv()).await.unwrap();
+    let begun = [message(3), message(200)].concat();
+    endpoint.send_data(Bytes::copy_from_slice(&begun[..10]), false).unwrap();
+    assert_eq!(piece(&mut within_message).await.unwrap().unwrap(), begun[..10]);
+
+    let (answer, mut other_upload) = client.send_request(post("/between"), false).unwrap();
+    let mut between = within(answer).await.unwrap().into_body();
+    let (_other_request, mut other) = within(arrivals.recv()).await.unwrap();
+    other.send_data(message(5), false).unwrap();
+    let (content_between, trailers) = content(&mut between).await.unwrap();
+    let trailers = trailers.unwrap();
+    assert_eq!((content_between, &trailers["grpc-status"]), (message(5).to_vec(), &HeaderValue::from_static("14")));
+    assert_eq!(trailers["grpc-message"], "stream reached its greatest age");
+    // What gRPC's clients do with calls that have ended.
+    other_upload.send_reset(h2::Reason::CANCEL);
+    says_max_age(&plane, "/between", message(5).len()).await;
+
+    endpoint.send_data(Bytes::copy_from_slice(&[&begun[10..], b"\0\0\0\0"].concat()), false).unwrap();
+    let (rest, trailers) = content(&mut within_message).await.unwrap();
+    assert_eq!(rest, begun[10..]);
+    assert_eq!(trailers.unwrap()["grpc-status"], "14");
+    upload.send_reset(h2::Reason::CANCEL);
+    says_max_age(&plane, "/within", begun.len()).await;
+    // The endpoint learns of it, and its connection carries on.
+    within(std::future::poll_fn(|cx| endpoint.poll_reset(cx))).await.unwrap();
+    assert_eq!(plane.metric("floodway_upstream_connects_total", ""), 1.0);
+}
