@@ -28,7 +28,7 @@ fn check(folder: &Path) -> (bool, String) {
 
 #[test]
 fn examples_in_documents_are_what_the_api_server_would_take() {
-    for (document, least) in [("README.md", 2), ("docs/routes.md", 2)] {
+    for (document, least) in [("README.md", 2), ("docs/routes.md", 2), ("docs/streaming.md", 1)] {
         let text = read(document);
         let examples = examples(&text);
         assert!(examples.len() >= least, "{document} has {} examples", examples.len());
@@ -79,7 +79,7 @@ fn every_flag_is_in_the_settings() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
-    let in_docs = ["docs/routes.md", "docs/settings.md", "docs/errors.md", "docs/metrics.md"];
+    let in_docs = ["docs/routes.md", "docs/streaming.md", "docs/settings.md", "docs/errors.md", "docs/metrics.md"];
     for document in documents.into_iter().chain(in_docs) {
         let folder = root().join(document).parent().unwrap().to_owned();
         for link in read(document).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -102,6 +102,38 @@ fn every_field_is_explained() {
         collect(schema, &mut fields);
         for field in fields {
             assert!(document.contains(&field), "docs/routes.md does not speak of {field}");
+        }
+    }
+}
+
+/// What docs/streaming.md says changes something is a field or a setting, and its metrics and reasons are there.
+#[test]
+fn the_page_on_streams_names_what_exists() {
+    let mut known = BTreeSet::new();
+    for crd in floodway::api::crds() {
+        let crd = serde_json::to_value(crd).unwrap();
+        collect(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], &mut known);
+    }
+    let settings = serde_json::to_value(floodway::settings::Settings::default()).unwrap();
+    known.extend(
+        settings
+            .as_object()
+            .unwrap()
+            .values()
+            .filter_map(|section| section.as_object())
+            .flat_map(|section| section.keys().cloned()),
+    );
+    known.extend(["bodyBytes".to_owned()]);
+    let (metrics, reasons) = (read("docs/metrics.md"), first_cells(&read("docs/errors.md")));
+    for word in read("docs/streaming.md").split('`').skip(1).step_by(2) {
+        let lower = word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        match word.rsplit_once('.') {
+            Some((place, field)) if !place.contains([' ', ':']) => {
+                assert!(known.contains(field), "docs/streaming.md speaks of {word}, which is no field");
+            }
+            _ if word.starts_with("floodway_") => assert!(metrics.contains(word), "{word} is no metric"),
+            _ if lower && word.contains('_') => assert!(reasons.contains(word), "{word} is no reason"),
+            _ => {}
         }
     }
 }
