@@ -3,6 +3,8 @@
 
 use http::StatusCode;
 
+use crate::telemetry::End;
+
 /// A failed exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
@@ -81,6 +83,15 @@ pub(super) enum Error {
     /// The whole exchange took longer than the route allows.
     #[error("request timed out")]
     RequestTimeout,
+    /// A frame or message of a WebSocket is over the limit.
+    #[error("message too large")]
+    MessageTooLarge,
+    /// The client answered no ping.
+    #[error("client answers no ping")]
+    ClientSilent,
+    /// The endpoint answered no ping.
+    #[error("upstream answers no ping")]
+    UpstreamSilent,
     /// The endpoint broke off after its head.
     #[error("upstream broke off")]
     UpstreamCut,
@@ -110,15 +121,14 @@ impl Error {
             SlowHead | UploadIdle | ClientStalled => StatusCode::REQUEST_TIMEOUT,
             TargetTooLong => StatusCode::URI_TOO_LONG,
             HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            ClientGone => CLIENT_CLOSED_REQUEST,
+            BodyTooLarge | MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ClientGone | ClientSilent => CLIENT_CLOSED_REQUEST,
             NoRoute => StatusCode::NOT_FOUND,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
             NoBackend | NoEndpoint | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | UpstreamCut => StatusCode::BAD_GATEWAY,
-            ConnectTimeout | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            ConnectTimeout | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
+            | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -151,11 +161,30 @@ impl Error {
             ClientStalled => "client_stalled",
             UpstreamStalled => "upstream_stalled",
             RequestTimeout => "request_timeout",
+            MessageTooLarge => "message_too_large",
+            ClientSilent | UpstreamSilent => "pong_timeout",
             UpstreamCut => "upstream_cut",
             Draining => "draining",
             MaxAge => "max_age",
             EndpointGone => "endpoint_gone",
             RouteRemoved => "route_removed",
+        }
+    }
+
+    /// How an exchange ended that was cut for it after its head.
+    pub(super) fn end(self) -> End {
+        use Error::*;
+        match self {
+            Idle | UploadIdle | HeadTimeout | FirstByteTimeout => End::Idle,
+            ClientStalled | UpstreamStalled => End::Stalled,
+            RequestTimeout => End::TimedOut,
+            Draining => End::Drained,
+            MaxAge => End::MaxAge,
+            EndpointGone => End::EndpointGone,
+            RouteRemoved => End::RouteRemoved,
+            MessageTooLarge => End::TooLarge,
+            ClientGone | ClientSilent | BodyIncomplete => End::ClientGone,
+            _ => End::UpstreamCut,
         }
     }
 
@@ -165,10 +194,11 @@ impl Error {
         use Error::*;
         match self {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
-            | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled => true,
+            | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
+            | MessageTooLarge => true,
             NoRoute | InvalidRoute | NoBackend | NoEndpoint | ConnectFailed | ConnectTimeout | UpstreamReset
             | UpstreamProtocol | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
-            | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
+            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }
 

@@ -208,7 +208,9 @@ impl Exchange {
         self.kind.set(kind);
         self.worker.recorder.begins(kind);
         self.clocks.moved_down(now);
-        let bounded = self.forward().is_some_and(|forward| forward.timeouts.first_byte.is_some());
+        // A WebSocket's endpoint may wait for its client to begin.
+        let bounded =
+            kind != Kind::WebSocket && self.forward().is_some_and(|forward| forward.timeouts.first_byte.is_some());
         self.clocks.enter(if bounded { Phase::FirstByte } else { Phase::Streaming });
         // From here a client that leaves is an end, not a reason.
         self.reason.set(None);
@@ -291,17 +293,7 @@ impl Exchange {
     /// It was cut after its head.
     pub(super) fn cut(&self, error: Error) {
         self.reason.set(Some(error.reason()));
-        self.end.set(match error {
-            Error::Idle | Error::UploadIdle | Error::HeadTimeout | Error::FirstByteTimeout => End::Idle,
-            Error::ClientStalled | Error::UpstreamStalled => End::Stalled,
-            Error::RequestTimeout => End::TimedOut,
-            Error::Draining => End::Drained,
-            Error::MaxAge => End::MaxAge,
-            Error::EndpointGone => End::EndpointGone,
-            Error::RouteRemoved => End::RouteRemoved,
-            Error::ClientGone | Error::BodyIncomplete => End::ClientGone,
-            _ => End::UpstreamCut,
-        });
+        self.end.set(error.end());
     }
 
     /// Ready with the clock that ran out first; looks at clocks, moves no timer while the stream moves.

@@ -136,6 +136,10 @@ pub(super) struct Shard {
     pub(super) connections_open: Cell,
     pub(super) refused: List<&'static str>,
     pub(super) upstream_connect: Histogram,
+    /// Frames and messages of WebSockets, from clients and to them.
+    pub(super) frames: [Cell; 2],
+    pub(super) messages: [Cell; 2],
+    pub(super) violations: List<(&'static str, &'static str)>,
     routes: Mutex<Map<Arc<RouteCells>>>,
     upstreams: Mutex<Map<Arc<UpstreamCells>>>,
 }
@@ -175,6 +179,9 @@ impl Shards {
             connections_open: Cell::default(),
             refused: List::default(),
             upstream_connect: Histogram::new(REQUEST_BOUNDS),
+            frames: Default::default(),
+            messages: Default::default(),
+            violations: List::default(),
             routes: Mutex::default(),
             upstreams: Mutex::default(),
         });

@@ -9,12 +9,12 @@ use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use super::cells::{Histogram, Shard, Shards};
 use super::metrics::{
     ACTIVE, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, DRAINED, DURATION, Declared, ENDED, FAILURES,
-    FIRST_BYTE, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS, STREAM_GAP, Type,
-    UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, outcome,
+    FIRST_BYTE, FRAMES, MESSAGES, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS, STREAM_GAP, Type,
+    UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, VIOLATIONS, outcome,
 };
 use super::{End, Kind, Parted, Protocol};
 
-const FAMILIES: [Declared; 18] = [
+const FAMILIES: [Declared; 21] = [
     REQUESTS,
     ENDED,
     FAILURES,
@@ -28,12 +28,18 @@ const FAMILIES: [Declared; 18] = [
     STREAM_EVENTS,
     ACTIVE,
     DRAINED,
+    FRAMES,
+    MESSAGES,
+    VIOLATIONS,
     CONNECTIONS,
     CONNECTIONS_OPEN,
     CONNECTIONS_REFUSED,
     UPSTREAM_CONNECTS,
     UPSTREAM_CONNECT_SECONDS,
 ];
+
+/// From clients, and to them.
+const DIRECTIONS: [&str; 2] = ["received", "sent"];
 
 /// Collects the shards of all workers.
 #[derive(Debug)]
@@ -76,6 +82,9 @@ struct Totals {
     events: BTreeMap<Kind, u64>,
     drained: BTreeMap<(Kind, Parted), u64>,
     active: BTreeMap<Kind, u64>,
+    frames: [u64; 2],
+    messages: [u64; 2],
+    violations: BTreeMap<(&'static str, &'static str), u64>,
     connections: u64,
     connections_open: u64,
     refused: BTreeMap<&'static str, u64>,
@@ -161,6 +170,13 @@ impl Totals {
         for (key, count) in shard.drained.iter() {
             *self.drained.entry(key).or_default() += count;
         }
+        for direction in 0..DIRECTIONS.len() {
+            self.frames[direction] += shard.frames[direction].value();
+            self.messages[direction] += shard.messages[direction].value();
+        }
+        for (key, count) in shard.violations.iter() {
+            *self.violations.entry(key).or_default() += count;
+        }
         self.connections += shard.connections.value();
         self.connections_open += shard.connections_open.value();
         for (reason, count) in shard.refused.iter() {
@@ -204,6 +220,14 @@ impl Totals {
         });
         let active = self.active.iter().map(|(kind, count)| gauge(&[("kind", kind.as_str())], *count as f64));
         let refused = self.refused.iter().map(|(reason, count)| counter(&[("reason", reason)], *count as f64));
+        let by_direction = |counts: [u64; 2]| {
+            let counts = DIRECTIONS.into_iter().zip(counts);
+            counts.map(|(direction, count)| counter(&[("direction", direction)], count as f64)).collect()
+        };
+        let violations = self
+            .violations
+            .iter()
+            .map(|((side, kind), count)| counter(&[("side", side), ("kind", kind)], *count as f64));
         let connects = self
             .upstream_connects
             .iter()
@@ -222,6 +246,9 @@ impl Totals {
             family(&STREAM_EVENTS, events.collect()),
             family(&ACTIVE, active.collect()),
             family(&DRAINED, drained.collect()),
+            family(&FRAMES, by_direction(self.frames)),
+            family(&MESSAGES, by_direction(self.messages)),
+            family(&VIOLATIONS, violations.collect()),
             family(&CONNECTIONS, vec![counter(&[], self.connections as f64)]),
             family(&CONNECTIONS_OPEN, vec![gauge(&[], self.connections_open as f64)]),
             family(&CONNECTIONS_REFUSED, refused.collect()),

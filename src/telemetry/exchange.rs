@@ -101,6 +101,8 @@ pub enum End {
     EndpointGone,
     /// Its route was removed.
     RouteRemoved,
+    /// A frame or message was over the limit.
+    TooLarge,
     /// Floodway itself answered.
     Answered,
 }
@@ -151,6 +153,7 @@ impl End {
             End::MaxAge => "max_age",
             End::EndpointGone => "endpoint_gone",
             End::RouteRemoved => "route_removed",
+            End::TooLarge => "too_large",
             End::Answered => "answered",
         }
     }

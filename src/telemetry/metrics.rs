@@ -70,6 +70,12 @@ declare! {
         "Exchanges that have begun and not ended.";
     DRAINED: Counter "floodway_drained_streams_total" ["kind", "outcome"]
         "Streams that ended while the process went away, by how.";
+    FRAMES: Counter "floodway_websocket_frames_total" ["direction"]
+        "Frames of WebSockets that passed, control frames included.";
+    MESSAGES: Counter "floodway_websocket_messages_total" ["direction"]
+        "Messages of WebSockets that passed, each counted with its last frame.";
+    VIOLATIONS: Counter "floodway_websocket_violations_total" ["side", "kind"]
+        "WebSockets whose side broke the protocol; from then on only bytes are passed that way.";
     CONNECTIONS: Counter "floodway_connections_total" []
         "Connections accepted from clients.";
     CONNECTIONS_OPEN: Gauge "floodway_connections_open" []

@@ -185,6 +185,17 @@ impl Recorder {
         self.shard.refused.cell(reason).add(1);
     }
 
+    /// Frames of a WebSocket passed, and with them the ends of messages.
+    pub fn frames(&self, to_client: bool, frames: u64, messages: u64) {
+        self.shard.frames[usize::from(to_client)].add(frames);
+        self.shard.messages[usize::from(to_client)].add(messages);
+    }
+
+    /// A side of a WebSocket broke its protocol, in a way from a closed set.
+    pub fn violation(&self, by_client: bool, kind: &'static str) {
+        self.shard.violations.cell((if by_client { "client" } else { "upstream" }, kind)).add(1);
+    }
+
     /// An exchange of this kind is active, until [`Recorder::ends`]. No guard: exchanges are many, and end in one place.
     pub fn begins(&self, kind: Kind) {
         self.shard.active[kind as usize].add(1);

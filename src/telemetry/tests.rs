@@ -274,6 +274,10 @@ mod counting {
         recorder.record(&Exchange { kind: Kind::Http, ..sample() });
         recorder.connection_refused("too_many_connections");
         recorder.upstream_connect("shop/llm:8080", true);
+        recorder.gap(Kind::Sse, Duration::from_secs(1));
+        recorder.events(Kind::Sse, 1);
+        recorder.drained(Kind::Sse, Parted::Polite);
+        recorder.violation(true, "mask");
         let metrics = telemetry.metrics();
         metrics.objects("ProxyRoute", 1, 0);
         metrics.object_skipped("ProxyRoute");

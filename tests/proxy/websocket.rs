@@ -302,12 +302,14 @@ async fn silence_ends_a_tunnel_and_bytes_of_one_side_keep_it() {
     let (mut client, mut endpoint) = tunnel(&plane, &mut arrivals).await;
     let started = tokio::time::Instant::now();
     while started.elapsed() < 2 * idle {
-        endpoint.send("tick").await;
+        endpoint.send(b"\x81\x04tick").await;
         client.until("tick").await;
         tokio::time::sleep(idle / 20).await;
     }
-    client.closed().await;
-    endpoint.closed().await;
+    // Both are told; nobody is waited for.
+    assert_eq!(client.rest().await.bytes, b"\x88\x06\x03\xe9idle");
+    let told = endpoint.rest().await.bytes;
+    assert!(told.starts_with(b"\x88\x86") && told.len() == 2 + 4 + 6, "{told:x?}");
     let line = plane.logged("/socket").await;
     assert_eq!((&line["end"], &line["reason"]), (&"idle".into(), &"idle".into()), "{line}");
 }

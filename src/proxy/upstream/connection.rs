@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http_body::{Frame, SizeHint};
 use tokio::net::TcpStream;
 
@@ -53,6 +54,8 @@ pub(crate) struct Takeover {
     pub pipe: Box<dyn Pipe>,
     /// What was read ahead on it.
     pub early: Bytes,
+    /// Whether an extension of the WebSocket was agreed on.
+    pub extended: bool,
     /// Counts it as in flight until dropped.
     pub in_flight: InFlight,
 }
@@ -118,7 +121,8 @@ impl Lease {
                 Ok(Received::Response(response)) => Ok(self.download(response)),
                 Ok(Received::Switched(response)) => {
                     let response = response.map(|()| Body::empty());
-                    Ok(Answer { response, takeover: self.into_takeover() })
+                    let extended = response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS);
+                    Ok(Answer { response, takeover: self.into_takeover(extended) })
                 }
                 Err(error) => Err(SendFailure { error, unsent: None }),
             },
@@ -129,10 +133,10 @@ impl Lease {
         }
     }
 
-    fn into_takeover(self) -> Option<Takeover> {
+    fn into_takeover(self, extended: bool) -> Option<Takeover> {
         let Connection::Http1(client) = self.connection else { return None };
         let (io, early) = client.into_io()?;
-        Some(Takeover { pipe: Box::new(io), early, in_flight: self.in_flight })
+        Some(Takeover { pipe: Box::new(io), early, extended, in_flight: self.in_flight })
     }
 
     fn download<B: Download>(self, response: Response<B>) -> Answer {
