@@ -5,17 +5,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
-use http::{HeaderValue, Response, StatusCode};
+use http::StatusCode;
 use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
+use super::fields::Known;
 use super::followed;
 use super::headers;
-use super::http1::RequestHead;
+use super::message::{RequestHead, Response, ResponseHead};
 use super::request::Reply;
 use super::upload::Upload;
 use super::upstream::{Answer, Lease, SendFailure, Upstream};
@@ -26,11 +26,9 @@ use crate::telemetry::Kind;
 /// Endpoints that are tried when connections fail.
 const MAX_ENDPOINTS: usize = 3;
 
-/// A request as it goes on, without its content.
+/// What was decided of a request that goes on.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// Its head.
-    pub head: RequestHead,
     /// Whether it asks for a WebSocket.
     pub upgrade: bool,
     /// Where it goes.
@@ -72,14 +70,15 @@ pub(super) fn choose(snapshot: &Snapshot, action: &Forward) -> Result<Arc<Cluste
 /// Whatever kept it from getting one.
 pub(super) async fn send(
     worker: &Rc<Worker>,
-    outgoing: Outgoing,
+    head: &RequestHead,
+    outgoing: &Outgoing,
     body: Body,
     exchange: &Rc<Exchange>,
 ) -> Result<Reply, Error> {
     let Action::Forward(action) = &outgoing.route.action else { return Err(Error::InvalidRoute) };
     let upstream = worker.upstreams.of(&outgoing.cluster);
     let empty = body.is_end_stream();
-    let replayable = empty && outgoing.head.method.is_idempotent() && !outgoing.upgrade;
+    let replayable = empty && head.method.is_idempotent() && !outgoing.upgrade;
     let upload = Upload::new(body, Rc::clone(exchange), worker.settings.limits.body_bytes);
     let failed = upload.failure();
     let mut body = if empty { Body::empty() } else { Body::stream(upload) };
@@ -92,7 +91,7 @@ pub(super) async fn send(
         if empty {
             exchange.request_sent();
         }
-        let sending = async { Ok(lease.send(&outgoing.head, body).await) };
+        let sending = async { Ok(lease.send(head, body).await) };
         body = match exchange.within(sending).await? {
             Ok(answer) => return receive(answer, &outgoing.route, outgoing.upgrade, exchange),
             // An endpoint may close a kept connection just as it is used again. The request is then sent once more, elsewhere
@@ -149,23 +148,23 @@ async fn connect(
 /// Makes the endpoint's answer the client's.
 fn receive(answer: Answer, route: &Route, upgrade: bool, exchange: &Rc<Exchange>) -> Result<Reply, Error> {
     let Answer { mut response, takeover } = answer;
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let ResponseHead { status, fields } = &mut response.head;
+    let switched = *status == StatusCode::SWITCHING_PROTOCOLS;
     // Only who asked may be switched, and only to what was asked for (RFC 9110 7.8).
-    let websocket =
-        response.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if switched && !(upgrade && websocket) || response.status().is_informational() && !switched {
+    let websocket = fields.get(Known::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
+    if switched && !(upgrade && websocket) || status.is_informational() && !switched {
         return Err(Error::UpstreamProtocol);
     }
-    headers::clean_response(response.headers_mut());
+    headers::clean_response(fields);
     if let Some(edits) = &route.response_headers {
-        edits.apply(response.headers_mut());
+        headers::edit(fields, edits);
     }
     if switched {
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        response.headers_mut().remove(CONNECTION);
+        fields.set("upgrade", b"websocket");
+        fields.remove(Known::Connection);
     }
     let kind = if switched { Kind::WebSocket } else { kind(&response) };
-    exchange.answered(response.status(), kind);
+    exchange.answered(response.head.status, kind);
     let response = followed::follow(response, kind, exchange);
     Ok(Reply {
         response,
@@ -176,8 +175,8 @@ fn receive(answer: Answer, route: &Route, upgrade: bool, exchange: &Rc<Exchange>
     })
 }
 
-fn kind(response: &Response<Body>) -> Kind {
-    let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+fn kind(response: &Response) -> Kind {
+    let content_type = response.head.fields.get(Known::ContentType).unwrap_or_default();
     let is = |media: &[u8]| {
         content_type.len() >= media.len()
             && content_type[..media.len()].eq_ignore_ascii_case(media)

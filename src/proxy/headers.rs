@@ -5,89 +5,83 @@ use std::net::IpAddr;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderName, Version};
 use http_body::Frame;
 use ipnet::IpNet;
 
-/// `X-Forwarded-For`
-pub(super) static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// `X-Forwarded-Proto`
-pub(super) static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// `X-Forwarded-Host`
-pub(super) static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// `X-Request-Id`
-pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-static PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
-static PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
+use super::fields::{Fields, Known};
+use super::worker::Peer;
+use crate::snapshot::HeaderEdits;
 
-/// The members of a list field, without empty ones.
-pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
-        .map(|token| token.trim_matches([' ', '\t']))
-        .filter(|token| !token.is_empty())
-}
+/// The field that carries the id of a request.
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// Removes what is meant for this connection alone (RFC 9110 7.6.1): "Intermediaries MUST parse a received Connection
 /// header field before a message is forwarded and, for each connection-option in this field, remove any header or trailer
 /// field(s) from the message with the same name as the connection-option, and then remove the Connection header field
 /// itself"; and "intermediaries SHOULD remove or replace fields that are known to require removal before forwarding,
 /// whether or not they appear as a connection-option".
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = tokens(headers, CONNECTION).filter_map(|token| token.parse().ok()).collect();
+pub(super) fn remove_hop_by_hop(fields: &mut Fields) {
+    if fields.contains(Known::Connection) {
+        let named: Vec<String> = fields.tokens(Known::Connection).map(str::to_owned).collect();
         for name in named {
             // The message's own target is no option of a connection; a client must not take it away from the next server.
-            if name != HOST {
-                headers.remove(name);
+            if !name.eq_ignore_ascii_case("host") {
+                fields.remove_named(&name);
             }
         }
-        headers.remove(CONNECTION);
     }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING, &UPGRADE, &HTTP2_SETTINGS] {
-        headers.remove(name);
-    }
+    use Known::*;
+    fields.remove_each(&[Connection, KeepAlive, ProxyConnection, TransferEncoding, Upgrade, Http2Settings]);
 }
 
 /// The fields of a request that goes on, apart from Host and framing, which the connection sets.
-pub(super) fn clean_request(headers: &mut HeaderMap) {
+pub(super) fn clean_request(fields: &mut Fields) {
     // RFC 9110 10.1.4: "te: trailers" says that the client takes trailers, and so do we on its behalf.
-    let trailers = tokens(headers, TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-    remove_hop_by_hop(headers);
-    headers.remove(TE);
-    headers.remove(&PROXY_AUTHORIZATION);
+    let trailers = fields.tokens(Known::Te).any(|token| token.eq_ignore_ascii_case("trailers"));
+    remove_hop_by_hop(fields);
+    fields.remove_each(&[Known::Te, Known::ProxyAuthorization]);
     if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+        fields.add("te", b"trailers");
     }
 }
 
 /// RFC 9113 8.2.3: cookies that HTTP/2 splits into several fields "MUST be concatenated into a single octet string using
 /// the two-octet delimiter of 0x3b, 0x20" before they go to HTTP/1.1.
-pub(super) fn join_cookies(headers: &mut HeaderMap, version: Version) {
-    if version != Version::HTTP_2 || headers.get_all(COOKIE).iter().nth(1).is_none() {
+pub(super) fn join_cookies(fields: &mut Fields, version: Version) {
+    if version != Version::HTTP_2 || fields.all(Known::Cookie).nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(COOKIE, cookie);
-    }
+    let cookie = fields.all(Known::Cookie).collect::<Vec<_>>().join(&b"; "[..]);
+    fields.set("cookie", &cookie);
 }
 
 /// The fields of a response that goes back.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
-    headers.remove(&PROXY_AUTHENTICATE);
+pub(super) fn clean_response(fields: &mut Fields) {
+    remove_hop_by_hop(fields);
     // The hosts on the way are nobody's business outside (RFC 9110 7.6.3 lets a gateway leave Via out of responses).
-    headers.remove(VIA);
+    fields.remove_each(&[Known::ProxyAuthenticate, Known::Via]);
 }
+
+/// Makes the edits that a route asks for.
+pub(super) fn edit(fields: &mut Fields, edits: &HeaderEdits) {
+    for name in &edits.remove {
+        fields.remove_named(name.as_str());
+    }
+    for (name, value) in &edits.set {
+        fields.set(name.as_str(), value.as_bytes());
+    }
+    for (name, value) in &edits.add {
+        fields.add(name.as_str(), value.as_bytes());
+    }
+}
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
+static PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
 
 /// RFC 9110 6.5.1: "A sender MUST NOT generate a trailer field unless the sender knows the corresponding header field
 /// name's definition permits sending that field in trailers": framing, routing, request modifiers, authentication and content
@@ -139,13 +133,13 @@ pub(super) struct Client {
 }
 
 /// Finds the client behind trusted proxies: from the right of X-Forwarded-For, the first address that is not one.
-pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Client {
+pub(super) fn client(fields: &Fields, peer: IpAddr, trusted: &[IpNet]) -> Client {
     let trusts = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     if !trusts(peer) {
         return Client { address: peer, trusted: false };
     }
     let mut address = peer;
-    let hops: Vec<&str> = tokens(headers, FORWARDED_FOR.clone()).collect();
+    let hops: Vec<&str> = fields.tokens(Known::ForwardedFor).collect();
     for hop in hops.into_iter().rev() {
         let Some(hop) = address_of(hop) else { break };
         address = hop;
@@ -167,36 +161,38 @@ fn address_of(hop: &str) -> Option<IpAddr> {
 
 /// Sets the forwarding fields of a request that goes on. From an untrusted peer every field of that family is
 /// replaced or removed, whatever way its name is spelled.
-pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, client: Client, scheme: &'static str, host: &str) {
+pub(super) fn set_forwarded(fields: &mut Fields, peer: &Peer, client: Client, host: &str) {
+    use Known::*;
     // CGI and its heirs read `-` and `_` as one: a field spelled with underscores would stand in for one of ours.
-    let spoofed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            if name.contains('_') {
-                is_forwarding(&name.replace('_', "-"))
-            } else {
-                !client.trusted && is_forwarding(name)
-            }
-        })
-        .cloned()
-        .collect();
-    for name in spoofed {
-        headers.remove(name);
+    if fields.contains(Underscored) {
+        fields.retain(|known, name, _| {
+            let name = if known == Underscored { std::str::from_utf8(name).unwrap_or_default() } else { "" };
+            !is_forwarding(&name.replace('_', "-"))
+        });
     }
-    let mut chain = String::new();
-    for hop in tokens(headers, FORWARDED_FOR.clone()) {
-        chain.push_str(hop);
-        chain.push_str(", ");
+    if !client.trusted {
+        fields.remove_each(&[
+            Forwarded,
+            ForwardedFor,
+            ForwardedHost,
+            ForwardedProto,
+            ForwardedOther,
+            RealIp,
+            RequestId,
+        ]);
     }
-    chain.push_str(&peer.to_string());
-    set(headers, &FORWARDED_FOR, &chain);
-    let known = headers.get(&FORWARDED_PROTO).is_some_and(|value| value == "http" || value == "https");
-    if !known {
-        headers.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static(scheme));
+    if fields.contains(ForwardedFor) {
+        let mut chain: String = fields.tokens(ForwardedFor).flat_map(|hop| [hop, ", "]).collect();
+        chain.push_str(peer.name());
+        fields.set("x-forwarded-for", chain.as_bytes());
+    } else {
+        fields.add("x-forwarded-for", peer.name().as_bytes());
     }
-    if !headers.contains_key(&FORWARDED_HOST) {
-        set(headers, &FORWARDED_HOST, host);
+    if !matches!(fields.get(ForwardedProto), Some(b"http" | b"https")) {
+        fields.set("x-forwarded-proto", peer.scheme.as_bytes());
+    }
+    if !fields.contains(ForwardedHost) {
+        fields.add("x-forwarded-host", host.as_bytes());
     }
 }
 
@@ -204,24 +200,24 @@ fn is_forwarding(name: &str) -> bool {
     name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "x-request-id")
 }
 
-fn set(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
-    match HeaderValue::from_str(value) {
-        Ok(value) => {
-            headers.insert(name.clone(), value);
-        }
-        Err(_) => {
-            headers.remove(name);
-        }
+/// The request id: the inbound one from a trusted proxy if it is sane, a new one otherwise.
+pub(super) fn request_id(fields: &Fields, trusted: bool) -> Box<str> {
+    match fields.text(Known::RequestId) {
+        Some(id) if trusted && !id.is_empty() && id.len() <= 128 && id.bytes().all(is_id_byte) => id.into(),
+        _ => new_request_id(),
     }
 }
 
-/// The request id: the inbound one from a trusted proxy if it is sane, a new one otherwise.
-pub(super) fn request_id(headers: &HeaderMap, trusted: bool) -> Box<str> {
-    let inbound = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
-    match inbound {
-        Some(id) if trusted && !id.is_empty() && id.len() <= 128 && id.bytes().all(is_id_byte) => id.into(),
-        _ => format!("{:032x}", fastrand::u128(..)).into(),
+/// 128 random bits in hexadecimal.
+pub(super) fn new_request_id() -> Box<str> {
+    let bits = fastrand::u128(..).to_be_bytes();
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 15)]);
+    let mut id = String::with_capacity(2 * bits.len());
+    for byte in bits {
+        id.push(digit(byte >> 4));
+        id.push(digit(byte));
     }
+    id.into()
 }
 
 fn is_id_byte(byte: u8) -> bool {
@@ -229,8 +225,8 @@ fn is_id_byte(byte: u8) -> bool {
 }
 
 /// The trace id of a valid W3C `traceparent`.
-pub(super) fn trace_id(headers: &HeaderMap) -> Option<Box<str>> {
-    let value = headers.get(&TRACEPARENT)?.to_str().ok()?;
+pub(super) fn trace_id(fields: &Fields) -> Option<Box<str>> {
+    let value = fields.text(Known::Traceparent)?;
     let mut parts = value.split('-');
     let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length: usize| {

@@ -3,11 +3,16 @@
 
 use super::*;
 
-fn map(fields: &[(&str, &str)]) -> HeaderMap {
-    fields
-        .iter()
-        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
-        .collect()
+fn map(fields: &[(&str, &str)]) -> Fields {
+    Fields::of(fields)
+}
+
+fn assert_fields(fields: &Fields, expected: &[(&str, &str)]) {
+    let mut found = fields.to_lines();
+    let mut expected = Fields::of(expected).to_lines();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 fn nets(nets: &[&str]) -> Vec<IpNet> {
@@ -31,12 +36,12 @@ fn hop_by_hop_fields_end_here() {
         ("accept", "*/*"),
     ]);
     clean_request(&mut headers);
-    assert_eq!(headers, map(&[("host", "a"), ("te", "trailers"), ("accept", "*/*")]));
+    assert_fields(&headers, &[("host", "a"), ("te", "trailers"), ("accept", "*/*")]);
 
     let mut headers =
         map(&[("via", "1.1 inner"), ("connection", "x-a"), ("x-a", "1"), ("proxy-authenticate", "Basic")]);
     clean_response(&mut headers);
-    assert!(headers.is_empty(), "{headers:?}");
+    assert_fields(&headers, &[]);
 }
 
 #[test]
@@ -70,18 +75,19 @@ fn forwarding_fields_of_strangers_are_replaced() {
         ("x_forwarded_for", "1.1.1.1"),
         ("x_request_id", "1"),
     ];
-    let peer: IpAddr = "192.0.2.1".parse().unwrap();
+    let address: IpAddr = "192.0.2.1".parse().unwrap();
+    let peer = Peer::new((address, 1).into(), "http");
     let mut headers = map(&spoofed);
-    set_forwarded(&mut headers, peer, Client { address: peer, trusted: false }, "http", "a.example:81");
+    set_forwarded(&mut headers, &peer, Client { address, trusted: false }, "a.example:81");
     let expected =
         [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http"), ("x-forwarded-host", "a.example:81")];
-    assert_eq!(headers, map(&expected));
+    assert_fields(&headers, &expected);
 
     let mut headers = map(&spoofed[..3]);
-    set_forwarded(&mut headers, peer, Client { address: "1.1.1.1".parse().unwrap(), trusted: true }, "http", "a");
+    set_forwarded(&mut headers, &peer, Client { address: "1.1.1.1".parse().unwrap(), trusted: true }, "a");
     let expected =
         [("x-forwarded-for", "1.1.1.1, 192.0.2.1"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil")];
-    assert_eq!(headers, map(&expected));
+    assert_fields(&headers, &expected);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -22,6 +22,7 @@ use super::error::Error;
 use super::exchange::Exchange;
 use super::headers;
 use super::io::Io;
+use super::message::RequestHead;
 use super::request::{self, Reply};
 use super::timer::Timer;
 use super::worker::{Activity, Peer, Worker};
@@ -46,14 +47,16 @@ pub(super) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
         async move {
             let timer = Rc::new(Timer::default());
             let head_only = request.method() == Method::HEAD;
-            let request = request
-                .map(|incoming| if incoming.is_end_stream() { Body::empty() } else { Body::stream(Inbound(incoming)) });
-            let Reply { response, exchange, .. } = Box::pin(request::handle(&worker, &peer, request, &timer)).await;
+            let (head, incoming) = request.into_parts();
+            let body = if incoming.is_end_stream() { Body::empty() } else { Body::stream(Inbound(incoming)) };
+            let head = RequestHead::of_http2(head.method, &head.uri, &head.headers);
+            let Reply { response, exchange, .. } = Box::pin(request::handle(&worker, &peer, head, body, &timer)).await;
             let _ = answered.set(Rc::clone(&exchange));
-            let response = response.map(|body| {
-                let body = if head_only { Body::empty() } else { body };
-                Outbound { body, exchange: Rc::clone(&exchange), _active: active }
-            });
+            let body = if head_only { Body::empty() } else { response.body };
+            let mut answer = Response::new(Outbound { body, exchange: Rc::clone(&exchange), _active: active });
+            *answer.status_mut() = response.head.status;
+            *answer.headers_mut() = HeaderMap::from(&response.head.fields);
+            let response = answer;
             if response.body().is_end_stream() {
                 exchange.complete();
             }

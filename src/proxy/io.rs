@@ -1,5 +1,6 @@
 //! A network connection as the data plane sees it, whatever is below: TCP today.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -151,4 +152,16 @@ pub(super) fn poll_read_into(
     let read = ready!(reading.as_mut().poll(cx));
     debug_assert!(read.as_ref().map_or(true, |&read| buffer.len() == before + read), "what was read was appended");
     Poll::Ready(read)
+}
+
+/// How much passes through a worker's hands at once.
+const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// Uses the worker's scratch buffer, which holds nothing between uses.
+pub(super) fn with_scratch<T>(use_scratch: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH_BUFFER.with_borrow_mut(|scratch| use_scratch(scratch))
 }

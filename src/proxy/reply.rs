@@ -2,14 +2,15 @@
 //! reason from the closed set, and never an inner detail.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::StatusCode;
 
 use super::body::Body;
 use super::error::Error;
+use super::fields::{Fields, Known};
+use super::message::Response;
 
 /// The field that carries the reason.
-pub(super) static REASON: HeaderName = HeaderName::from_static("x-floodway-reason");
+const REASON: &str = "x-floodway-reason";
 
 /// What kind of text a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +25,10 @@ pub(super) enum Format {
 
 impl Format {
     /// What the client likes best of what we have (RFC 9110 12.5.1); plain text if it does not say.
-    pub(super) fn preferred(headers: &HeaderMap) -> Format {
+    pub(super) fn preferred(fields: &Fields) -> Format {
         let mut best = (Format::Plain, 0.0);
-        for value in headers.get_all(ACCEPT) {
-            for range in value.to_str().unwrap_or_default().split(',') {
+        for value in fields.all(Known::Accept) {
+            for range in std::str::from_utf8(value).unwrap_or_default().split(',') {
                 let mut parts = range.split(';').map(str::trim);
                 let format = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
                     "application/json" | "application/problem+json" => Format::Json,
@@ -48,7 +49,7 @@ impl Format {
 }
 
 /// The answer to a failed exchange.
-pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Response<Body> {
+pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Response {
     let status = error.status();
     let title = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
@@ -75,18 +76,14 @@ pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Respons
             ("text/plain; charset=utf-8", format!("{code} {title}\nreason: {reason}\nrequest: {request_id}\n"))
         }
     };
-    let mut response = Response::new(Body::full(Bytes::from(text)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(&REASON, HeaderValue::from_static(reason));
+    let mut response = Response::new(status, Body::full(Bytes::from(text)));
+    let fields = &mut response.head.fields;
+    fields.add("content-type", content_type.as_bytes());
+    fields.add("cache-control", b"no-store");
+    fields.add(REASON, reason.as_bytes());
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110 15.5.6: "The origin server MUST generate an Allow header field in a 405 response".
-        headers.insert(
-            http::header::ALLOW,
-            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"),
-        );
+        fields.add("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
     }
     response
 }
@@ -106,9 +103,7 @@ mod tests {
             ("text/html;q=0, text/plain", Format::Plain),
             ("text/html;q=x", Format::Plain),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, HeaderValue::from_str(accept).expect("a field value"));
-            assert_eq!(Format::preferred(&headers), expected, "{accept}");
+            assert_eq!(Format::preferred(&Fields::of(&[("accept", accept)])), expected, "{accept}");
         }
     }
 }

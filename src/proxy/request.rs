@@ -5,29 +5,29 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http::{Method, Version};
 use http_body::Body as _;
 
 use super::body::Body;
 use super::error::Error;
 use super::exchange::{Exchange, Subject};
+use super::fields::Known;
 use super::forward::{self, Outgoing};
 use super::headers::{self, Client};
-use super::http1::RequestHead;
+use super::message::{RequestHead, Response};
 use super::reply::{self, Format};
 use super::target::{self, Target};
 use super::timer::Timer;
 use super::upstream::Takeover;
 use super::worker::{Peer, Worker};
-use crate::snapshot::{Action, Forward, RequestView, Respond, Route};
+use crate::snapshot::{Action, RequestView, Respond, Route};
 use crate::telemetry::Protocol;
 
 /// What goes back to the client, and how it is told.
 #[derive(Debug)]
 pub(super) struct Reply {
     /// Head and content.
-    pub response: Response<Body>,
+    pub response: Response,
     /// The exchange it belongs to; whoever sends the content keeps it until the end.
     pub exchange: Rc<Exchange>,
     /// Whether Floodway itself answers, so that nobody reads the request's content any more.
@@ -39,23 +39,27 @@ pub(super) struct Reply {
 }
 
 /// Carries a request from its head to the head of its answer.
-pub(super) async fn handle(worker: &Rc<Worker>, peer: &Peer, mut request: Request<Body>, timer: &Rc<Timer>) -> Reply {
-    let trusted = &worker.settings.forwarding.trusted_proxies;
-    let client = headers::client(request.headers(), peer.address.ip(), trusted);
-    let format = Format::preferred(request.headers());
-    let target = target::target(&request);
+pub(super) async fn handle(
+    worker: &Rc<Worker>,
+    peer: &Peer,
+    mut head: RequestHead,
+    body: Body,
+    timer: &Rc<Timer>,
+) -> Reply {
+    let client = headers::client(&head.fields, peer.address.ip(), &worker.settings.forwarding.trusted_proxies);
+    let target = target::target(&head);
     let host = target.as_ref().map(|target| target.host.clone()).unwrap_or_default();
-    let exchange = begin(worker, &request, client, host, timer);
+    let exchange = begin(worker, &head, client, host, timer);
 
-    let step = target.and_then(|target| decide(worker, peer, &mut request, client, target, &exchange));
+    let step = target.and_then(|target| decide(worker, peer, &mut head, &body, client, target, &exchange));
     let reply = match step {
         Ok(Step::Answer(response)) => Ok(reply_locally(&exchange, response)),
-        Ok(Step::Send(outgoing)) => forward::send(worker, *outgoing, request.into_body(), &exchange).await,
+        Ok(Step::Send(outgoing)) => forward::send(worker, &head, &outgoing, body, &exchange).await,
         Err(error) => Err(error),
     };
     let mut reply = reply.unwrap_or_else(|error| {
         exchange.refused(error);
-        let response = reply::failure(error, format, exchange.request_id());
+        let response = reply::failure(error, Format::preferred(&head.fields), exchange.request_id());
         Reply { response, exchange: Rc::clone(&exchange), local: true, last: error.casts_doubt(), takeover: None }
     });
     name(&mut reply.response, &exchange);
@@ -63,17 +67,15 @@ pub(super) async fn handle(worker: &Rc<Worker>, peer: &Peer, mut request: Reques
 }
 
 /// Tells the client by which id the exchange is known.
-fn name(response: &mut Response<Body>, exchange: &Exchange) {
-    if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
-        response.headers_mut().insert(headers::REQUEST_ID.clone(), id);
-    }
+fn name(response: &mut Response, exchange: &Exchange) {
+    response.head.fields.set(headers::REQUEST_ID, exchange.request_id().as_bytes());
 }
 
 /// The answer to something that is not even a request.
 pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, timer: &Rc<Timer>, error: Error) -> Reply {
     worker.recorder.connection_refused(error.reason());
     let subject = Subject {
-        request_id: headers::request_id(&HeaderMap::new(), false),
+        request_id: headers::new_request_id(),
         trace_id: None,
         client: peer.address.ip(),
         protocol: Protocol::Http11,
@@ -90,54 +92,44 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, timer: &Rc<Timer>, error:
 
 /// What happens next.
 enum Step {
-    Answer(Response<Body>),
-    Send(Box<Outgoing>),
+    Answer(Response),
+    Send(Outgoing),
 }
 
-fn begin<B>(
-    worker: &Rc<Worker>,
-    request: &Request<B>,
-    client: Client,
-    host: Box<str>,
-    timer: &Rc<Timer>,
-) -> Rc<Exchange> {
+fn begin(worker: &Rc<Worker>, head: &RequestHead, client: Client, host: Box<str>, timer: &Rc<Timer>) -> Rc<Exchange> {
     let subject = Subject {
-        request_id: headers::request_id(request.headers(), client.trusted),
-        trace_id: headers::trace_id(request.headers()),
+        request_id: headers::request_id(&head.fields, client.trusted),
+        trace_id: headers::trace_id(&head.fields),
         client: client.address,
-        protocol: match request.version() {
+        protocol: match head.version {
             Version::HTTP_10 => Protocol::Http10,
             Version::HTTP_2 => Protocol::Http2,
             _ => Protocol::Http11,
         },
-        method: request.method().clone(),
+        method: head.method.clone(),
         host,
-        path: request.uri().path().into(),
+        path: head.path_and_query.path().into(),
     };
     Exchange::new(Rc::clone(worker), subject, Rc::clone(timer))
 }
 
-/// Everything that can be decided from the head alone: no waiting, no network.
+/// Everything that can be decided from the head alone: no waiting, no network. What goes on becomes the head that goes on.
 fn decide(
     worker: &Rc<Worker>,
     peer: &Peer,
-    request: &mut Request<Body>,
+    head: &mut RequestHead,
+    body: &Body,
     client: Client,
     target: Target,
     exchange: &Rc<Exchange>,
 ) -> Result<Step, Error> {
-    check_limits(worker, request)?;
+    check_limits(worker, head, body)?;
     let snapshot = worker.snapshot().ok_or(Error::NoRoute)?;
 
     // Match. The path is matched, rewritten and sent in one normal form, so that no two servers disagree on it.
-    let path = crate::snapshot::path::normalize(request.uri().path()).ok_or(Error::BadRequest("path"))?;
-    let view = RequestView {
-        host: &target.host,
-        path: &path,
-        query: request.uri().query(),
-        method: request.method(),
-        headers: request.headers(),
-    };
+    let path = crate::snapshot::path::normalize(head.path_and_query.path()).ok_or(Error::BadRequest("path"))?;
+    let query = head.path_and_query.query();
+    let view = RequestView { host: &target.host, path: &path, query, method: &head.method, headers: &head.fields };
     let matched = snapshot.router.find(view).ok_or(Error::NoRoute)?;
     let route = matched.route;
     exchange.routed(route);
@@ -150,10 +142,9 @@ fn decide(
             Ok(Step::Answer(edited(direct(respond), route)))
         }
         Action::Redirect(redirect) => {
-            let location = target::location(redirect, matched.path, &target, &path, request.uri().query(), peer.scheme);
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = redirect.status;
-            response.headers_mut().insert(LOCATION, location.ok_or(Error::InvalidRoute)?);
+            let location = target::location(redirect, matched.path, &target, &path, query, peer.scheme);
+            let mut response = Response::new(redirect.status, Body::empty());
+            response.head.fields.add("location", location.ok_or(Error::InvalidRoute)?.as_bytes());
             exchange.replied(redirect.status);
             Ok(Step::Answer(edited(response, route)))
         }
@@ -163,38 +154,31 @@ fn decide(
                 Some(rewrite) => target::rewrite_path(rewrite, matched.path, &path).into(),
                 None => path,
             };
-            let path_and_query = target::path_and_query(&rewritten, request.uri())?;
-            let upgrade = wants_websocket(request)?;
-            let route = Arc::clone(route);
-            let headers = request_headers(request, peer, client, &target, action, &route, exchange, upgrade);
-            Ok(Step::Send(Box::new(Outgoing {
-                head: RequestHead { method: request.method().clone(), path_and_query, headers },
-                upgrade,
-                cluster,
-                route,
-            })))
+            // An unchanged path keeps its bytes.
+            if rewritten != head.path_and_query.path() {
+                head.path_and_query = target::path_and_query(&rewritten, query)?;
+            }
+            let upgrade = wants_websocket(head, body)?;
+            let host = action.rewrite.host.as_ref().map_or(target.authority.as_bytes(), |host| host.as_bytes());
+            go_on(head, body, peer, client, &target.authority, host, route, exchange, upgrade);
+            Ok(Step::Send(Outgoing { upgrade, cluster, route: Arc::clone(route) }))
         }
     }
 }
 
 /// Bounds that the connection layers leave to us, because our answer explains itself.
-fn check_limits(worker: &Worker, request: &Request<Body>) -> Result<(), Error> {
+fn check_limits(worker: &Worker, head: &RequestHead, body: &Body) -> Result<(), Error> {
     let limits = &worker.settings.limits;
-    let bytes: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if request.headers().len() > limits.header_count || bytes > limits.header_bytes {
+    if head.fields.len() > limits.header_count || head.fields.bytes() > limits.header_bytes {
         return Err(Error::HeadersTooLarge);
     }
-    let announced = request.body().size_hint().lower();
+    let announced = body.size_hint().lower();
     if limits.body_bytes.is_some_and(|limit| announced > limit) {
         return Err(Error::BodyTooLarge);
     }
-    if request.version() == Version::HTTP_2 {
+    if head.version == Version::HTTP_2 {
         // RFC 9113 8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character".
-        let padded = |value: &HeaderValue| {
-            let bytes = value.as_bytes();
-            bytes.trim_ascii().len() != bytes.len()
-        };
-        if request.headers().values().any(padded) {
+        if head.fields.iter().any(|(_, value)| value.trim_ascii().len() != value.len()) {
             return Err(Error::BadRequest("field value"));
         }
     }
@@ -203,74 +187,70 @@ fn check_limits(worker: &Worker, request: &Request<Body>) -> Result<(), Error> {
 
 /// Whether the client asks for a WebSocket (RFC 6455 4.1). Any other upgrade, h2c among them, is not offered: a server
 /// "MAY ignore a received Upgrade header field" (RFC 9110 7.8), and the field ends here.
-fn wants_websocket(request: &Request<Body>) -> Result<bool, Error> {
-    if request.version() != Version::HTTP_11 || request.method() != Method::GET {
+fn wants_websocket(head: &RequestHead, body: &Body) -> Result<bool, Error> {
+    let fields = &head.fields;
+    if !fields.contains(Known::Upgrade) || head.version != Version::HTTP_11 || head.method != Method::GET {
         return Ok(false);
     }
-    let fields = request.headers();
-    let asks = headers::tokens(fields, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
-        && fields.get_all(UPGRADE).iter().count() == 1
-        && fields.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if asks && !request.body().is_end_stream() {
+    let asks = fields.tokens(Known::Connection).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && fields.all(Known::Upgrade).count() == 1
+        && fields.get(Known::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
+    if asks && !body.is_end_stream() {
         // Content before a tunnel is where two servers would disagree on where the tunnel begins.
         return Err(Error::BadRequest("content in a request for a WebSocket"));
     }
     Ok(asks)
 }
 
-/// The fields that go on.
+/// Makes the fields those that go on.
 #[allow(clippy::too_many_arguments, reason = "each is a fact of the request, used once")]
-fn request_headers(
-    request: &mut Request<Body>,
+fn go_on(
+    head: &mut RequestHead,
+    body: &Body,
     peer: &Peer,
     client: Client,
-    target: &Target,
-    action: &Forward,
+    authority: &str,
+    host: &[u8],
     route: &Route,
     exchange: &Exchange,
     upgrade: bool,
-) -> HeaderMap {
-    let length = request.headers().contains_key(CONTENT_LENGTH).then(|| request.body().size_hint().exact()).flatten();
-    let mut fields = std::mem::take(request.headers_mut());
-    headers::clean_request(&mut fields);
-    headers::join_cookies(&mut fields, request.version());
-    headers::set_forwarded(&mut fields, peer.address.ip(), client, peer.scheme, &target.authority);
-    if let Ok(id) = HeaderValue::from_str(exchange.request_id()) {
-        fields.insert(headers::REQUEST_ID.clone(), id);
-    }
-    let host = action.rewrite.host.clone().or_else(|| HeaderValue::from_str(&target.authority).ok());
-    fields.insert(HOST, host.unwrap_or_else(|| HeaderValue::from_static("")));
+) {
+    let length = if head.fields.contains(Known::ContentLength) { body.size_hint().exact() } else { None };
+    let fields = &mut head.fields;
+    headers::clean_request(fields);
+    headers::join_cookies(fields, head.version);
+    headers::set_forwarded(fields, peer, client, authority);
+    fields.set(headers::REQUEST_ID, exchange.request_id().as_bytes());
+    fields.set("host", host);
     if let Some(edits) = &route.request_headers {
-        edits.apply(&mut fields);
+        headers::edit(fields, edits);
     }
     // Framing is made anew: a length only if there is content of that length.
-    fields.remove(CONTENT_LENGTH);
+    fields.remove(Known::ContentLength);
     if let Some(length) = length {
-        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        fields.add("content-length", itoa::Buffer::new().format(length).as_bytes());
     }
     if upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        fields.add("connection", b"upgrade");
+        fields.add("upgrade", b"websocket");
     }
-    fields
 }
 
-fn direct(respond: &Respond) -> Response<Body> {
-    let mut response = Response::new(Body::full(respond.body.clone()));
-    *response.status_mut() = respond.status;
+fn direct(respond: &Respond) -> Response {
+    let mut response = Response::new(respond.status, Body::full(respond.body.clone()));
     if let Some(content_type) = &respond.content_type {
-        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+        response.head.fields.add("content-type", content_type.as_bytes());
     }
     response
 }
 
-fn edited(mut response: Response<Body>, route: &Route) -> Response<Body> {
+fn edited(mut response: Response, route: &Route) -> Response {
     if let Some(edits) = &route.response_headers {
-        edits.apply(response.headers_mut());
+        headers::edit(&mut response.head.fields, edits);
     }
     response
 }
 
-fn reply_locally(exchange: &Rc<Exchange>, response: Response<Body>) -> Reply {
+fn reply_locally(exchange: &Rc<Exchange>, response: Response) -> Reply {
     Reply { response, exchange: Rc::clone(exchange), local: true, last: false, takeover: None }
 }

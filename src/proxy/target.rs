@@ -1,10 +1,10 @@
 //! What a request is for: its host and path, wherever the protocol puts them.
 
-use http::header::HOST;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{Method, Version};
 
 use super::error::Error;
+use super::fields::Known;
+use super::message::{Form, PathAndQuery, RequestHead};
 use crate::snapshot::{PathMatch, PathRewrite, Redirect};
 
 /// Host and path of a request.
@@ -16,16 +16,52 @@ pub(super) struct Target {
     pub host: Box<str>,
 }
 
+/// Takes the target of an HTTP/1 request line apart: its form, the authority if it names one, and the path.
+///
+/// # Errors
+/// Characters that no target has.
+pub(super) fn parse(target: &str) -> Result<(Form, Option<Box<str>>, PathAndQuery), Error> {
+    let (form, authority, path) = match target.split_once("://") {
+        _ if target.starts_with('/') => (Form::Origin, None, target),
+        _ if target == "*" => (Form::Asterisk, None, target),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
+            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Form::Absolute, Some(authority.into()), path)
+        }
+        _ => (Form::Other, None, "/"),
+    };
+    check_characters(path)?;
+    // `http://a?b` has the path `/` without writing it.
+    let path: Box<str> = match form {
+        Form::Absolute if !path.starts_with('/') => format!("/{path}").into(),
+        _ => path.into(),
+    };
+    Ok((form, authority, PathAndQuery::new(path)))
+}
+
+/// RFC 3986 3.3 and 3.4, and what browsers send beside it: `"`, `{`, `}`, `|`, `\`, `^`, `[` and `]`.
+fn check_characters(path: &str) -> Result<(), Error> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'`' | b'#');
+    if path.bytes().all(fits) {
+        Ok(())
+    } else {
+        Err(Error::BadRequest("characters in the request target that are not allowed there"))
+    }
+}
+
 /// Finds the target of a request.
 ///
 /// # Errors
 /// CONNECT, and any doubt about the host.
-pub(super) fn target<B>(request: &Request<B>) -> Result<Target, Error> {
-    if request.method() == Method::CONNECT {
+pub(super) fn target(head: &RequestHead) -> Result<Target, Error> {
+    if head.method == Method::CONNECT {
         return Err(Error::Method);
     }
-    check_form(request.method(), request.uri())?;
-    let mut fields = request.headers().get_all(HOST).iter();
+    // RFC 9112 3.2.4: asterisk-form is for OPTIONS.
+    if head.form == Form::Other || head.form == Form::Asterisk && head.method != Method::OPTIONS {
+        return Err(Error::BadRequest("request target"));
+    }
+    let mut fields = head.fields.all(Known::Host);
     let field = fields.next();
     // RFC 9112 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a
     // Host header field and to any request message that contains more than one Host header field line or a Host header field
@@ -34,23 +70,23 @@ pub(super) fn target<B>(request: &Request<B>) -> Result<Target, Error> {
         return Err(Error::BadRequest("more than one Host"));
     }
     let field = match field {
-        Some(value) => Some(value.to_str().map_err(|_| Error::BadRequest("Host"))?),
+        Some(value) => Some(std::str::from_utf8(value).map_err(|_| Error::BadRequest("Host"))?),
         None => None,
     };
-    let inline = request.uri().authority().map(|authority| authority.as_str());
+    let inline = head.authority.as_deref();
     let authority = match (inline, field) {
         // RFC 9112 3.2.2 makes the target win over a Host that differs; RFC 9113 8.3.1 calls that malformed. A next server
         // might choose otherwise than we do, so it is refused.
         (Some(inline), Some(field)) if !inline.eq_ignore_ascii_case(field) => {
             return Err(Error::BadRequest("a Host that disagrees with the target"));
         }
-        (Some(_), None) if request.version() == Version::HTTP_11 => return Err(Error::BadRequest("no Host")),
+        (Some(_), None) if head.version == Version::HTTP_11 => return Err(Error::BadRequest("no Host")),
         (Some(authority), _) | (None, Some(authority)) => authority,
-        (None, None) if request.version() == Version::HTTP_10 => "",
+        (None, None) if head.version == Version::HTTP_10 => "",
         (None, None) => return Err(Error::BadRequest("no Host")),
     };
     if authority.is_empty() {
-        return if request.version() == Version::HTTP_10 {
+        return if head.version == Version::HTTP_10 {
             Ok(Target { authority: "".into(), host: "".into() })
         } else {
             Err(Error::BadRequest("an empty Host"))
@@ -58,17 +94,6 @@ pub(super) fn target<B>(request: &Request<B>) -> Result<Target, Error> {
     }
     let host = host_of(authority).ok_or(Error::BadRequest("Host"))?;
     Ok(Target { authority: authority.into(), host: host.to_ascii_lowercase().into() })
-}
-
-/// RFC 9112 3.2: origin-form, absolute-form, and asterisk-form for OPTIONS.
-fn check_form(method: &Method, uri: &Uri) -> Result<(), Error> {
-    let form = match (uri.scheme_str(), uri.path()) {
-        (Some("http" | "https"), _) => uri.authority().is_some(),
-        (Some(_), _) => false,
-        (None, "*") => method == Method::OPTIONS,
-        (None, path) => uri.authority().is_none() && path.starts_with('/'),
-    };
-    if form { Ok(()) } else { Err(Error::BadRequest("request target")) }
 }
 
 /// The host of `uri-host [ ":" port ]` (RFC 9110 7.2), without a trailing dot; `None` if it is not one. User names, which
@@ -120,20 +145,16 @@ pub(super) fn rewrite_path(rewrite: &PathRewrite, matched: &PathMatch, path: &st
     }
 }
 
-/// Path and query for the upstream. An unchanged path keeps its bytes.
+/// A new path with the query that was there.
 ///
 /// # Errors
 /// A path that is none.
-pub(super) fn path_and_query(path: &str, uri: &Uri) -> Result<PathAndQuery, Error> {
-    let invalid = || Error::BadRequest("path");
-    match uri.path_and_query() {
-        // `http://a?b` has the path `/` without writing it.
-        Some(original) if original.path() == path && original.as_str().starts_with(path) => Ok(original.clone()),
-        _ => match uri.query() {
-            Some(query) => format!("{path}?{query}").try_into().map_err(|_| invalid()),
-            None => path.try_into().map_err(|_| invalid()),
-        },
-    }
+pub(super) fn path_and_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, Error> {
+    check_characters(path)?;
+    Ok(PathAndQuery::new(match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }))
 }
 
 /// Where a redirect sends the client; `None` if that cannot be written in a field.
@@ -144,7 +165,7 @@ pub(super) fn location(
     path: &str,
     query: Option<&str>,
     scheme: &str,
-) -> Option<HeaderValue> {
+) -> Option<String> {
     let new_scheme = redirect.scheme.as_deref().unwrap_or(scheme);
     let host = redirect.host.as_deref().unwrap_or(&target.host);
     // The port stays only while everything that it belongs to stays.
@@ -158,7 +179,8 @@ pub(super) fn location(
     let new_path = redirect.path.as_ref().map(|rewrite| rewrite_path(rewrite, matched, path));
     let path = new_path.as_deref().unwrap_or(path);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    HeaderValue::from_str(&format!("{new_scheme}://{host}{port}{path}{query}")).ok()
+    let location = format!("{new_scheme}://{host}{port}{path}{query}");
+    location.bytes().all(|byte| byte.is_ascii_graphic()).then_some(location)
 }
 
 fn port_of(authority: &str) -> Option<u16> {
@@ -172,11 +194,11 @@ mod tests {
     use super::*;
 
     fn find(version: Version, uri: &str, hosts: &[&str]) -> Result<Box<str>, Error> {
-        let mut request = Request::builder().version(version).uri(uri);
-        for host in hosts {
-            request = request.header(HOST, *host);
-        }
-        target(&request.body(()).unwrap()).map(|target| target.host)
+        let (form, authority, path_and_query) = parse(uri)?;
+        let fields = hosts.iter().map(|host| ("host", *host)).collect::<Vec<_>>();
+        let fields = super::super::fields::Fields::of(&fields);
+        let head = RequestHead { method: Method::GET, version, form, authority, path_and_query, fields };
+        target(&head).map(|target| target.host)
     }
 
     #[test]

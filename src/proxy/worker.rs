@@ -29,8 +29,6 @@ use crate::telemetry::{Recorder, Telemetry};
 const SWEEP: Duration = Duration::from_secs(5);
 /// The share of the drain's grace in which all streams are asked to end; in the rest, they do.
 const ASKED_BY: f64 = 0.75;
-/// How much a tunnel moves at once.
-const SCRATCH: usize = 64 * 1024;
 
 /// What the tasks of one worker share.
 #[derive(Debug)]
@@ -48,7 +46,6 @@ pub(super) struct Worker {
     reader: RefCell<Reader>,
     seen: RefCell<Option<Arc<Snapshot>>>,
     date: RefCell<(u64, String)>,
-    scratch: RefCell<Box<[u8]>>,
 }
 
 /// The two ends of a client's connection.
@@ -58,6 +55,24 @@ pub(super) struct Peer {
     pub address: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// Its IP address as text, which every request needs.
+    name: ([u8; 45], u8),
+}
+
+impl Peer {
+    /// The peer at an address.
+    pub(super) fn new(address: SocketAddr, scheme: &'static str) -> Self {
+        let text = address.ip().to_string();
+        let mut name = [0; 45];
+        let length = text.len().min(name.len());
+        name[..length].copy_from_slice(&text.as_bytes()[..length]);
+        Peer { address, scheme, name: (name, length as u8) }
+    }
+
+    /// Its IP address as text.
+    pub(super) fn name(&self) -> &str {
+        std::str::from_utf8(&self.name.0[..usize::from(self.name.1)]).unwrap_or_default()
+    }
 }
 
 /// What a worker is made of.
@@ -100,7 +115,7 @@ impl Worker {
 
     /// Uses the scratch buffer, which holds nothing between uses.
     pub(super) fn with_scratch<T>(&self, use_scratch: impl FnOnce(&mut [u8]) -> T) -> T {
-        use_scratch(&mut self.scratch.borrow_mut())
+        super::io::with_scratch(use_scratch)
     }
 }
 
@@ -121,7 +136,6 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         reader: RefCell::new(reader.clone()),
         seen: RefCell::default(),
         date: RefCell::default(),
-        scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
     });
     let clients = TaskTracker::new();
     for listener in listeners {
@@ -184,7 +198,7 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker,
             worker.recorder.connection_refused("too_many_connections");
             continue;
         };
-        let peer = Peer { address: canonical(address), scheme: "http" };
+        let peer = Peer::new(canonical(address), "http");
         let worker = Rc::clone(&worker);
         clients.spawn_local(async move {
             let _slot = slot;

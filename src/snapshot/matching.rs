@@ -41,7 +41,7 @@ impl RouteMatch {
     /// Whether the request fits, once its path is known to.
     pub(super) fn accepts_rest(&self, request: &RequestView<'_>) -> bool {
         self.method.as_ref().is_none_or(|method| method == request.method)
-            && self.headers.iter().all(|(name, value)| value.accepts(field_value(request.headers, name).as_deref()))
+            && self.headers.iter().all(|(name, value)| value.accepts(request.headers.value(name).as_deref()))
             && self.query.iter().all(|(name, value)| value.accepts(parameter(request.query, name).as_deref()))
     }
 }
@@ -101,15 +101,22 @@ impl TextMatch {
     }
 }
 
-/// The value of a field; several lines of the same name are one list (RFC 9110 5.3).
-fn field_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
-    let mut lines = headers.get_all(name).iter();
-    let first = Cow::Borrowed(lines.next()?.as_bytes());
-    Some(lines.fold(first, |mut joined, line| {
-        joined.to_mut().extend_from_slice(b", ");
-        joined.to_mut().extend_from_slice(line.as_bytes());
-        joined
-    }))
+/// Where the fields of a request are looked up, whoever keeps them.
+pub trait FieldLines: std::fmt::Debug {
+    /// The value of a field; several lines of the same name are one list (RFC 9110 5.3).
+    fn value(&self, name: &HeaderName) -> Option<Cow<'_, [u8]>>;
+}
+
+impl FieldLines for HeaderMap {
+    fn value(&self, name: &HeaderName) -> Option<Cow<'_, [u8]>> {
+        let mut lines = self.get_all(name).iter();
+        let first = Cow::Borrowed(lines.next()?.as_bytes());
+        Some(lines.fold(first, |mut joined, line| {
+            joined.to_mut().extend_from_slice(b", ");
+            joined.to_mut().extend_from_slice(line.as_bytes());
+            joined
+        }))
+    }
 }
 
 /// The first value of a query parameter, decoded as forms encode it. The Gateway API: "If a query param is repeated in

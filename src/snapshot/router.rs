@@ -22,7 +22,7 @@ pub struct RequestView<'a> {
     /// Method.
     pub method: &'a http::Method,
     /// Fields.
-    pub headers: &'a http::HeaderMap,
+    pub headers: &'a dyn super::FieldLines,
 }
 
 /// The route that was found, and the path match that found it (a prefix rewrite needs to know).

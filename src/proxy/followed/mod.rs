@@ -11,8 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -21,7 +19,8 @@ use self::messages::MessageScan;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::{Due, Exchange, Farewell};
-use super::headers;
+use super::fields::Known;
+use super::message::Response;
 use crate::snapshot::Streaming;
 use crate::telemetry::{Kind, Protocol};
 
@@ -30,22 +29,22 @@ const UNASKED: u8 = 16;
 
 /// Follows an answer if it can be followed: it is made of units that are there to be seen, and has no length that would bind it.
 /// gRPC has to end with trailers, which only HTTP/2 carries to every client.
-pub(super) fn follow(response: Response<Body>, kind: Kind, exchange: &Rc<Exchange>) -> Response<Body> {
-    if response.body().size_hint().exact().is_some() || is_encoded(response.headers()) {
+pub(super) fn follow(response: Response, kind: Kind, exchange: &Rc<Exchange>) -> Response {
+    let identity = |coding: &str| coding.eq_ignore_ascii_case("identity");
+    let encoded = !response.head.fields.tokens(Known::ContentEncoding).all(identity);
+    if response.body.size_hint().exact().is_some() || encoded {
         return response;
     }
+    let Response { head, body } = response;
     let exchange = Rc::clone(exchange);
-    match kind {
-        Kind::Sse => response.map(|body| Body::stream(Followed::<EventScan>::new(body, exchange))),
+    let body = match kind {
+        Kind::Sse => Body::stream(Followed::<EventScan>::new(body, exchange)),
         Kind::Grpc if exchange.protocol() == Protocol::Http2 => {
-            response.map(|body| Body::stream(Followed::<MessageScan>::new(body, exchange)))
+            Body::stream(Followed::<MessageScan>::new(body, exchange))
         }
-        _ => response,
-    }
-}
-
-fn is_encoded(fields: &HeaderMap) -> bool {
-    headers::tokens(fields, CONTENT_ENCODING).any(|coding| !coding.eq_ignore_ascii_case("identity"))
+        _ => body,
+    };
+    Response { head, body }
 }
 
 /// What a stream is made of, and where between two of its units it can be interrupted: in a gap.

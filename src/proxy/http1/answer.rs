@@ -19,6 +19,7 @@ use crate::proxy::clocks::Flow;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::io::poll_read_into;
+use crate::proxy::message::Response;
 use crate::proxy::request::Reply;
 use crate::proxy::worker::Worker;
 
@@ -44,7 +45,7 @@ pub(super) async fn answer(
     keep_alive: bool,
 ) -> After {
     let Reply { response, exchange, local, last, .. } = reply;
-    let (parts, mut body) = response.into_parts();
+    let Response { head: parts, mut body } = response;
     let framing = Outbound::of(method, version, parts.status, &body);
     conn.answer_begins();
     // An answer of our own to a request whose content nobody reads cannot be followed by another request.
@@ -86,7 +87,7 @@ pub(super) async fn answer(
 pub(super) async fn switch(conn: &Conn, worker: &Worker, reply: Reply) -> Result<Rc<Exchange>, Error> {
     let Reply { response, exchange, .. } = reply;
     let mut out = Vec::with_capacity(512);
-    let (parts, _) = response.into_parts();
+    let parts = response.head;
     let persistence = Persistence { keep: true, tell: false };
     worker.with_date(|date| encode::head(&mut out, &parts, Outbound::None, persistence, date));
     match write(conn, &exchange, &out, &Bytes::new(), b"").await {

@@ -11,8 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,7 +22,9 @@ use super::head::HeadScan;
 use super::response::{self, ResponseHead};
 use crate::proxy::body::Body;
 use crate::proxy::error::Error;
+use crate::proxy::fields::Known;
 use crate::proxy::io::Io;
+use crate::proxy::message::{self, RequestHead};
 
 /// Bytes of a response head.
 const MAX_HEAD: usize = 256 * 1024;
@@ -32,17 +33,6 @@ const MAX_INTERIM: usize = 16;
 /// How long content is held back for a 100 (Continue): RFC 9110 10.1.1, a client "SHOULD NOT wait for an indefinite period
 /// before sending the content".
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
-
-/// A request head as it goes on.
-#[derive(Clone, Debug)]
-pub(in crate::proxy) struct RequestHead {
-    /// Method.
-    pub(in crate::proxy) method: Method,
-    /// Path and query, in normal form and rewritten.
-    pub(in crate::proxy) path_and_query: PathAndQuery,
-    /// Fields, Host included.
-    pub(in crate::proxy) headers: HeaderMap,
-}
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -65,9 +55,9 @@ struct UploadState {
 #[derive(Debug)]
 pub(in crate::proxy) enum Received {
     /// A final response. Its content is read through the connection that it came from.
-    Response(Response<ResponseBody>),
+    Response(message::ResponseHead, ResponseBody),
     /// 101: the connection is no longer HTTP.
-    Switched(Response<()>),
+    Switched(message::ResponseHead),
 }
 
 impl Client {
@@ -111,7 +101,7 @@ impl Client {
             self.upload.done.set(true);
             return self.receive(&head.method, None).await;
         }
-        let waits = head.headers.contains_key(http::header::EXPECT);
+        let waits = head.fields.contains(Known::Expect);
         let sending = upload(Rc::clone(&self.conn), Rc::clone(&self.upload), out, body, framing, waits);
         self.receive(&head.method, Some(Box::pin(sending))).await
     }
@@ -131,15 +121,15 @@ impl Client {
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
-                self.conn.poll_head(cx, &mut scan, MAX_HEAD).map_err(|error| match error {
+                let head = self.conn.poll_head(cx, &mut scan, MAX_HEAD, |head| response::parse(head, method));
+                head.map_err(|error| match error {
                     Error::ClientGone => Error::UpstreamReset,
                     _ => Error::UpstreamProtocol,
                 })
             })
             .await?;
-            let head = response::parse(head, method).map_err(|_| Error::UpstreamProtocol)?;
-            let ResponseHead { response, framing, keep_alive } = head;
-            match response.status() {
+            let ResponseHead { response, framing, keep_alive } = head.map_err(|_| Error::UpstreamProtocol)?;
+            match response.status {
                 StatusCode::SWITCHING_PROTOCOLS => return Ok(Received::Switched(response)),
                 status if status.is_informational() => {
                     interim += 1;
@@ -157,7 +147,7 @@ impl Client {
                         conn: Rc::clone(&self.conn),
                         _sending: sending.map(|rest| AbortOnDropHandle::new(tokio::task::spawn_local(rest))),
                     };
-                    return Ok(Received::Response(response.map(|()| body)));
+                    return Ok(Received::Response(response, body));
                 }
             }
         }

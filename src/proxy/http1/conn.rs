@@ -3,20 +3,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::chunked::{Chunked, Item};
 use super::head::{Framing, HeadScan};
 use crate::proxy::error::Error;
-use crate::proxy::io::{Io, Lookout, poll_read_into};
+use crate::proxy::io::{Io, Lookout, poll_read_into, with_scratch};
 use crate::proxy::timer::Timer;
 
 /// Read at once when a head is expected.
@@ -150,32 +151,56 @@ impl Conn {
         read
     }
 
-    /// The next head, of at most `limit` bytes.
+    /// What `read` makes of the next head, of at most `limit` bytes.
     ///
     /// # Errors
     /// [`Error::ClientGone`] if the peer left first; otherwise what is wrong with the head.
-    pub(super) fn poll_head(
+    pub(super) fn poll_head<T>(
         &self,
         cx: &mut Context<'_>,
         scan: &mut HeadScan,
         limit: usize,
-    ) -> Poll<Result<Bytes, Error>> {
+        read: impl Fn(&[u8]) -> T,
+    ) -> Poll<Result<T, Error>> {
         let mut buffer = self.buffer.borrow_mut();
         loop {
-            match scan.find(&mut buffer)? {
-                Some(length) if length <= limit => {
-                    let head = buffer.split_to(length).freeze();
-                    if buffer.is_empty() {
-                        *buffer = BytesMut::new();
-                    }
-                    return Poll::Ready(Ok(head));
+            if !buffer.is_empty()
+                && let Some(head) = find_head(scan, &buffer, limit)?
+            {
+                let end = head.end;
+                let head = read(&buffer[head]);
+                if end == buffer.len() {
+                    *buffer = BytesMut::new();
+                } else {
+                    buffer.advance(end);
                 }
-                None if buffer.len() <= limit => {}
-                _ => return Poll::Ready(Err(scan.too_large(limit))),
+                return Poll::Ready(Ok(head));
             }
-            if !matches!(ready!(self.poll_more(cx, &mut buffer, HEAD_READ)), Ok(1..)) {
-                return Poll::Ready(Err(Error::ClientGone));
+            if !buffer.is_empty() {
+                if !matches!(ready!(self.poll_more(cx, &mut buffer, HEAD_READ)), Ok(1..)) {
+                    return Poll::Ready(Err(Error::ClientGone));
+                }
+                continue;
             }
+            // Most heads come at once, and are read where they pass by. Only what is left over is kept.
+            let passed = with_scratch(|scratch| {
+                let mut read_now = ReadBuf::new(&mut scratch[..HEAD_READ]);
+                let mut io = self.io.borrow_mut();
+                if ready!(Pin::new(&mut *io).poll_read(cx, &mut read_now)).is_err() || read_now.filled().is_empty() {
+                    return Poll::Ready(Err(Error::ClientGone));
+                }
+                let bytes = read_now.filled();
+                let head = find_head(scan, bytes, limit)?;
+                let end = head.as_ref().map_or(0, |head| head.end);
+                if end < bytes.len() {
+                    *buffer = BytesMut::from(&bytes[end..]);
+                }
+                Poll::Ready(Ok(head.map(|head| read(&bytes[head]))))
+            });
+            return match ready!(passed)? {
+                Some(head) => Poll::Ready(Ok(head)),
+                None => continue,
+            };
         }
     }
 
@@ -214,12 +239,12 @@ impl Conn {
                 Inbound::Done => return Poll::Ready(None),
                 Inbound::Broken => return Poll::Ready(Some(Err(Error::BodyIncomplete))),
                 Inbound::Length(_) | Inbound::UntilClose if buffer.is_empty() => None,
-                Inbound::UntilClose => Some((Some(Frame::data(buffer.split().freeze())), false)),
+                Inbound::UntilClose => Some((Some(Frame::data(std::mem::take(&mut *buffer).freeze())), false)),
                 Inbound::Length(missing) => {
                     let length = usize::try_from(*missing).unwrap_or(usize::MAX).min(buffer.len());
                     *missing -= length as u64;
                     let done = *missing == 0;
-                    Some((Some(Frame::data(buffer.split_to(length).freeze())), done))
+                    Some((Some(Frame::data(take(&mut buffer, length))), done))
                 }
                 Inbound::Chunked(chunks) => match chunks.next(&mut buffer) {
                     Ok(Some(Item::Data(data))) => Some((Some(Frame::data(data)), chunks.ends(&mut buffer))),
@@ -313,6 +338,20 @@ impl HeldUp {
         self.since = None;
         self.lookout = None;
     }
+}
+
+/// Where a head of at most `limit` bytes is, once it is complete.
+fn find_head(scan: &mut HeadScan, bytes: &[u8], limit: usize) -> Result<Option<Range<usize>>, Error> {
+    match scan.find(bytes)? {
+        Some(head) if head.len() <= limit => Ok(Some(head)),
+        None if bytes.len() <= limit => Ok(None),
+        _ => Err(scan.too_large(limit)),
+    }
+}
+
+/// Takes the first `length` bytes. All of them at once need no shared buffer.
+fn take(buffer: &mut BytesMut, length: usize) -> Bytes {
+    if length == buffer.len() { std::mem::take(buffer).freeze() } else { buffer.split_to(length).freeze() }
 }
 
 /// The content of the current request.

@@ -2,13 +2,12 @@
 //! not copied.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body as _;
 
-use super::client::RequestHead;
 use crate::proxy::body::Body;
+use crate::proxy::fields::Known;
+use crate::proxy::message::{RequestHead, ResponseHead};
 
 /// How the content of a response is delimited (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub(super) struct Persistence {
 }
 
 /// Writes a head.
-pub(super) fn head(out: &mut Vec<u8>, parts: &Parts, framing: Outbound, persistence: Persistence, date: &str) {
+pub(super) fn head(out: &mut Vec<u8>, parts: &ResponseHead, framing: Outbound, persistence: Persistence, date: &str) {
     // RFC 9112 2.3 / RFC 9110 2.5: the version is ours, whatever the client's minor version is.
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(parts.status.as_str().as_bytes());
@@ -65,37 +64,39 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &Parts, framing: Outbound, persiste
     // "MUST NOT send a Content-Length header field in any response with a status code of 1xx (Informational) or 204".
     let keeps_length =
         framing == Outbound::None && !parts.status.is_informational() && parts.status != StatusCode::NO_CONTENT;
-    for (name, value) in &parts.headers {
-        let ours = name == CONNECTION
-            || name == TRANSFER_ENCODING
-            || (name == UPGRADE && !upgrade)
-            || (name == CONTENT_LENGTH && !keeps_length);
+    for (known, name, value) in parts.fields.known() {
+        let ours = match known {
+            Known::Connection | Known::TransferEncoding => true,
+            Known::Upgrade => !upgrade,
+            Known::ContentLength => !keeps_length,
+            _ => false,
+        };
         if !ours {
-            field(out, name.as_str(), value.as_bytes());
+            field(out, name, value);
         }
     }
     match framing {
-        Outbound::Length(length) => field(out, "content-length", itoa::Buffer::new().format(length).as_bytes()),
-        Outbound::Chunked => field(out, "transfer-encoding", b"chunked"),
+        Outbound::Length(length) => field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
+        Outbound::Chunked => field(out, b"transfer-encoding", b"chunked"),
         Outbound::None | Outbound::UntilClose => {}
     }
     // RFC 9110 6.6.1: "A recipient with a clock that receives a response message without a Date header field MUST record the
     // time it was received and append a corresponding Date header field […] if it is cached or forwarded downstream."
-    if !upgrade && !parts.headers.contains_key(DATE) {
-        field(out, "date", date.as_bytes());
+    if !upgrade && !parts.fields.contains(Known::Date) {
+        field(out, b"date", date.as_bytes());
     }
     if upgrade {
-        field(out, "connection", b"upgrade");
+        field(out, b"connection", b"upgrade");
     } else if !persistence.keep {
-        field(out, "connection", b"close");
+        field(out, b"connection", b"close");
     } else if persistence.tell {
-        field(out, "connection", b"keep-alive");
+        field(out, b"connection", b"keep-alive");
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
@@ -124,24 +125,24 @@ pub(super) fn request_head(out: &mut Vec<u8>, head: &RequestHead, body: &Body) -
     out.extend_from_slice(head.path_and_query.as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     // RFC 9110 7.2: "A user agent that sends Host SHOULD send it as the first field in the header section".
-    if let Some(host) = head.headers.get(HOST) {
-        field(out, "host", host.as_bytes());
+    if let Some(host) = head.fields.get(Known::Host) {
+        field(out, b"host", host);
     }
     let mut said_length = false;
-    for (name, value) in &head.headers {
-        match name {
-            &HOST | &TRANSFER_ENCODING => {}
-            &CONTENT_LENGTH => said_length = true,
-            _ => field(out, name.as_str(), value.as_bytes()),
+    for (known, name, value) in head.fields.known() {
+        match known {
+            Known::Host | Known::TransferEncoding => {}
+            Known::ContentLength => said_length = true,
+            _ => field(out, name, value),
         }
     }
     match framing {
-        RequestFraming::Length(length) => field(out, "content-length", itoa::Buffer::new().format(length).as_bytes()),
-        RequestFraming::Chunked => field(out, "transfer-encoding", b"chunked"),
+        RequestFraming::Length(length) => field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
+        RequestFraming::Chunked => field(out, b"transfer-encoding", b"chunked"),
         // RFC 9110 8.6: a sender "SHOULD send a Content-Length field in a request when the method defines a meaning for enclosed
         // content and it is not sending Transfer-Encoding".
         RequestFraming::None if said_length || matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
-            field(out, "content-length", b"0");
+            field(out, b"content-length", b"0");
         }
         RequestFraming::None => {}
     }
@@ -172,7 +173,7 @@ pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
         if crate::proxy::headers::allowed_in_trailers(name) {
-            field(out, name.as_str(), value.as_bytes());
+            field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -182,7 +183,7 @@ pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use http::Response;
+    use crate::proxy::fields::Fields;
 
     #[test]
     fn framing_follows_method_status_and_version() {
@@ -201,14 +202,13 @@ mod tests {
 
     #[test]
     fn framing_fields_that_came_in_are_not_copied() {
-        let (parts, ()) = Response::builder()
-            .header("content-length", "99")
-            .header("transfer-encoding", "gzip")
-            .header("connection", "x")
-            .header("date", "Thu, 01 Jan 1970 00:00:00 GMT")
-            .body(())
-            .unwrap()
-            .into_parts();
+        let fields = Fields::of(&[
+            ("content-length", "99"),
+            ("transfer-encoding", "gzip"),
+            ("connection", "x"),
+            ("date", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ]);
+        let parts = ResponseHead { status: StatusCode::OK, fields };
         let mut out = Vec::new();
         head(&mut out, &parts, Outbound::Chunked, Persistence { keep: false, tell: false }, "now");
         assert_eq!(

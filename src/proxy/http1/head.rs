@@ -3,12 +3,14 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use std::ops::Range;
+
+use http::{Method, Version};
 
 use crate::proxy::error::Error;
-use crate::proxy::headers::tokens;
+use crate::proxy::fields::{Fields, Known};
+use crate::proxy::message::RequestHead;
+use crate::proxy::target;
 use crate::settings::Limits;
 
 /// The longest request target. RFC 9112 3: "it is RECOMMENDED that all HTTP senders and recipients support, at a
@@ -32,7 +34,7 @@ pub(super) enum Framing {
 #[derive(Debug)]
 pub(super) struct Head {
     /// Method, target, version and fields, framing fields included.
-    pub(super) request: Request<()>,
+    pub(super) request: RequestHead,
     /// Framing of the content.
     pub(super) framing: Framing,
     /// Whether the client waits for 100 (Continue).
@@ -44,41 +46,40 @@ pub(super) struct Head {
 /// Finds the end of a head in a buffer that grows, looking at each byte once.
 #[derive(Debug, Default)]
 pub(super) struct HeadScan {
+    start: usize,
     seen: usize,
     line_start: usize,
     request_line: usize,
-    skipped: bool,
 }
 
 impl HeadScan {
-    /// The length of the head once it is complete, with its empty line.
+    /// Where the head is, with its empty line, once it is complete.
     ///
     /// # Errors
     /// A line that ends without CR, or a CR or NUL anywhere else.
-    pub(super) fn find(&mut self, buffer: &mut BytesMut) -> Result<Option<usize>, Error> {
+    pub(super) fn find(&mut self, bytes: &[u8]) -> Result<Option<Range<usize>>, Error> {
         // RFC 9112 2.2: "a server that is expecting to receive and parse a request-line SHOULD ignore at least one empty
         // line (CRLF) received prior to the request-line". One, and no more.
-        if !self.skipped && self.seen == 0 && buffer.starts_with(b"\r\n") {
-            let _ = buffer.split_to(2);
-            self.skipped = true;
+        if self.seen == 0 && bytes.starts_with(b"\r\n") {
+            (self.start, self.seen, self.line_start) = (2, 2, 2);
         }
-        while let Some(offset) = memchr::memchr3(b'\r', b'\n', 0, &buffer[self.seen..]) {
+        while let Some(offset) = memchr::memchr3(b'\r', b'\n', 0, &bytes[self.seen..]) {
             let at = self.seen + offset;
-            match (buffer[at], buffer.get(at + 1)) {
+            match (bytes[at], bytes.get(at + 1)) {
                 (b'\r', None) => {
                     self.seen = at;
                     return Ok(None);
                 }
                 (b'\r', Some(b'\n')) => {
                     if at == self.line_start {
-                        return if at == 0 {
+                        return if at == self.start {
                             Err(Error::BadRequest("empty lines before the request"))
                         } else {
-                            Ok(Some(at + 2))
+                            Ok(Some(self.start..at + 2))
                         };
                     }
-                    if self.line_start == 0 {
-                        self.request_line = at;
+                    if self.line_start == self.start {
+                        self.request_line = at - self.start;
                     }
                     self.line_start = at + 2;
                     self.seen = at + 2;
@@ -91,8 +92,13 @@ impl HeadScan {
                 _ => return Err(Error::BadRequest("NUL in the head")),
             }
         }
-        self.seen = buffer.len();
+        self.seen = bytes.len();
         Ok(None)
+    }
+
+    /// Bytes before the head: an empty line is no beginning.
+    pub(super) fn skipped(&self) -> usize {
+        self.start
     }
 
     /// What is too large about a head that is longer than `limit`.
@@ -105,14 +111,14 @@ impl HeadScan {
 ///
 /// # Errors
 /// Whatever a strict server refuses.
-pub(super) fn parse(head: Bytes, limits: &Limits) -> Result<Head, Error> {
+pub(super) fn parse(head: &[u8], limits: &Limits) -> Result<Head, Error> {
     let mut fields = [const { MaybeUninit::uninit() }; 256];
     let room = fields.len().min(limits.header_count.max(1));
     let mut parsed = httparse::Request::new(&mut []);
-    match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, &head, &mut fields[..room]) {
+    match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut parsed, head, &mut fields[..room]) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(Error::BadRequest("the head ends where no head ends")),
-        Err(error) => return Err(refusal(error, &head)),
+        Err(error) => return Err(refusal(error, head)),
     }
     let version = match parsed.version {
         Some(0) => Version::HTTP_10,
@@ -125,30 +131,12 @@ pub(super) fn parse(head: Bytes, limits: &Limits) -> Result<Head, Error> {
     if target.len() > MAX_TARGET {
         return Err(Error::TargetTooLong);
     }
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Error::BadRequest("characters in the request target that are not allowed there"));
-    }
-    if target.contains('#') {
-        return Err(Error::BadRequest("a fragment in the request target"));
-    }
-    let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| Error::BadRequest("target"))?;
-
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Error::BadRequest("field name"))?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-            .map_err(|_| Error::BadRequest("field value"))?;
-        headers.try_append(name, value).map_err(|_| Error::HeadersTooLarge)?;
-    }
-
-    let framing = framing(version, &headers)?;
-    let expects_continue = expects_continue(version, &headers)?;
-    let keep_alive = keep_alive(version, &headers);
-    let mut request = Request::new(());
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.version_mut() = version;
-    *request.headers_mut() = headers;
+    let (form, authority, path_and_query) = target::parse(target)?;
+    let fields = Fields::of_head(head, parsed.headers);
+    let framing = framing(version, &fields)?;
+    let expects_continue = expects_continue(version, &fields)?;
+    let keep_alive = keep_alive(version, &fields);
+    let request = RequestHead { method, version, form, authority, path_and_query, fields };
     Ok(Head { request, framing, expects_continue, keep_alive })
 }
 
@@ -174,9 +162,9 @@ fn names_a_version(head: &[u8]) -> bool {
 }
 
 /// RFC 9112 6.3, with every choice it leaves decided for refusal.
-fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, Error> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+fn framing(version: Version, fields: &Fields) -> Result<Framing, Error> {
+    let mut codings = fields.all(Known::TransferEncoding);
+    let mut lengths = fields.all(Known::ContentLength);
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(Framing::None),
         // RFC 9112 6.3: "If a message is received with both a Transfer-Encoding and a Content-Length header field […] Such
@@ -189,7 +177,7 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, Error> {
                 return Err(Error::BadRequest("Transfer-Encoding in HTTP/1.0"));
             }
             // Codings other than chunked are deprecated in practice, and a list is where servers disagree.
-            if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            if codings.next().is_some() || !coding.eq_ignore_ascii_case(b"chunked") {
                 return Err(Error::BadRequest("a Transfer-Encoding other than chunked"));
             }
             Ok(Framing::Chunked)
@@ -204,29 +192,28 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, Error> {
 }
 
 /// RFC 9110 8.6: `Content-Length = 1*DIGIT`; no sign, no list, no space, and no more than fits.
-pub(super) fn content_length(value: &HeaderValue) -> Option<u64> {
-    let digits = value.as_bytes();
+pub(super) fn content_length(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     Some(digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-fn expects_continue(version: Version, headers: &HeaderMap) -> Result<bool, Error> {
-    let Some(value) = headers.get(EXPECT) else { return Ok(false) };
+fn expects_continue(version: Version, fields: &Fields) -> Result<bool, Error> {
+    let Some(value) = fields.get(Known::Expect) else { return Ok(false) };
     // RFC 9110 10.1.1: "A server that receives an Expect field value containing a member other than 100-continue MAY
     // respond with a 417", and one "that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore" it.
-    if headers.get_all(EXPECT).iter().count() > 1 || !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+    if fields.all(Known::Expect).count() > 1 || !value.eq_ignore_ascii_case(b"100-continue") {
         return Err(Error::Expectation);
     }
     Ok(version == Version::HTTP_11)
 }
 
 /// RFC 9112 9.3.
-pub(super) fn keep_alive(version: Version, headers: &HeaderMap) -> bool {
+pub(super) fn keep_alive(version: Version, fields: &Fields) -> bool {
     let mut close = false;
     let mut keep = false;
-    for token in tokens(headers, CONNECTION) {
+    for token in fields.tokens(Known::Connection) {
         close |= token.eq_ignore_ascii_case("close");
         keep |= token.eq_ignore_ascii_case("keep-alive");
     }

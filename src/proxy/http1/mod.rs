@@ -14,5 +14,5 @@ mod head;
 mod response;
 mod server;
 
-pub(super) use client::{Client, Received, RequestHead, ResponseBody};
+pub(super) use client::{Client, Received, ResponseBody};
 pub(super) use server::{Served, serve};

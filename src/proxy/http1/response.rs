@@ -3,11 +3,11 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use super::head::{Framing, content_length, keep_alive};
+use crate::proxy::fields::{Fields, Known};
+use crate::proxy::message;
 
 /// Fields of a response head.
 const MAX_FIELDS: usize = 128;
@@ -16,7 +16,7 @@ const MAX_FIELDS: usize = 128;
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     /// Status and fields.
-    pub(super) response: Response<()>,
+    pub(super) response: message::ResponseHead,
     /// Framing of the content.
     pub(super) framing: Framing,
     /// Whether the endpoint lets the connection be used again.
@@ -28,10 +28,10 @@ pub(super) struct ResponseHead {
 pub(super) struct Malformed;
 
 /// Reads a complete head that answers a request with `method`.
-pub(super) fn parse(head: Bytes, method: &Method) -> Result<ResponseHead, Malformed> {
+pub(super) fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
-    let read = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, &head, &mut fields);
+    let read = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut fields);
     if !matches!(read, Ok(httparse::Status::Complete(length)) if length == head.len()) {
         return Err(Malformed);
     }
@@ -43,32 +43,25 @@ pub(super) fn parse(head: Bytes, method: &Method) -> Result<ResponseHead, Malfor
     // RFC 9110 15: "Values outside the range 100..599 are invalid. Implementations often use three-digit integer values outside
     // of that range […] for internal communication"; clients take them for 5xx, and so they go on.
     let status = parsed.code.filter(|code| (100..1000).contains(code)).ok_or(Malformed)?;
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| Malformed)?;
-        headers.try_append(name, value).map_err(|_| Malformed)?;
-    }
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Malformed)?;
-    let framing = framing(version, &headers, method, response.status())?;
+    let status = StatusCode::from_u16(status).map_err(|_| Malformed)?;
+    let fields = Fields::of_head(head, parsed.headers);
+    let framing = framing(version, &fields, method, status)?;
     // A message that ends with the connection ends the connection.
-    let keep_alive = keep_alive(version, &headers) && framing != Framing::UntilClose;
-    *response.headers_mut() = headers;
-    Ok(ResponseHead { response, framing, keep_alive })
+    let keep_alive = keep_alive(version, &fields) && framing != Framing::UntilClose;
+    Ok(ResponseHead { response: message::ResponseHead { status, fields }, framing, keep_alive })
 }
 
 /// RFC 9112 6.3, in its order, with every choice it leaves decided for refusal.
-fn framing(version: Version, headers: &HeaderMap, method: &Method, status: StatusCode) -> Result<Framing, Malformed> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+fn framing(version: Version, fields: &Fields, method: &Method, status: StatusCode) -> Result<Framing, Malformed> {
+    let mut codings = fields.all(Known::TransferEncoding);
+    let mut lengths = fields.all(Known::ContentLength);
     let declared = match (codings.next(), lengths.next()) {
         (None, None) => Framing::UntilClose,
         // "If a message is received with both a Transfer-Encoding and a Content-Length header field, the Transfer-Encoding
         // overrides the Content-Length. Such a message might indicate an attempt to perform […] response splitting".
         (Some(_), Some(_)) => return Err(Malformed),
         (Some(coding), None) => {
-            let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            let chunked = coding.eq_ignore_ascii_case(b"chunked");
             if version == Version::HTTP_10 || codings.next().is_some() || !chunked {
                 return Err(Malformed);
             }
@@ -94,8 +87,7 @@ mod tests {
     use super::*;
 
     fn read(method: Method, raw: &str) -> Result<(u16, Framing, bool), Malformed> {
-        parse(Bytes::copy_from_slice(raw.as_bytes()), &method)
-            .map(|head| (head.response.status().as_u16(), head.framing, head.keep_alive))
+        parse(raw.as_bytes(), &method).map(|head| (head.response.status.as_u16(), head.framing, head.keep_alive))
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use http::{Method, Version};
 use tokio::time::Instant;
 
@@ -33,8 +32,8 @@ pub(in crate::proxy) enum Served {
 
 /// What comes next on a connection.
 enum Next {
-    Head(Box<Head>),
-    Http2(Bytes),
+    Head(Head),
+    Http2,
     Closed,
     Refused(Error),
 }
@@ -48,10 +47,10 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> S
         let head = match next_head(&conn, &worker, &timer, first).await {
             Next::Head(head) => head,
             Next::Closed => return Served::Closed,
-            Next::Http2(preface) => {
+            Next::Http2 => {
                 let Some(conn) = Rc::into_inner(conn) else { return Served::Closed };
                 let mut io = conn.io.into_inner();
-                io.unread([&preface[..], &conn.buffer.into_inner()].concat().into());
+                io.unread([HTTP2_PREFACE, &conn.buffer.into_inner()].concat().into());
                 return Served::Http2(io);
             }
             Next::Refused(error) => {
@@ -64,12 +63,12 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> S
             }
         };
         first = false;
-        let Head { request, framing, expects_continue, keep_alive } = *head;
-        let (method, version) = (request.method().clone(), request.version());
+        let Head { request, framing, expects_continue, keep_alive } = head;
+        let (method, version) = (request.method.clone(), request.version);
         conn.expect(framing, expects_continue);
         let body = if conn.content_read() { Body::empty() } else { Body::stream(RequestBody(Rc::clone(&conn))) };
         let reply = {
-            let mut handling = Box::pin(request::handle(&worker, &peer, request.map(|()| body), &timer));
+            let mut handling = Box::pin(request::handle(&worker, &peer, request, body, &timer));
             let read_ahead = worker.settings.limits.header_bytes;
             poll_fn(|cx| match handling.as_mut().poll(cx) {
                 Poll::Ready(reply) => Poll::Ready(Some(reply)),
@@ -108,19 +107,18 @@ async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, first: bool) -> 
     let waiting_since = Instant::now();
     let mut draining = std::pin::pin!(worker.leaving.drain.happened());
     poll_fn(|cx| {
-        match conn.poll_head(cx, &mut scan, limits.header_bytes) {
-            Poll::Ready(Ok(head)) if first && *head == *HTTP2_PREFACE => return Poll::Ready(Next::Http2(head)),
-            Poll::Ready(Ok(head)) => {
-                return Poll::Ready(match head::parse(head, limits) {
-                    Ok(head) => Next::Head(Box::new(head)),
-                    Err(error) => Next::Refused(error),
-                });
-            }
+        let read = |head: &[u8]| match head::parse(head, limits) {
+            _ if first && head == HTTP2_PREFACE => Next::Http2,
+            Ok(head) => Next::Head(head),
+            Err(error) => Next::Refused(error),
+        };
+        match conn.poll_head(cx, &mut scan, limits.header_bytes, read) {
+            Poll::Ready(Ok(next)) => return Poll::Ready(next),
             Poll::Ready(Err(Error::ClientGone)) => return Poll::Ready(Next::Closed),
             Poll::Ready(Err(error)) => return Poll::Ready(Next::Refused(error)),
             Poll::Pending => {}
         }
-        let started = !conn.buffer.borrow().is_empty();
+        let started = conn.buffer.borrow().len() > scan.skipped();
         if started && begun.is_none() {
             begun = Some(Instant::now());
         }

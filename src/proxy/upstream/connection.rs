@@ -8,8 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
-use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http_body::{Frame, SizeHint};
 use tokio::net::TcpStream;
 
@@ -17,8 +15,10 @@ use super::http2::{Http2, Http2Body, Stream};
 use super::{Host, InFlight, Pool, Upstream};
 use crate::proxy::body::Body;
 use crate::proxy::error::Error;
-use crate::proxy::http1::{Client, Received, RequestHead, ResponseBody};
+use crate::proxy::fields::Known;
+use crate::proxy::http1::{Client, Received, ResponseBody};
 use crate::proxy::io::{Io, Pipe};
+use crate::proxy::message::{RequestHead, Response, ResponseHead};
 use crate::snapshot::{Connections, Protocol};
 
 /// A connection on loan to one exchange.
@@ -42,7 +42,7 @@ enum Connection {
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Its head and content.
-    pub response: Response<Body>,
+    pub response: Response,
     /// The way to take the connection over, if it switched protocols.
     pub takeover: Option<Takeover>,
 }
@@ -118,16 +118,16 @@ impl Lease {
     pub(crate) async fn send(mut self, head: &RequestHead, body: Body) -> Result<Answer, SendFailure> {
         match &mut self.connection {
             Connection::Http1(client) => match client.send(head, body).await {
-                Ok(Received::Response(response)) => Ok(self.download(response)),
-                Ok(Received::Switched(response)) => {
-                    let response = response.map(|()| Body::empty());
-                    let extended = response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS);
+                Ok(Received::Response(head, content)) => Ok(self.download(head, content)),
+                Ok(Received::Switched(head)) => {
+                    let extended = head.fields.contains(Known::WebSocketExtensions);
+                    let response = Response { head, body: Body::empty() };
                     Ok(Answer { response, takeover: self.into_takeover(extended) })
                 }
                 Err(error) => Err(SendFailure { error, unsent: None }),
             },
             Connection::Http2(stream) => match stream.send(head, body).await {
-                Ok(response) => Ok(self.download(response)),
+                Ok((head, content)) => Ok(self.download(head, content)),
                 Err((error, unsent)) => Err(SendFailure { error, unsent }),
             },
         }
@@ -139,8 +139,7 @@ impl Lease {
         Some(Takeover { pipe: Box::new(io), early, extended, in_flight: self.in_flight })
     }
 
-    fn download<B: Download>(self, response: Response<B>) -> Answer {
-        let (head, content) = response.into_parts();
+    fn download<B: Download>(self, head: ResponseHead, content: B) -> Answer {
         let body = if content.is_end_stream() {
             drop(content);
             self.give_back();
@@ -148,7 +147,7 @@ impl Lease {
         } else {
             Body::stream(Lent(Some((content, self))))
         };
-        Answer { response: Response::from_parts(head, body), takeover: None }
+        Answer { response: Response { head, body }, takeover: None }
     }
 
     /// The exchange is over; the connection waits for another if it is fit for it.

@@ -9,9 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{HeaderMap, Request, Uri, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -20,8 +19,9 @@ use tokio::time::Instant;
 
 use crate::proxy::body::Body;
 use crate::proxy::error::Error;
-use crate::proxy::http1::RequestHead;
+use crate::proxy::fields::Known;
 use crate::proxy::io::Io;
+use crate::proxy::message::{RequestHead, ResponseHead};
 use crate::proxy::rt::LocalExecutor;
 
 /// Streams that one connection carries before another is opened, unless the endpoint allows fewer. RFC 9113 6.5.2 recommends
@@ -111,12 +111,15 @@ impl Stream {
         &mut self,
         head: &RequestHead,
         body: Body,
-    ) -> Result<Response<Http2Body>, (Error, Option<Body>)> {
+    ) -> Result<(ResponseHead, Http2Body), (Error, Option<Body>)> {
         if let Err(error) = self.0.sender.ready().await {
             return Err((failure(&error), Some(body)));
         }
         match self.0.sender.try_send_request(request(head, body)).await {
-            Ok(response) => Ok(response.map(Http2Body)),
+            Ok(response) => {
+                let head = ResponseHead { status: response.status(), fields: response.headers().into() };
+                Ok((head, Http2Body(response.into_body())))
+            }
             Err(mut failed) => {
                 let unsent = failed.take_message().map(Request::into_body);
                 Err((failure(failed.error()), unsent))
@@ -136,15 +139,15 @@ impl Drop for Stream {
 /// RFC 9113 8.3.1: clients that make HTTP/2 requests from other versions "MUST … use :authority instead of Host".
 fn request(head: &RequestHead, body: Body) -> Request<Body> {
     let mut request = Request::new(body);
-    let mut headers = head.headers.clone();
     let mut uri = http::uri::Parts::default();
-    uri.path_and_query = Some(head.path_and_query.clone());
-    uri.authority = headers.remove(HOST).and_then(|host| Authority::from_maybe_shared(host).ok());
+    uri.path_and_query = head.path_and_query.as_str().try_into().ok();
+    uri.authority = head.fields.get(Known::Host).and_then(|host| Authority::try_from(host).ok());
     uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
     *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-    *request.headers_mut() = headers;
+    *request.headers_mut() = HeaderMap::from(&head.fields);
+    request.headers_mut().remove(http::header::HOST);
     request
 }
 
