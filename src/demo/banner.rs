@@ -12,6 +12,7 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
     let lines = [
         (format!("curl -N {url}/clock"), "an event each second, as it happens"),
         (format!("curl -N --http2-prior-knowledge {url}/clock"), "the same over HTTP/2"),
+        (format!("curl -N '{url}/clock?every=20'"), "one in 20 seconds, kept alive by comments"),
         (format!("curl '{url}/echo/any/path?q=1'"), "the request as the backend gets it"),
         (format!("curl -o /dev/null {url}/files/1GiB"), "a large file, made while it is sent"),
         (format!("curl -s -r 1000-1999 {url}/files/1GiB | wc -c"), "1000 bytes out of its middle"),

@@ -44,7 +44,7 @@ fn the_demo_does_what_it_prints() {
     report.on("a broken edit changes nothing", broken_edit(&demo, &web));
     curl::lines(&demo, &mut report);
     report.on("Ctrl-C drains and ends with 0", demo.interrupt());
-    report.on("the open stream was ended, not left hanging", events.ended());
+    report.on("the open stream ended between two events, told when to come back", events.ended());
 
     println!("{} OK, {} FAILED", report.passed, report.failed.len());
     assert!(report.failed.is_empty(), "failed: {:#?}\n{}", report.failed, demo.said());

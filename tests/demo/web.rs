@@ -1,6 +1,6 @@
 //! A client: whole answers by hyper, events line by line from a plain socket, WebSockets by tungstenite.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -182,13 +182,11 @@ impl Events {
         Ok(format!("gaps of {gaps:?} ms"))
     }
 
-    /// Reads to the end.
+    /// Reads to the end: after the last event, when to come back, and the last chunk.
     pub(crate) fn ended(&mut self) -> Outcome {
-        while self.next_id().is_ok() {}
         let mut rest = String::new();
-        match self.lines.read_line(&mut rest) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err("still open".to_owned()),
-            _ => Ok(String::new()),
-        }
+        self.lines.read_to_string(&mut rest).map_err(|error| format!("{error}, after {rest:?}"))?;
+        expect(rest.ends_with("retry: 2000\n\n\r\n0\r\n\r\n"), || format!("the end was {rest:?}"))?;
+        Ok(String::new())
     }
 }
