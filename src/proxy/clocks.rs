@@ -55,14 +55,6 @@ impl Bounds {
     pub(super) fn without_route(idle: Duration, stall: Duration) -> Self {
         Bounds { head: idle, first_byte: None, idle, stall, request: None }
     }
-
-    /// How long an endpoint may send nothing, before its first byte of content or later.
-    pub(super) fn patience(self, begun: bool) -> (Duration, Error) {
-        match self.first_byte {
-            Some(bound) if !begun => (bound, Error::FirstByteTimeout),
-            _ => (self.idle, Error::Idle),
-        }
-    }
 }
 
 /// The clocks.
@@ -146,6 +138,15 @@ impl Clocks {
         match bounds.request {
             Some(limit) => sooner((self.started + limit, Error::RequestTimeout), next),
             None => next,
+        }
+    }
+
+    /// When to give an endpoint up that sent something at `heard` last, whether that was content or only its head, for
+    /// answers in which something else moves. What the client sends shows that it may have its reasons.
+    pub(super) fn give_up(&self, heard: Instant, begun: bool, bounds: Bounds) -> (Instant, Error) {
+        match bounds.first_byte {
+            Some(bound) if !begun => (heard + bound, Error::FirstByteTimeout),
+            _ => (heard.max(self.up.get()) + bounds.idle, Error::Idle),
         }
     }
 

@@ -106,9 +106,9 @@ impl Exchange {
         self.subject.protocol
     }
 
-    /// How long its endpoint may send nothing, before its first byte of content or later, and what it is called if it does.
-    pub(super) fn patience(&self, begun: bool) -> (Duration, Error) {
-        self.bounds().patience(begun)
+    /// When its endpoint is given up that sent something at `heard` last, if more is sent than it sends.
+    pub(super) fn give_up(&self, heard: Instant, begun: bool) -> (Instant, Error) {
+        self.clocks.give_up(heard, begun, self.bounds())
     }
 
     /// What its route asks for streams.

@@ -384,6 +384,74 @@ async fn what_cannot_be_followed_is_left_alone() {
     assert_eq!(client.until("\n\n\r\n").await, chunk(":\n\n"));
 }
 
+/// Reads an event stream to its end over either version: what came, and whether it ended cleanly.
+async fn listen(plane: &Plane, number: u32) -> (String, bool) {
+    let path = format!("/{number}");
+    let mut got = Vec::new();
+    if number.is_multiple_of(2) {
+        let mut client = plane.connect().await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        client.head().await;
+        loop {
+            let size = client.until("\r\n").await;
+            let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+            let mut part = vec![0; size + 2];
+            within(tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut part)).await.unwrap();
+            got.extend_from_slice(&part[..size]);
+            if size == 0 {
+                return (String::from_utf8(got).unwrap(), !client.closed().await);
+            }
+        }
+    }
+    let client = http2(plane.address).await;
+    let mut body = ask(&client, get(&path)).await.into_body();
+    while let Some(piece) = piece(&mut body).await {
+        let Ok(piece) = piece else { return (String::from_utf8(got).unwrap(), false) };
+        got.extend_from_slice(&piece);
+    }
+    (String::from_utf8(got).unwrap(), true)
+}
+
+#[tokio::test]
+async fn a_drain_ends_busy_streams_between_events() {
+    let address = backend(|mut endpoint| async move {
+        endpoint.head().await;
+        endpoint.send(format!("{EVENTS}\r\n")).await;
+        for number in 0.. {
+            // An event in two parts, so that most of the time one is half sent.
+            let event = event(number);
+            let (one, other) = event.split_at(event.len() / 2);
+            for part in [one, other] {
+                if tokio::io::AsyncWriteExt::write_all(&mut endpoint.0, part.as_bytes()).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    })
+    .await;
+    let sse = Sse { retry: Some(Duration::from_millis(2500)), ..Sse::default() };
+    let plane = Plane::start(streaming(address, Protocol::Http1, Streaming { sse, ..Streaming::default() }));
+    let streams = 40;
+    let listening = futures_util::future::join_all((0..streams).map(|number| listen(&plane, number)));
+    let draining = async {
+        plane.metric_becomes("floodway_active_streams", "sse", f64::from(streams)).await;
+        plane.drain.begin(Duration::from_secs(6));
+    };
+    let (ended, ()) = tokio::join!(listening, draining);
+    for (number, (content, clean)) in ended.into_iter().enumerate() {
+        let events = content.strip_suffix(RETRY).unwrap_or_else(|| panic!("no last words: {content:?}"));
+        let whole = events.matches("\n\n").count() as u32;
+        assert_eq!(events, (0..whole).map(event).collect::<String>());
+        assert!(clean, "{number} was cut");
+        let line = plane.logged(&format!("/{number}")).await;
+        assert_eq!((&line["end"], &line["reason"]), (&"drained".into(), &"draining".into()), "{line}");
+        assert_eq!((&line["events"], &line["bytes_sent"]), (&whole.into(), &content.len().into()), "{line}");
+    }
+    plane.metric_becomes("floodway_drained_streams_total", "polite", f64::from(streams)).await;
+    within(plane.ended()).await;
+}
+
 fn message(length: u8) -> Bytes {
     [&[0, 0, 0, 0, length][..], &vec![b'x'; length.into()]].concat().into()
 }

@@ -88,7 +88,7 @@ struct Followed<U> {
     state: State,
     /// Pieces since the stream was last asked whether it has to leave.
     unasked: u8,
-    heart: Option<Heart>,
+    heart: Option<Box<Heart>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -122,14 +122,15 @@ impl Heart {
 
 impl<U: Units> Followed<U> {
     fn new(body: Body, exchange: Rc<Exchange>) -> Self {
-        let heart = exchange.streaming().and_then(|streaming| U::heartbeat(streaming)).map(Heart::new);
+        let heart =
+            exchange.streaming().and_then(|streaming| U::heartbeat(streaming)).map(|every| Box::new(Heart::new(every)));
         Followed { body, exchange, units: U::default(), state: State::Open, unasked: 0, heart }
     }
 
     /// What goes on of a piece that came; the stream may end with it.
     fn pass(&mut self, mut piece: Bytes) -> Bytes {
         if let Some(heart) = &mut self.heart {
-            *heart = Heart { begun: true, ..Heart::new(heart.every) };
+            **heart = Heart { begun: true, ..Heart::new(heart.every) };
             piece = self.units.after_beats(piece);
         }
         match self.state {
@@ -162,8 +163,7 @@ impl<U: Units> Followed<U> {
     /// is silent for too long. The exchange's own clock cannot tell, since heartbeats are sent like anything else.
     fn look_at(&self) -> Option<Instant> {
         let heart = self.heart.as_ref()?;
-        let (patience, _) = self.exchange.patience(heart.begun);
-        let over = heart.heard + patience;
+        let (over, _) = self.exchange.give_up(heart.heard, heart.begun);
         Some(if self.units.in_gap() { heart.next.min(over) } else { over })
     }
 
@@ -171,8 +171,8 @@ impl<U: Units> Followed<U> {
     fn look(&mut self) -> Option<Result<Bytes, Error>> {
         let heart = self.heart.as_mut()?;
         let now = Instant::now();
-        let (patience, error) = self.exchange.patience(heart.begun);
-        if now >= heart.heard + patience {
+        let (over, error) = self.exchange.give_up(heart.heard, heart.begun);
+        if now >= over {
             return Some(Err(error));
         }
         heart.next = now + heart.every;
@@ -239,5 +239,17 @@ impl<U: Units> HttpBody for Followed<U> {
     /// Unknown: it may end early, and more may be sent than comes.
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event stream that is silent costs little more than its connections.
+    #[test]
+    fn following_takes_little_memory() {
+        assert!(size_of::<Followed<EventScan>>() <= 80, "{}", size_of::<Followed<EventScan>>());
+        assert!(size_of::<Followed<MessageScan>>() <= 88, "{}", size_of::<Followed<MessageScan>>());
     }
 }
