@@ -29,3 +29,6 @@ mod swap;
 mod targets;
 mod uncut;
 mod websocket;
+mod websocket_ends;
+mod websocket_frames;
+mod websocket_pings;

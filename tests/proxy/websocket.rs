@@ -15,13 +15,13 @@ use super::clients::{get, http2};
 use super::sse::with_idle;
 use super::support::*;
 
-const UPGRADE: &str = "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+pub const UPGRADE: &str = "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+pub const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
 /// An endpoint that sends back every message; `"bye <code>"` makes it close with that code.
-async fn echo() -> std::net::SocketAddr {
+pub async fn echo() -> std::net::SocketAddr {
     #[allow(clippy::result_large_err, reason = "tungstenite's signature")]
     fn agree(request: &Request, mut response: Response) -> Result<Response, http::Response<Option<String>>> {
         // What is asked for is agreed to, in so many words: the proxy has no opinion on it.
@@ -48,7 +48,7 @@ async fn echo() -> std::net::SocketAddr {
     .await
 }
 
-async fn open(plane: &Plane) -> WebSocketStream<TcpStream> {
+pub async fn open(plane: &Plane) -> WebSocketStream<TcpStream> {
     let stream = TcpStream::connect(plane.address).await.unwrap();
     within(client_async("ws://example.com/socket", stream)).await.unwrap().0
 }
@@ -58,7 +58,7 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Message {
 }
 
 /// A tunnel whose sides the test plays: client and endpoint.
-async fn tunnel(plane: &Plane, arrivals: &mut Arrivals) -> (Raw, Raw) {
+pub async fn tunnel(plane: &Plane, arrivals: &mut Arrivals) -> (Raw, Raw) {
     let mut client = plane.connect().await;
     client.send(format!("GET /socket HTTP/1.1\r\n{UPGRADE}\r\n")).await;
     let (mut endpoint, _) = arrivals.request().await;
