@@ -39,7 +39,7 @@ pub(super) struct Bounds {
     head: Duration,
     first_byte: Option<Duration>,
     idle: Duration,
-    stall: Duration,
+    pub(super) stall: Duration,
     request: Option<Duration>,
 }
 

@@ -2,18 +2,18 @@
 //! written down, once, however it ended.
 
 mod record;
+mod waiting;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::clocks::{Bounds, Clocks, Flow, Phase, sooner};
+use super::clocks::{Clocks, Flow, Phase};
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
 use super::streams::Stream;
 pub(super) use super::streams::{Due, Farewell};
@@ -114,14 +114,6 @@ impl Exchange {
     /// What its route asks for streams.
     pub(super) fn streaming(&self) -> Option<&Arc<Streaming>> {
         self.forward()?.streaming.as_ref()
-    }
-
-    fn bounds(&self) -> Bounds {
-        let defaults = &self.worker.settings.defaults;
-        match self.forward() {
-            Some(forward) => Bounds::from(&forward.timeouts),
-            None => Bounds::without_route(defaults.idle, defaults.stall),
-        }
     }
 
     /// What it has as a stream, if it is one.
@@ -294,56 +286,5 @@ impl Exchange {
     pub(super) fn cut(&self, error: Error) {
         self.reason.set(Some(error.reason()));
         self.end.set(error.end());
-    }
-
-    /// Ready with the clock that ran out first; looks at clocks, moves no timer while the stream moves.
-    pub(super) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<Error> {
-        let bounds = self.bounds();
-        let mut next = self.clocks.next(bounds);
-        if let Some(stream) = self.stream() {
-            stream.carried_by(cx.waker());
-            if let Some(cut) = stream.cut_at() {
-                next = sooner(next, cut);
-            }
-        }
-        let look_after = self.clocks.look_after(bounds);
-        let Some(look_after) = look_after else { return self.timer.poll_at(cx, next.0).map(|()| next.1) };
-        if self.timer.poll_at(cx, next.0.min(self.last_moved() + look_after)).is_pending() {
-            return Poll::Pending;
-        }
-        let again = Instant::now() + look_after;
-        self.timer.poll_at(cx, next.0.min(again)).map(|()| next.1)
-    }
-
-    /// For whoever carries a stream and can end it politely: ready with what is due first, of the clocks, the time at which
-    /// it is asked to end, and `beat`, a time of the caller's own.
-    pub(super) fn poll_due(&self, cx: &mut Context<'_>, beat: Option<Instant>) -> Poll<Due> {
-        if let Poll::Ready(error) = self.poll_expired(cx) {
-            return Poll::Ready(Due::Expired(error));
-        }
-        if let Some(stream) = self.stream()
-            && let Some(at) = stream.tell_at()
-            && self.timer.poll_at(cx, at).is_ready()
-            && let Some(why) = stream.tell()
-        {
-            return Poll::Ready(Due::Leave(why));
-        }
-        match beat {
-            Some(beat) => self.timer.poll_at(cx, beat).map(|()| Due::Beat),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Runs `work` unless a clock runs out first.
-    ///
-    /// # Errors
-    /// The clock that ran out.
-    pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut work = std::pin::pin!(work);
-        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.poll_expired(cx).map(Err),
-        })
-        .await
     }
 }

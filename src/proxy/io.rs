@@ -15,12 +15,25 @@ use tokio::net::TcpStream;
 pub(super) struct Io {
     stream: TcpStream,
     unread: Bytes,
+    room: usize,
 }
 
 impl Io {
-    /// A fresh connection.
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Io { stream, unread: Bytes::new() }
+    /// A fresh connection, whose content is read into no more than `room` bytes while others are slow to take it.
+    pub(super) fn new(stream: TcpStream, room: usize) -> Self {
+        Io { stream, unread: Bytes::new(), room }
+    }
+
+    /// How much content may be held.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Lets the peer take nothing for so long before the kernel gives it up (TCP_USER_TIMEOUT).
+    pub(super) fn bear_with(&self, time: Duration) {
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_user_timeout(Some(time)) {
+            tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
+        }
     }
 
     /// Puts bytes back, so that they are read first.

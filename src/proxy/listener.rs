@@ -1,31 +1,32 @@
 //! Listening sockets: every worker has its own on each address, and the kernel spreads connections over them
-//! (SO_REUSEPORT).
+//! (SO_REUSEPORT). What is set here, accepted connections inherit, so that accepting one costs no further call.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::StartError;
+use crate::settings::Settings;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
 /// Binds every address once per worker. Port 0 takes a free port, the same for all workers.
 pub(super) fn bind(
-    addresses: &[SocketAddr],
+    settings: &Settings,
     workers: usize,
 ) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
     let mut bound = Vec::new();
     let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &address in addresses {
+    for &address in &settings.listeners.http {
         let failed = |source| StartError::Bind { address, source };
         // SO_REUSEPORT would share an address with another process of the same user without a word. So the first socket asks
         // for the address alone, and makes room for the others only once it has it.
         taken(address).map_err(failed)?;
         let mut actual = address;
         for listeners in &mut listeners {
-            let socket = open(actual).map_err(failed)?;
+            let socket = open(actual, settings).map_err(failed)?;
             actual = socket.local_addr().map_err(failed)?;
             listeners.push(socket);
         }
@@ -45,12 +46,58 @@ fn taken(address: SocketAddr) -> io::Result<()> {
     socket.listen(1)
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Without this a small event waits for the acknowledgement of the one before (Nagle).
+    socket.set_tcp_nodelay(true)?;
+    bound_unsent(&socket, settings.limits.stream_buffer_bytes)?;
+    let listeners = &settings.listeners;
+    if !listeners.tcp_keep_alive.is_zero() {
+        let interval = listeners.tcp_keep_alive;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval))?;
+    }
+    if !listeners.tcp_user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(listeners.tcp_user_timeout))?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Lets the kernel take no more than about `bytes` that it cannot send yet. Without it, a slow reader would make it hold
+/// megabytes for each connection, which the one who sends would take for having arrived.
+pub(super) fn bound_unsent<'a>(socket: impl Into<SockRef<'a>>, bytes: usize) -> io::Result<()> {
+    socket.into().set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn accepted_connections_inherit_what_is_set() {
+        let mut settings = Settings::default();
+        settings.listeners.http = vec![SocketAddr::from(([127, 0, 0, 1], 0)), "[::1]:0".parse().unwrap()];
+        settings.listeners.tcp_keep_alive = Duration::from_secs(17);
+        settings.listeners.tcp_user_timeout = Duration::from_secs(23);
+        settings.limits.stream_buffer_bytes = 48 * 1024;
+        let (addresses, listeners) = bind(&settings, 1).unwrap();
+        for (address, listener) in addresses.iter().zip(&listeners[0]) {
+            listener.set_nonblocking(false).unwrap();
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let accepted = SockRef::from(&accepted);
+            assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+            assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(17));
+            assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(17));
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(Duration::from_secs(23)));
+            assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 48 * 1024);
+        }
+    }
 }

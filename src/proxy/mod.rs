@@ -82,7 +82,7 @@ pub struct Proxy {
 /// An address that cannot be listened on, or a thread that cannot be started.
 pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: DrainWatcher) -> Result<Proxy, StartError> {
     let workers = config.workers.max(1);
-    let (addresses, listeners) = listener::bind(&config.settings.listeners.http, workers)?;
+    let (addresses, listeners) = listener::bind(&config.settings, workers)?;
     let counters = upstream::Counters::default();
     let connections = Arc::new(AtomicUsize::new(0));
     let (running, ended) = mpsc::channel(1);

@@ -27,8 +27,6 @@ use crate::telemetry::{Recorder, Telemetry};
 
 /// How often unused upstream connections are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
-/// The share of the drain's grace in which all streams are asked to end; in the rest, they do.
-const ASKED_BY: f64 = 0.75;
 
 /// What the tasks of one worker share.
 #[derive(Debug)]
@@ -113,9 +111,13 @@ impl Worker {
         use_date(&date.1)
     }
 
-    /// Uses the scratch buffer, which holds nothing between uses.
+    /// Uses the scratch buffer, which holds nothing between uses, and no more of it than a stream may hold.
     pub(super) fn with_scratch<T>(&self, use_scratch: impl FnOnce(&mut [u8]) -> T) -> T {
-        super::io::with_scratch(use_scratch)
+        let room = self.settings.limits.stream_buffer_bytes;
+        super::io::with_scratch(|scratch| {
+            let room = room.min(scratch.len());
+            use_scratch(&mut scratch[..room])
+        })
     }
 }
 
@@ -127,10 +129,11 @@ pub(super) fn run(seed: Seed) -> std::io::Result<()> {
 
 async fn serve(seed: Seed) -> std::io::Result<()> {
     let Seed { settings, mut reader, telemetry, mut drain, counters, connections, listeners, pulse } = seed;
+    let room = settings.limits.stream_buffer_bytes;
     let worker = Rc::new(Worker {
         settings,
         recorder: telemetry.recorder(),
-        upstreams: Upstreams::new(counters),
+        upstreams: Upstreams::new(counters, room),
         streams: Streams::default(),
         leaving: Leaving::default(),
         reader: RefCell::new(reader.clone()),
@@ -158,12 +161,14 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
             following.snapshot();
         }
     });
+    let spread_percent = u32::from(worker.settings.drain.spread_percent);
     let mut deadline = drain.deadline().await;
     worker.leaving.drain.happen();
     clients.close();
     loop {
         let now = Instant::now();
-        worker.streams.drain(now + deadline.saturating_duration_since(now).mul_f64(ASKED_BY));
+        let spread = deadline.saturating_duration_since(now) * spread_percent / 100;
+        worker.streams.drain(now + spread);
         deadline = tokio::select! {
             () = clients.wait() => return Ok(()),
             sooner = drain.shortened(deadline) => sooner,
@@ -209,8 +214,9 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker,
 
 async fn connection(stream: TcpStream, peer: Peer, worker: Rc<Worker>) {
     let _open = worker.recorder.connection();
+    let room = worker.settings.limits.stream_buffer_bytes;
     let serving = async {
-        if let Served::Http2(io) = http1::serve(Io::new(stream), peer, Rc::clone(&worker)).await {
+        if let Served::Http2(io) = http1::serve(Io::new(stream, room), peer, Rc::clone(&worker)).await {
             Box::pin(http2::serve(io, peer, Rc::clone(&worker))).await;
         }
     };

@@ -188,6 +188,9 @@ async fn write(conn: &Conn, exchange: &Exchange, before: &[u8], data: &Bytes, af
                 Poll::Pending => {
                     if !std::mem::replace(&mut stalled, true) {
                         exchange.download_waits(Flow::Sink);
+                        if let Some(patience) = exchange.longer_than_kernel() {
+                            conn.io.borrow().bear_with(patience);
+                        }
                     }
                     return exchange.poll_expired(cx).map(Err);
                 }

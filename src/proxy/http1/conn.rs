@@ -268,11 +268,12 @@ impl Conn {
                 }
                 return Poll::Ready(frame.map(Ok));
             }
+            let most = BODY_READ.min(self.io.borrow().room());
             let read = self.poll_more(cx, &mut buffer, self.room.get());
             let error = match ready!(read) {
                 Ok(read @ 1..) => {
                     // A peer that fills what it is given gets more at once; one that sends events gets by with little.
-                    self.room.set(if read >= self.room.get() { BODY_READ } else { HEAD_READ });
+                    self.room.set(if read >= self.room.get() { most } else { HEAD_READ });
                     continue;
                 }
                 Ok(0) if matches!(*inbound, Inbound::UntilClose) => {

@@ -18,6 +18,7 @@ use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
 use crate::proxy::http1::{Client, Received, ResponseBody};
 use crate::proxy::io::{Io, Pipe};
+use crate::proxy::listener;
 use crate::proxy::message::{RequestHead, Response, ResponseHead};
 use crate::snapshot::{Connections, Protocol};
 
@@ -88,7 +89,7 @@ impl Lease {
         let settings = &upstream.cluster().connections;
         let protocol = upstream.cluster().protocol;
         let connecting = async {
-            let opening = open(host.endpoint.address, settings);
+            let opening = open(host.endpoint.address, settings, upstream.room);
             match protocol {
                 Protocol::Http1 => Ok((Connection::Http1(Client::new(opening.await?)), false)),
                 Protocol::Http2 => {
@@ -161,7 +162,7 @@ impl Lease {
     }
 }
 
-async fn open(address: SocketAddr, settings: &Connections) -> Result<Io, Error> {
+async fn open(address: SocketAddr, settings: &Connections, room: usize) -> Result<Io, Error> {
     let stream = TcpStream::connect(address).await.map_err(|error| {
         tracing::debug!(%address, %error, "connect");
         Error::ConnectFailed
@@ -176,7 +177,10 @@ async fn open(address: SocketAddr, settings: &Connections) -> Result<Io, Error> 
             tracing::debug!(%error, "cannot set TCP keep-alive");
         }
     }
-    Ok(Io::new(stream))
+    if let Err(error) = listener::bound_unsent(&stream, room) {
+        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
+    }
+    Ok(Io::new(stream, room))
 }
 
 /// The content of an answer, in either version.

@@ -45,6 +45,7 @@ impl Counters {
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     counters: Counters,
+    room: usize,
     by_name: RefCell<Map<ClusterName, Rc<Upstream>>>,
 }
 
@@ -52,6 +53,8 @@ pub(super) struct Upstreams {
 #[derive(Debug)]
 pub(super) struct Upstream {
     cluster: Arc<Cluster>,
+    /// How much of a stream's content is held at most.
+    room: usize,
     hosts: Box<[Rc<Host>]>,
 }
 
@@ -110,9 +113,9 @@ impl Upstream {
 }
 
 impl Upstreams {
-    /// A worker's upstreams; `counters` are the process's.
-    pub(super) fn new(counters: Counters) -> Self {
-        Upstreams { counters, by_name: RefCell::default() }
+    /// A worker's upstreams; `counters` are the process's. Of a stream's content they hold no more than `room` bytes.
+    pub(super) fn new(counters: Counters, room: usize) -> Self {
+        Upstreams { counters, room, by_name: RefCell::default() }
     }
 
     /// The running side of `cluster`.
@@ -153,7 +156,7 @@ impl Upstreams {
         if let Some(before) = before {
             before.retire_absent(&hosts);
         }
-        Upstream { cluster: Arc::clone(cluster), hosts }
+        Upstream { cluster: Arc::clone(cluster), room: self.room, hosts }
     }
 
     /// Forgets clusters that a new snapshot does not have, with their unused connections. Exchanges that run keep theirs.

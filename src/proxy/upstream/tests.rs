@@ -29,7 +29,7 @@ fn port(host: &Host) -> u16 {
 #[test]
 fn counters_survive_a_change_of_endpoints_and_are_shared_by_workers() {
     let counters = Counters::default();
-    let (one, two) = (Upstreams::new(counters.clone()), Upstreams::new(counters.clone()));
+    let (one, two) = (Upstreams::new(counters.clone(), 65536), Upstreams::new(counters.clone(), 65536));
     let before = one.of(&cluster(&[1, 2]));
     let running = before.hosts[1].begin();
     let after = one.of(&cluster(&[2, 3]));
