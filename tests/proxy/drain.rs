@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::clients::*;
 use super::support::*;
@@ -77,15 +77,21 @@ async fn what_is_left_at_the_deadline_is_cut() {
         client.send(format!("GET /events HTTP/{version}\r\nHost: a\r\n\r\n")).await;
         let (mut endpoint, _) = arrivals.request().await;
         endpoint.send(EVENTS).await;
-        client.head().await;
+        // In the middle of an event there is no polite end.
+        endpoint.send("5\r\ndata:\r\n").await;
+        client.until(if version == "1.1" { "5\r\ndata:\r\n" } else { "data:" }).await;
         clients.push(client);
         endpoints.push(endpoint);
     }
     let stream = TcpStream::connect(plane.address).await.unwrap();
     let opening = tokio::spawn(tokio_tungstenite::client_async("ws://a/socket", stream));
     let endpoint = arrivals.next().await;
-    let mut endpoint = tokio_tungstenite::accept_async(endpoint.0).await.unwrap();
-    let (mut socket, _) = opening.await.unwrap().unwrap();
+    let endpoint = tokio_tungstenite::accept_async(endpoint.0).await.unwrap();
+    let (socket, _) = opening.await.unwrap().unwrap();
+    // Nor in the middle of a frame.
+    let (mut endpoint, mut socket) = (Raw(endpoint.into_inner()), Raw(socket.into_inner()));
+    endpoint.send(b"\x82\x05he").await;
+    socket.until("\u{5}he").await;
     let mut client = http2(plane.address).await;
     let (answer, _) = client.send_request(get("/two"), true).unwrap();
     let (mut two, _) = arrivals.request().await;
@@ -97,14 +103,14 @@ async fn what_is_left_at_the_deadline_is_cut() {
 
     plane.drain.begin(LONG);
     refused(&plane).await;
-    two.send("3\r\n:x\n\r\n").await;
-    assert_eq!(piece(&mut body).await.unwrap().unwrap(), ":x\n", "it still runs");
+    two.send("5\r\ndata:\r\n").await;
+    assert_eq!(piece(&mut body).await.unwrap().unwrap(), "data:", "it still runs");
     // The second signal.
     plane.drain.begin(Duration::from_millis(50));
     let [mut chunked, mut bare] = clients.try_into().unwrap_or_else(|_| panic!());
     assert_eq!(chunked.to_end().await, "", "no last chunk");
     assert!(bare.closed().await, "a close alone would look like the end");
-    assert!(!matches!(within(socket.next()).await, Some(Ok(_))), "cut");
+    assert!(socket.rest().await.bytes.is_empty(), "cut");
     assert!(piece(&mut body).await.unwrap().is_err(), "cut");
     assert_eq!(silent.to_end().await, "");
     for endpoint in &mut endpoints {
@@ -112,11 +118,15 @@ async fn what_is_left_at_the_deadline_is_cut() {
     }
     two.closed().await;
     unanswered.closed().await;
-    assert!(!matches!(within(endpoint.next()).await, Some(Ok(_))), "cut");
+    endpoint.rest().await;
     for (path, count) in [("/events", 2), ("/socket", 1), ("/two", 1), ("/silent", 1)] {
         for line in plane.logged_times(path, count).await {
             assert_eq!((&line["end"], &line["reason"]), (&"drained".into(), &"draining".into()), "{line}");
         }
+    }
+    for (kind, count) in [("sse", 3.0), ("websocket", 1.0)] {
+        let labels = format!("kind=\"{kind}\",outcome=\"cut\"");
+        assert_eq!(plane.metric("floodway_drained_streams_total", &labels), count, "{labels}");
     }
     within(plane.ended()).await;
 }
@@ -158,5 +168,111 @@ async fn http2_connections_say_goaway_and_finish_their_streams() {
     drop((client, body));
     let _ = within(connection).await.unwrap();
     assert_eq!(plane.logged("/running").await["end"], "complete");
+    within(plane.ended()).await;
+}
+
+/// An event stream that has told one event.
+async fn stream(plane: &Plane, arrivals: &mut Arrivals) -> (Raw, Raw) {
+    let mut client = plane.connect().await;
+    client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(EVENTS).await;
+    tell(&mut endpoint, &mut client).await;
+    (client, endpoint)
+}
+
+async fn tell(endpoint: &mut Raw, client: &mut Raw) {
+    endpoint.send("9\r\ndata: x\n\n\r\n").await;
+    client.until("9\r\ndata: x\n\n\r\n").await;
+}
+
+#[tokio::test]
+async fn streams_are_ended_politely_one_after_the_other_and_idle_ones_first() {
+    const EACH: usize = 16;
+    let grace = Duration::from_secs(4);
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    let (mut idle, mut busy) = (Vec::new(), Vec::new());
+    for _ in 0..EACH {
+        idle.push(stream(&plane, &mut arrivals).await);
+        busy.push(stream(&plane, &mut arrivals).await);
+    }
+    for (client, endpoint) in &mut busy {
+        tell(endpoint, client).await;
+    }
+    // One whose head is still awaited when the drain begins.
+    let mut late = plane.connect().await;
+    late.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut answering, _) = arrivals.request().await;
+
+    let begun = Instant::now();
+    plane.drain.begin(grace);
+    refused(&plane).await;
+    answering.send(EVENTS).await;
+    assert!(late.head().await.contains("\r\nconnection: close\r\n"));
+    let ends = |(mut client, endpoint): (Raw, Raw)| {
+        tokio::spawn(async move {
+            let _endpoint = endpoint;
+            assert_eq!(client.until("0\r\n\r\n").await, "0\r\n\r\n");
+            begun.elapsed()
+        })
+    };
+    let idle: Vec<_> = idle.into_iter().map(ends).collect();
+    let busy: Vec<_> = busy.into_iter().map(ends).collect();
+    let mut means = Vec::new();
+    let mut all = Vec::new();
+    for streams in [idle, busy] {
+        let mut sum = Duration::ZERO;
+        for stream in streams {
+            let after = within(stream).await.unwrap();
+            sum += after;
+            all.push(after);
+        }
+        means.push(sum / EACH as u32);
+    }
+    assert!(means[0] < means[1], "idle ones first: {means:?}");
+    all.sort_unstable();
+    assert!(all[0] < grace / 4 && all[2 * EACH - 1] > grace / 2 && all[EACH] > grace / 8, "spread: {all:?}");
+    assert_eq!(late.to_end().await, "0\r\n\r\n");
+    drop(answering);
+    let labels = "kind=\"sse\",outcome=\"polite\"";
+    plane.metric_becomes("floodway_drained_streams_total", labels, 2.0 * EACH as f64 + 1.0).await;
+    for line in plane.logged_times("/stream", 2 * EACH).await {
+        assert_eq!((&line["end"], &line["reason"]), (&"drained".into(), &"draining".into()), "{line}");
+    }
+    assert!(begun.elapsed() < grace, "nothing waits for the deadline");
+    within(plane.ended()).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_brings_the_polite_ends_forward() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(stream(&plane, &mut arrivals).await);
+    }
+    plane.drain.begin(LONG);
+    refused(&plane).await;
+    plane.drain.begin(Duration::from_secs(4));
+    for (client, _) in &mut streams {
+        assert_eq!(client.until("0\r\n\r\n").await, "0\r\n\r\n");
+    }
+    plane.metric_becomes("floodway_drained_streams_total", "outcome=\"polite\"", 8.0).await;
+    within(plane.ended()).await;
+}
+
+#[tokio::test]
+async fn streams_that_end_by_themselves_are_counted_as_such() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    let (mut client, mut endpoint) = stream(&plane, &mut arrivals).await;
+    let (leaving, _held) = stream(&plane, &mut arrivals).await;
+    plane.drain.begin(LONG);
+    refused(&plane).await;
+    endpoint.send("0\r\n\r\n").await;
+    client.until("0\r\n\r\n").await;
+    drop(leaving);
+    plane.metric_becomes("floodway_drained_streams_total", "kind=\"sse\",outcome=\"ended\"", 2.0).await;
     within(plane.ended()).await;
 }

@@ -19,6 +19,7 @@ mod http2;
 mod http2_hostile;
 mod http2_upstream;
 mod limits;
+mod moved;
 mod responses;
 #[path = "../standalone/server.rs"]
 mod server;
