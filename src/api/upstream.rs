@@ -154,13 +154,14 @@ pub struct Connections {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub max_requests: Option<u32>,
-    /// Interval of TCP keep-alive probes in whole seconds, for example `30s`; none are sent when absent.
+    /// Interval of TCP keep-alive probes in whole seconds, `30s` when absent. An
+    /// endpoint that answers none of four, or leaves what it was sent unacknowledged for as long, is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 24),
         extend("x-kubernetes-validations" = rules([(
             "self.matches('^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$') && duration(self) > duration('0s')",
-            "write a duration in whole seconds like '30s' or '2m'; leave the field out to send no probes",
+            "write a duration in whole seconds like '30s' or '2m'",
         )]))
     )]
     pub tcp_keep_alive: Option<String>,

@@ -14,6 +14,8 @@ use crate::snapshot::{Connections, Endpoint, Map};
 
 /// Unused connections kept per endpoint and worker when nobody says otherwise.
 const MAX_IDLE_PER_ENDPOINT: u32 = 64;
+/// Silence after which the kernel asks an endpoint whether it is still there.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long streams of an endpoint that goes run on before they are moved, when nobody says otherwise.
 const MOVE_GRACE: Duration = Duration::from_secs(30);
 
@@ -127,7 +129,7 @@ pub(super) fn default_connections(context: &Context) -> Connections {
         idle_timeout: context.defaults.upstream_idle,
         max_idle_per_endpoint: MAX_IDLE_PER_ENDPOINT,
         max_requests: None,
-        tcp_keep_alive: None,
+        tcp_keep_alive: Some(TCP_KEEP_ALIVE),
     }
 }
 
@@ -144,7 +146,7 @@ fn connections(given: Option<&api::Connections>, context: &Context, problems: &m
     Connections {
         connect_timeout: time(connect_timeout, "connectTimeout").unwrap_or(defaults.connect_timeout),
         idle_timeout: time(idle_timeout, "idleTimeout").unwrap_or(defaults.idle_timeout),
-        tcp_keep_alive: time(tcp_keep_alive, "tcpKeepAlive"),
+        tcp_keep_alive: time(tcp_keep_alive, "tcpKeepAlive").or(defaults.tcp_keep_alive),
         max_idle_per_endpoint: max_idle_per_endpoint.unwrap_or(defaults.max_idle_per_endpoint),
         max_requests: max_requests.map(u64::from),
     }

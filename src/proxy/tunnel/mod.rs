@@ -286,3 +286,21 @@ fn blame(source: Side, broken: Broken) -> Error {
         (Side::Endpoint, Broken::Source) | (Side::Client, Broken::Sink) => Error::UpstreamCut,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::io::Io;
+
+    /// The size of what a function gives for arguments that need not be made.
+    fn size<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_open_tunnel_is_small() {
+        assert!(size_of::<Direction>() <= 200, "{}", size_of::<Direction>());
+        let future = size::<&'static Worker, Io, Bytes, Takeover, Rc<Exchange>, _>(run);
+        assert!(future <= 900, "{future}");
+    }
+}

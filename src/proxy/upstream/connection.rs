@@ -22,6 +22,9 @@ use crate::proxy::listener;
 use crate::proxy::message::{RequestHead, Response, ResponseHead};
 use crate::snapshot::{Connections, Protocol};
 
+/// Intervals between probes after which an endpoint that answers none is dead.
+const UNANSWERED: u32 = 4;
+
 /// A connection on loan to one exchange.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -171,16 +174,24 @@ async fn open(address: SocketAddr, settings: &Connections, room: usize) -> Resul
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    if let Some(interval) = settings.tcp_keep_alive {
-        let probes = socket2::TcpKeepalive::new().with_time(interval).with_interval(interval);
-        if let Err(error) = socket2::SockRef::from(&stream).set_tcp_keepalive(&probes) {
-            tracing::debug!(%error, "cannot set TCP keep-alive");
-        }
+    if let Some(interval) = settings.tcp_keep_alive
+        && let Err(error) = find_dead(&stream, interval)
+    {
+        tracing::debug!(%error, "cannot set TCP keep-alive");
     }
     if let Err(error) = listener::bound_unsent(&stream, room) {
         tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
     }
     Ok(Io::new(stream, room))
+}
+
+/// Has the kernel break the connection to an endpoint that vanished without a word: probes after `interval` of silence, and
+/// as much patience with what was sent, which probes do not see. Linux counts the time in which an endpoint takes nothing,
+/// too (TCP_USER_TIMEOUT), so that this is longer than stalls are usually allowed to be.
+fn find_dead(stream: &TcpStream, interval: Duration) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(interval).with_interval(interval))?;
+    socket.set_tcp_user_timeout(Some(interval * UNANSWERED))
 }
 
 /// The content of an answer, in either version.
@@ -215,5 +226,27 @@ impl<B: Download> http_body::Body for Lent<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or(SizeHint::with_exact(0), |(content, _)| content.size_hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn dead_endpoints_are_found_by_the_kernel() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let interval = Duration::from_secs(7);
+        find_dead(&stream, interval).unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(
+            (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()),
+            (interval, interval)
+        );
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(4 * interval));
     }
 }
