@@ -32,8 +32,9 @@ pub struct Streaming {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration()))]
     pub removal_grace: Option<String>,
-    /// Whether the head of the response waits for the first byte of its content, so that another endpoint can be tried
-    /// until then. Leave it off where the head alone tells clients something.
+    /// Whether the head of the response waits for the first byte of its content. If the endpoint breaks off before, another
+    /// one is asked if the request has no content and its method may be repeated; otherwise the client gets a 502 instead of
+    /// a broken answer. Leave it off where the head alone tells clients something.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hold_first_byte: bool,
     /// Server-Sent Events: responses of type `text/event-stream` without a content coding.

@@ -192,6 +192,18 @@ impl Exchange {
         }
     }
 
+    /// The answer's head is there, and is held back until its content begins.
+    pub(super) fn awaits_content(&self) {
+        self.clocks.moved_down(Instant::now());
+        self.clocks.enter(Phase::FirstByte);
+    }
+
+    /// The endpoint gave nothing that the client could get: another one is asked.
+    pub(super) fn begins_anew(&self) {
+        self.clocks.moved_up(Instant::now());
+        self.clocks.enter(Phase::Local);
+    }
+
     /// The answer's head is there and will be sent to the client.
     pub(super) fn answered(self: &Rc<Self>, status: StatusCode, kind: Kind) {
         let now = Instant::now();

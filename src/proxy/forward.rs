@@ -13,6 +13,7 @@ use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::fields::Known;
+use super::first_byte;
 use super::followed;
 use super::headers;
 use super::message::{RequestHead, Response, ResponseHead};
@@ -93,7 +94,23 @@ pub(super) async fn send(
         }
         let sending = async { Ok(lease.send(head, body).await) };
         body = match exchange.within(sending).await? {
-            Ok(answer) => return receive(answer, &outgoing.route, outgoing.upgrade, exchange),
+            Ok(mut answer) => {
+                let held = action.streaming.as_ref().is_some_and(|streaming| streaming.hold_first_byte);
+                if held && answer.takeover.is_none() {
+                    let content = std::mem::take(&mut answer.response.body);
+                    // In a box, because few routes ask for it and every exchange has room for what is awaited here.
+                    match Box::pin(first_byte::awaited(content, exchange)).await {
+                        Ok(content) => answer.response.body = content,
+                        Err(Error::UpstreamReset) if replayable && another(&upstream, &mut tried, endpoint) => {
+                            exchange.begins_anew();
+                            body = Body::empty();
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                return receive(answer, &outgoing.route, outgoing.upgrade, exchange);
+            }
             // An endpoint may close a kept connection just as it is used again. The request is then sent once more, elsewhere
             // or anew: if nothing of it was sent, or if it has no content and may be repeated (RFC 9110 9.2.2).
             Err(SendFailure { unsent: Some(unsent), .. }) if kept => unsent,
@@ -103,6 +120,12 @@ pub(super) async fn send(
         };
         tracing::debug!(%endpoint, "a kept connection was closed; trying again");
     }
+}
+
+/// Whether there is another endpoint to try than those that failed and this one, which did now.
+fn another(upstream: &Upstream, tried: &mut Vec<SocketAddr>, failed: SocketAddr) -> bool {
+    tried.push(failed);
+    tried.len() < MAX_ENDPOINTS && upstream.pick(tried).is_some()
 }
 
 /// A connection to an endpoint: one that waits, or a new one. Endpoints that cannot be connected to are passed over, since

@@ -9,6 +9,7 @@ mod clocks;
 mod error;
 mod exchange;
 mod fields;
+mod first_byte;
 mod followed;
 mod forward;
 mod headers;

@@ -11,6 +11,7 @@ mod endpoints;
 mod errors;
 mod farewell;
 mod files;
+mod first_byte;
 mod frames;
 mod framing;
 mod gone;
