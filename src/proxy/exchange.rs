@@ -96,6 +96,11 @@ impl Exchange {
         &self.subject.request_id
     }
 
+    /// The host that was asked for, as routed.
+    pub(super) fn host(&self) -> &str {
+        &self.subject.host
+    }
+
     fn forward(&self) -> Option<&Forward> {
         let Action::Forward(forward) = &self.route.get()?.action else { return None };
         Some(forward)

@@ -216,15 +216,20 @@ impl Fields {
 
     /// The first value as text; `None` if there is none, or it is not ASCII.
     pub(super) fn text(&self, name: Known) -> Option<&str> {
-        self.get(name).and_then(ascii)
+        self.get(name).filter(|value| value.is_ascii()).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// The members of a list field, without empty ones (RFC 9110 5.6.1).
-    pub(super) fn tokens(&self, name: Known) -> impl Iterator<Item = &str> {
+    pub(super) fn tokens(&self, name: Known) -> impl Iterator<Item = &[u8]> {
         self.all(name)
-            .flat_map(|value| ascii(value).unwrap_or_default().split(','))
-            .map(|token| token.trim_matches([' ', '\t']))
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .map(<[u8]>::trim_ascii)
             .filter(|token| !token.is_empty())
+    }
+
+    /// Whether a list field has this member, in any case.
+    pub(super) fn lists(&self, name: Known, member: &str) -> bool {
+        self.tokens(name).any(|token| token.eq_ignore_ascii_case(member.as_bytes()))
     }
 
     /// Adds a line. The name is a field name in lower case, the value a field value.
@@ -236,7 +241,7 @@ impl Fields {
     /// Puts a line in the place of all of this name.
     pub(super) fn set(&mut self, name: &str, value: &[u8]) {
         match Known::of(name.as_bytes()) {
-            Known::Other | Known::Underscored | Known::ForwardedOther => self.remove_named(name),
+            Known::Other | Known::Underscored | Known::ForwardedOther => self.remove_named(name.as_bytes()),
             known => self.remove(known),
         }
         self.add(name, value);
@@ -260,8 +265,8 @@ impl Fields {
     }
 
     /// Removes all lines of this name, which is in any case.
-    pub(super) fn remove_named(&mut self, name: &str) {
-        self.retain(|_, line, _| !line.eq_ignore_ascii_case(name.as_bytes()));
+    pub(super) fn remove_named(&mut self, name: &[u8]) {
+        self.retain(|_, line, _| !line.eq_ignore_ascii_case(name));
     }
 
     /// Keeps the lines that `keep` says.
@@ -271,11 +276,6 @@ impl Fields {
         self.lines.retain(|line| keep(line.known, at(line.name), at(line.value)));
         self.present = self.lines.iter().fold(0, |bits, line| bits | line.known.bit());
     }
-}
-
-/// A value as text.
-fn ascii(value: &[u8]) -> Option<&str> {
-    if value.is_ascii() { std::str::from_utf8(value).ok() } else { None }
 }
 
 impl FieldLines for Fields {

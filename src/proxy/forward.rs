@@ -73,16 +73,20 @@ pub(super) async fn send(
     worker: &Rc<Worker>,
     head: &RequestHead,
     outgoing: &Outgoing,
-    body: Body,
+    content: Body,
     exchange: &Rc<Exchange>,
 ) -> Result<Reply, Error> {
     let Action::Forward(action) = &outgoing.route.action else { return Err(Error::InvalidRoute) };
     let upstream = worker.upstreams.of(&outgoing.cluster);
-    let empty = body.is_end_stream();
+    let empty = content.is_end_stream();
     let replayable = empty && head.method.is_idempotent() && !outgoing.upgrade;
-    let upload = Upload::new(body, Rc::clone(exchange), worker.settings.limits.body_bytes);
-    let failed = upload.failure();
-    let mut body = if empty { Body::empty() } else { Body::stream(upload) };
+    let mut failed = None;
+    let mut body = Body::empty();
+    if !empty {
+        let upload = Upload::new(content, Rc::clone(exchange), worker.settings.limits.body_bytes);
+        failed = Some(upload.failure());
+        body = Body::stream(upload);
+    }
 
     let mut tried = Vec::new();
     loop {
@@ -116,7 +120,9 @@ pub(super) async fn send(
             Err(SendFailure { unsent: Some(unsent), .. }) if kept => unsent,
             Err(SendFailure { error: Error::UpstreamReset, .. }) if kept && replayable => Body::empty(),
             // The client's own failure to send its content explains the endpoint's.
-            Err(SendFailure { error, .. }) => return Err(failed.get().unwrap_or(error)),
+            Err(SendFailure { error, .. }) => {
+                return Err(failed.and_then(|failed| failed.get()).unwrap_or(error));
+            }
         };
         tracing::debug!(%endpoint, "a kept connection was closed; trying again");
     }
@@ -149,7 +155,8 @@ async fn connect(
             return Ok((lease, endpoint));
         }
         let started = Instant::now();
-        let connected = Lease::connect(upstream, host, limit).await;
+        // In a box, so that the many requests that find a connection do not carry the room to open one.
+        let connected = Box::pin(Lease::connect(upstream, host, limit)).await;
         if !connected.as_ref().is_ok_and(|lease| lease.reused) {
             worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
         }

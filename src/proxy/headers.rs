@@ -24,14 +24,15 @@ pub(super) const REQUEST_ID: &str = "x-request-id";
 /// itself"; and "intermediaries SHOULD remove or replace fields that are known to require removal before forwarding,
 /// whether or not they appear as a connection-option".
 pub(super) fn remove_hop_by_hop(fields: &mut Fields) {
-    if fields.contains(Known::Connection) {
-        let named: Vec<String> = fields.tokens(Known::Connection).map(str::to_owned).collect();
-        for name in named {
-            // The message's own target is no option of a connection; a client must not take it away from the next server.
-            if !name.eq_ignore_ascii_case("host") {
-                fields.remove_named(&name);
-            }
-        }
+    // These name no field that is not removed anyway: RFC 9112 9.6 reserves the name "Close". And the message's own target is no
+    // option of a connection; a client must not take it away from the next server.
+    let known = |token: &&[u8]| {
+        [&b"close"[..], b"keep-alive", b"upgrade", b"host"].iter().any(|name| token.eq_ignore_ascii_case(name))
+    };
+    let named: Vec<Vec<u8>> =
+        fields.tokens(Known::Connection).filter(|token| !known(token)).map(<[u8]>::to_vec).collect();
+    for name in named {
+        fields.remove_named(&name);
     }
     use Known::*;
     fields.remove_each(&[Connection, KeepAlive, ProxyConnection, TransferEncoding, Upgrade, Http2Settings]);
@@ -40,7 +41,7 @@ pub(super) fn remove_hop_by_hop(fields: &mut Fields) {
 /// The fields of a request that goes on, apart from Host and framing, which the connection sets.
 pub(super) fn clean_request(fields: &mut Fields) {
     // RFC 9110 10.1.4: "te: trailers" says that the client takes trailers, and so do we on its behalf.
-    let trailers = fields.tokens(Known::Te).any(|token| token.eq_ignore_ascii_case("trailers"));
+    let trailers = fields.lists(Known::Te, "trailers");
     remove_hop_by_hop(fields);
     fields.remove_each(&[Known::Te, Known::ProxyAuthorization]);
     if trailers {
@@ -68,7 +69,7 @@ pub(super) fn clean_response(fields: &mut Fields) {
 /// Makes the edits that a route asks for.
 pub(super) fn edit(fields: &mut Fields, edits: &HeaderEdits) {
     for name in &edits.remove {
-        fields.remove_named(name.as_str());
+        fields.remove_named(name.as_str().as_bytes());
     }
     for (name, value) in &edits.set {
         fields.set(name.as_str(), value.as_bytes());
@@ -139,7 +140,7 @@ pub(super) fn client(fields: &Fields, peer: IpAddr, trusted: &[IpNet]) -> Client
         return Client { address: peer, trusted: false };
     }
     let mut address = peer;
-    let hops: Vec<&str> = fields.tokens(Known::ForwardedFor).collect();
+    let hops: Vec<&[u8]> = fields.tokens(Known::ForwardedFor).collect();
     for hop in hops.into_iter().rev() {
         let Some(hop) = address_of(hop) else { break };
         address = hop;
@@ -151,7 +152,8 @@ pub(super) fn client(fields: &Fields, peer: IpAddr, trusted: &[IpNet]) -> Client
 }
 
 /// An address as proxies write it: bare, with a port, or in brackets.
-fn address_of(hop: &str) -> Option<IpAddr> {
+fn address_of(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?;
     hop.parse::<IpAddr>()
         .or_else(|_| hop.parse::<std::net::SocketAddr>().map(|address| address.ip()))
         .or_else(|_| hop.trim_matches(['[', ']']).parse())
@@ -182,9 +184,10 @@ pub(super) fn set_forwarded(fields: &mut Fields, peer: &Peer, client: Client, ho
         ]);
     }
     if fields.contains(ForwardedFor) {
-        let mut chain: String = fields.tokens(ForwardedFor).flat_map(|hop| [hop, ", "]).collect();
-        chain.push_str(peer.name());
-        fields.set("x-forwarded-for", chain.as_bytes());
+        let mut chain: Vec<&[u8]> = fields.tokens(ForwardedFor).collect();
+        chain.push(peer.name().as_bytes());
+        let chain = chain.join(&b", "[..]);
+        fields.set("x-forwarded-for", &chain);
     } else {
         fields.add("x-forwarded-for", peer.name().as_bytes());
     }

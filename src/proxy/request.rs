@@ -47,11 +47,13 @@ pub(super) async fn handle(
     timer: &Rc<Timer>,
 ) -> Reply {
     let client = headers::client(&head.fields, peer.address.ip(), &worker.settings.forwarding.trusted_proxies);
-    let target = target::target(&head);
-    let host = target.as_ref().map(|target| target.host.clone()).unwrap_or_default();
+    let (authority, host) = match target::target(&head) {
+        Ok(Target { authority, host }) => (Ok(authority), host),
+        Err(error) => (Err(error), "".into()),
+    };
     let exchange = begin(worker, &head, client, host, timer);
 
-    let step = target.and_then(|target| decide(worker, peer, &mut head, &body, client, target, &exchange));
+    let step = authority.and_then(|authority| decide(worker, peer, &mut head, &body, client, &authority, &exchange));
     let reply = match step {
         Ok(Step::Answer(response)) => Ok(reply_locally(&exchange, response)),
         Ok(Step::Send(outgoing)) => forward::send(worker, &head, &outgoing, body, &exchange).await,
@@ -120,7 +122,7 @@ fn decide(
     head: &mut RequestHead,
     body: &Body,
     client: Client,
-    target: Target,
+    authority: &str,
     exchange: &Rc<Exchange>,
 ) -> Result<Step, Error> {
     check_limits(worker, head, body)?;
@@ -129,7 +131,7 @@ fn decide(
     // Match. The path is matched, rewritten and sent in one normal form, so that no two servers disagree on it.
     let path = crate::snapshot::path::normalize(head.path_and_query.path()).ok_or(Error::BadRequest("path"))?;
     let query = head.path_and_query.query();
-    let view = RequestView { host: &target.host, path: &path, query, method: &head.method, headers: &head.fields };
+    let view = RequestView { host: exchange.host(), path: &path, query, method: &head.method, headers: &head.fields };
     let matched = snapshot.router.find(view).ok_or(Error::NoRoute)?;
     let route = matched.route;
     exchange.routed(route);
@@ -142,7 +144,8 @@ fn decide(
             Ok(Step::Answer(edited(direct(respond), route)))
         }
         Action::Redirect(redirect) => {
-            let location = target::location(redirect, matched.path, &target, &path, query, peer.scheme);
+            let location =
+                target::location(redirect, matched.path, (authority, exchange.host()), &path, query, peer.scheme);
             let mut response = Response::new(redirect.status, Body::empty());
             response.head.fields.add("location", location.ok_or(Error::InvalidRoute)?.as_bytes());
             exchange.replied(redirect.status);
@@ -159,8 +162,8 @@ fn decide(
                 head.path_and_query = target::path_and_query(&rewritten, query)?;
             }
             let upgrade = wants_websocket(head, body)?;
-            let host = action.rewrite.host.as_ref().map_or(target.authority.as_bytes(), |host| host.as_bytes());
-            go_on(head, body, peer, client, &target.authority, host, route, exchange, upgrade);
+            let host = action.rewrite.host.as_ref().map_or(authority.as_bytes(), |host| host.as_bytes());
+            go_on(head, body, peer, client, authority, host, route, exchange, upgrade);
             Ok(Step::Send(Outgoing { upgrade, cluster, route: Arc::clone(route) }))
         }
     }
@@ -192,7 +195,7 @@ fn wants_websocket(head: &RequestHead, body: &Body) -> Result<bool, Error> {
     if !fields.contains(Known::Upgrade) || head.version != Version::HTTP_11 || head.method != Method::GET {
         return Ok(false);
     }
-    let asks = fields.tokens(Known::Connection).any(|token| token.eq_ignore_ascii_case("upgrade"))
+    let asks = fields.lists(Known::Connection, "upgrade")
         && fields.all(Known::Upgrade).count() == 1
         && fields.get(Known::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
     if asks && !body.is_end_stream() {

@@ -161,17 +161,17 @@ pub(super) fn path_and_query(path: &str, query: Option<&str>) -> Result<PathAndQ
 pub(super) fn location(
     redirect: &Redirect,
     matched: &PathMatch,
-    target: &Target,
+    (authority, host): (&str, &str),
     path: &str,
     query: Option<&str>,
     scheme: &str,
 ) -> Option<String> {
     let new_scheme = redirect.scheme.as_deref().unwrap_or(scheme);
-    let host = redirect.host.as_deref().unwrap_or(&target.host);
+    let host = redirect.host.as_deref().unwrap_or(host);
     // The port stays only while everything that it belongs to stays.
     let port = match redirect.port {
         Some(port) => Some(port),
-        None if new_scheme == scheme && redirect.host.is_none() => port_of(&target.authority),
+        None if new_scheme == scheme && redirect.host.is_none() => port_of(authority),
         None => None,
     };
     let default = if new_scheme == "https" { 443 } else { 80 };
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn redirects_keep_what_they_do_not_change() {
         let nothing = Redirect { scheme: None, host: None, port: None, path: None, status: http::StatusCode::FOUND };
-        let target = Target { authority: "a.example:8080".into(), host: "a.example".into() };
+        let target = ("a.example:8080", "a.example");
         let https = Redirect { scheme: Some("https".into()), ..nothing.clone() };
         let host = Redirect { host: Some("b.example".into()), ..nothing.clone() };
         let port = Redirect { port: Some(80), ..nothing.clone() };
@@ -250,7 +250,7 @@ mod tests {
             (full, "http://a.example:8080/y?q=1"),
         ] {
             let matched = PathMatch::Prefix("".into());
-            assert_eq!(location(&redirect, &matched, &target, "/x", Some("q=1"), "http").unwrap(), expected);
+            assert_eq!(location(&redirect, &matched, target, "/x", Some("q=1"), "http").unwrap(), expected);
         }
     }
 

@@ -30,7 +30,7 @@ const UNASKED: u8 = 16;
 /// Follows an answer if it can be followed: it is made of units that are there to be seen, and has no length that would bind it.
 /// gRPC has to end with trailers, which only HTTP/2 carries to every client.
 pub(super) fn follow(response: Response, kind: Kind, exchange: &Rc<Exchange>) -> Response {
-    let identity = |coding: &str| coding.eq_ignore_ascii_case("identity");
+    let identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
     let encoded = !response.head.fields.tokens(Known::ContentEncoding).all(identity);
     if response.body.size_hint().exact().is_some() || encoded {
         return response;

@@ -211,13 +211,8 @@ fn expects_continue(version: Version, fields: &Fields) -> Result<bool, Error> {
 
 /// RFC 9112 9.3.
 pub(super) fn keep_alive(version: Version, fields: &Fields) -> bool {
-    let mut close = false;
-    let mut keep = false;
-    for token in fields.tokens(Known::Connection) {
-        close |= token.eq_ignore_ascii_case("close");
-        keep |= token.eq_ignore_ascii_case("keep-alive");
-    }
-    !close && (version == Version::HTTP_11 || keep)
+    !fields.lists(Known::Connection, "close")
+        && (version == Version::HTTP_11 || fields.lists(Known::Connection, "keep-alive"))
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl Lease {
                 }
                 Err(error) => Err(SendFailure { error, unsent: None }),
             },
-            Connection::Http2(stream) => match stream.send(head, body).await {
+            Connection::Http2(stream) => match Box::pin(stream.send(head, body)).await {
                 Ok((head, content)) => Ok(self.download(head, content)),
                 Err((error, unsent)) => Err(SendFailure { error, unsent }),
             },
