@@ -213,14 +213,9 @@ pub(super) fn request_id(fields: &Fields, trusted: bool) -> Box<str> {
 
 /// 128 random bits in hexadecimal.
 pub(super) fn new_request_id() -> Box<str> {
-    let bits = fastrand::u128(..).to_be_bytes();
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 15)]);
-    let mut id = String::with_capacity(2 * bits.len());
-    for byte in bits {
-        id.push(digit(byte >> 4));
-        id.push(digit(byte));
-    }
-    id.into()
+    let bits = fastrand::u128(..);
+    let digits: [u8; 32] = std::array::from_fn(|at| b"0123456789abcdef"[(bits >> (4 * at)) as usize & 15]);
+    std::str::from_utf8(&digits).unwrap_or_default().into()
 }
 
 fn is_id_byte(byte: u8) -> bool {

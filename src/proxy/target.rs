@@ -106,11 +106,19 @@ fn host_of(authority: &str) -> Option<&str> {
             (&authority[..literal.len() + 2], port)
         }
         None => {
-            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            let colon = memchr::memchr(b':', authority.as_bytes()).unwrap_or(authority.len());
+            let (host, port) = authority.split_at(colon);
             let host = host.strip_suffix('.').unwrap_or(host);
-            let sane = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-            if host.is_empty() || host.len() > 253 || host.starts_with('.') || host.contains("..") || !sane {
+            if host.is_empty() || host.len() > 253 {
                 return None;
+            }
+            // Labels have a length and plain characters.
+            let mut last = b'.';
+            for byte in host.bytes() {
+                if !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || byte == b'.' && last != b'.') {
+                    return None;
+                }
+                last = byte;
             }
             (host, port)
         }

@@ -2,12 +2,15 @@
 //! it leaves the thread.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -173,8 +176,8 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
             () = clients.wait() => return Ok(()),
             sooner = drain.shortened(deadline) => sooner,
             () = tokio::time::sleep_until(deadline) => {
-                worker.leaving.cut.happen();
-                clients.wait().await;
+                // With the worker's tasks go its connections and their exchanges.
+                worker.leaving.cut.set(true);
                 return Ok(());
             }
         };
@@ -215,14 +218,8 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker,
 async fn connection(stream: TcpStream, peer: Peer, worker: Rc<Worker>) {
     let _open = worker.recorder.connection();
     let room = worker.settings.limits.stream_buffer_bytes;
-    let serving = async {
-        if let Served::Http2(io) = http1::serve(Io::new(stream, room), peer, Rc::clone(&worker)).await {
-            Box::pin(http2::serve(io, peer, Rc::clone(&worker))).await;
-        }
-    };
-    tokio::select! {
-        () = serving => {}
-        () = worker.leaving.cut.happened() => {}
+    if let Served::Http2(io) = http1::serve(Io::new(stream, room), peer, Rc::clone(&worker)).await {
+        Box::pin(http2::serve(io, peer, worker)).await;
     }
 }
 
@@ -233,21 +230,28 @@ pub(super) struct Leaving {
     /// No new connections, no new requests on idle ones.
     pub(super) drain: Once,
     /// What is left is cut.
-    pub(super) cut: Once,
+    pub(super) cut: Cell<bool>,
 }
 
 /// Something that happens once.
 #[derive(Debug, Default)]
 pub(super) struct Once {
     happened: Cell<bool>,
-    waiting: Notify,
+    waiting: RefCell<Slab<Waker>>,
+}
+
+/// Waits for something that happens once. Made once and polled often, it costs a comparison.
+#[derive(Debug)]
+pub(super) struct Awaiting<'a> {
+    once: &'a Once,
+    slot: Option<usize>,
 }
 
 impl Once {
     /// Lets it happen.
     fn happen(&self) {
         self.happened.set(true);
-        self.waiting.notify_waiters();
+        self.waiting.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
     }
 
     /// Whether it has happened.
@@ -255,11 +259,37 @@ impl Once {
         self.happened.get()
     }
 
+    /// For who waits beside other things.
+    pub(super) fn awaiting(&self) -> Awaiting<'_> {
+        Awaiting { once: self, slot: None }
+    }
+
     /// Waits until it has happened.
     pub(super) async fn happened(&self) {
-        let waiting = self.waiting.notified();
-        if !self.has_happened() {
-            waiting.await;
+        let mut awaiting = self.awaiting();
+        poll_fn(|cx| awaiting.poll(cx)).await;
+    }
+}
+
+impl Awaiting<'_> {
+    /// Ready once it has happened.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.once.has_happened() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.once.waiting.borrow_mut();
+        match self.slot.and_then(|slot| waiting.get_mut(slot)) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.slot = Some(waiting.insert(cx.waker().clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.once.waiting.borrow_mut().remove(slot);
         }
     }
 }

@@ -20,7 +20,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let worker = &self.worker;
-        if self.end.get() == End::ClientGone && worker.leaving.cut.has_happened() {
+        if self.end.get() == End::ClientGone && worker.leaving.cut.get() {
             self.cut(Error::Draining);
         }
         if let Some(stream) = self.stream() {

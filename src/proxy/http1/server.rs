@@ -16,7 +16,7 @@ use crate::proxy::io::Io;
 use crate::proxy::request;
 use crate::proxy::timer::Timer;
 use crate::proxy::tunnel;
-use crate::proxy::worker::{Peer, Worker};
+use crate::proxy::worker::{Awaiting, Peer, Worker};
 
 /// RFC 9113 3.4, up to what looks like the end of a head.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -42,9 +42,10 @@ enum Next {
 pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> Served {
     let conn = Rc::new(Conn::new(io));
     let timer = Rc::new(Timer::default());
+    let mut draining = worker.leaving.drain.awaiting();
     let mut first = true;
     loop {
-        let head = match next_head(&conn, &worker, &timer, first).await {
+        let head = match next_head(&conn, &worker, &timer, &mut draining, first).await {
             Next::Head(head) => head,
             Next::Closed => return Served::Closed,
             Next::Http2 => {
@@ -100,12 +101,11 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> S
 }
 
 /// Waits for a head. A connection that waits holds no buffer.
-async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, first: bool) -> Next {
+async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, draining: &mut Awaiting<'_>, first: bool) -> Next {
     let limits = &worker.settings.limits;
     let mut scan = HeadScan::default();
     let mut begun = first.then(Instant::now);
     let waiting_since = Instant::now();
-    let mut draining = std::pin::pin!(worker.leaving.drain.happened());
     poll_fn(|cx| {
         let read = |head: &[u8]| match head::parse(head, limits) {
             _ if first && head == HTTP2_PREFACE => Next::Http2,
@@ -122,7 +122,7 @@ async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, first: bool) -> 
         if started && begun.is_none() {
             begun = Some(Instant::now());
         }
-        if !started && !first && draining.as_mut().poll(cx).is_ready() {
+        if !started && !first && draining.poll(cx).is_ready() {
             return Poll::Ready(Next::Closed);
         }
         let deadline = match begun {
