@@ -133,8 +133,8 @@ pub struct Limits {
     /// Bytes of a request body; `None` has no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_bytes: Option<u64>,
-    /// The most bytes that Floodway itself holds for a stream and direction while its reader is slow; what the kernel holds
-    /// comes on top.
+    /// The most bytes that Floodway itself holds for a stream and direction while its reader is slow, and about what the
+    /// kernel holds of it unsent.
     pub stream_buffer_bytes: usize,
 }
 
