@@ -48,9 +48,15 @@ impl Exchange {
     /// For whoever carries a stream and can end it politely: ready with what is due first, of the clocks, the time at which
     /// it is asked to end, and `beat`, a time of the caller's own.
     pub(in crate::proxy) fn poll_due(&self, cx: &mut Context<'_>, beat: Option<Instant>) -> Poll<Due> {
-        if let Poll::Ready(error) = self.poll_expired(cx) {
-            return Poll::Ready(Due::Expired(error));
+        match self.poll_expired(cx) {
+            Poll::Ready(error) => Poll::Ready(Due::Expired(error)),
+            Poll::Pending => self.poll_asked(cx, beat),
         }
+    }
+
+    /// The same without the clocks, for carriers whose own carrier looks at those. Nothing has to be done for a stream that
+    /// is not to end and does not beat.
+    pub(in crate::proxy) fn poll_asked(&self, cx: &mut Context<'_>, beat: Option<Instant>) -> Poll<Due> {
         if let Some(stream) = self.stream()
             && let Some(at) = stream.tell_at()
             && self.timer.poll_at(cx, at).is_ready()

@@ -1,6 +1,6 @@
 //! Answers that are streams of units, events or messages: followed without being read, so that they can be counted, kept
 //! alive and ended between two units. What a unit is, is said in `events` and `messages`; when a stream has to end, by its
-//! exchange.
+//! exchange. Its clocks are looked at by whoever sends it.
 
 mod events;
 mod messages;
@@ -24,27 +24,23 @@ use super::message::Response;
 use crate::snapshot::Streaming;
 use crate::telemetry::{Kind, Protocol};
 
-/// A stream that always has more is asked whether it has to leave every so many pieces; others are asked when they wait.
-const UNASKED: u8 = 16;
-
 /// Follows an answer if it can be followed: it is made of units that are there to be seen, and has no length that would bind it.
 /// gRPC has to end with trailers, which only HTTP/2 carries to every client.
 pub(super) fn follow(response: Response, kind: Kind, exchange: &Rc<Exchange>) -> Response {
-    let identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
-    let encoded = !response.head.fields.tokens(Known::ContentEncoding).all(identity);
-    if response.body.size_hint().exact().is_some() || encoded {
-        return response;
-    }
-    let Response { head, body } = response;
-    let exchange = Rc::clone(exchange);
-    let body = match kind {
-        Kind::Sse => Body::stream(Followed::<EventScan>::new(body, exchange)),
-        Kind::Grpc if exchange.protocol() == Protocol::Http2 => {
-            Body::stream(Followed::<MessageScan>::new(body, exchange))
-        }
-        _ => body,
+    let follow = match kind {
+        Kind::Sse => followed::<EventScan>,
+        Kind::Grpc if exchange.protocol() == Protocol::Http2 => followed::<MessageScan>,
+        _ => return response,
     };
+    let identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+    let Response { head, body } = response;
+    let bound = body.size_hint().exact().is_some() || !head.fields.tokens(Known::ContentEncoding).all(identity);
+    let body = if bound { body } else { follow(body, Rc::clone(exchange)) };
     Response { head, body }
+}
+
+fn followed<U: Units>(body: Body, exchange: Rc<Exchange>) -> Body {
+    Body::stream(Followed::<U>::new(body, exchange))
 }
 
 /// What a stream is made of, and where between two of its units it can be interrupted: in a gap.
@@ -86,8 +82,6 @@ struct Followed<U> {
     exchange: Rc<Exchange>,
     units: U,
     state: State,
-    /// Pieces since the stream was last asked whether it has to leave.
-    unasked: u8,
     heart: Option<Box<Heart>>,
 }
 
@@ -124,7 +118,7 @@ impl<U: Units> Followed<U> {
     fn new(body: Body, exchange: Rc<Exchange>) -> Self {
         let heart =
             exchange.streaming().and_then(|streaming| U::heartbeat(streaming)).map(|every| Box::new(Heart::new(every)));
-        Followed { body, exchange, units: U::default(), state: State::Open, unasked: 0, heart }
+        Followed { body, exchange, units: U::default(), state: State::Open, heart }
     }
 
     /// What goes on of a piece that came; the stream may end with it.
@@ -198,14 +192,9 @@ impl<U: Units> HttpBody for Followed<U> {
                         Ok(piece) => piece,
                         Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                     };
-                    this.unasked += 1;
-                    if this.unasked >= UNASKED {
-                        this.unasked = 0;
-                        match this.exchange.poll_due(cx, None) {
-                            Poll::Ready(Due::Leave(why)) => this.state = State::Leaving(why),
-                            Poll::Ready(Due::Expired(error)) => return Poll::Ready(Some(Err(error))),
-                            Poll::Ready(Due::Beat) | Poll::Pending => {}
-                        }
+                    // One that always has more is asked here, others when they wait.
+                    if let Poll::Ready(Due::Leave(why)) = this.exchange.poll_asked(cx, None) {
+                        this.state = State::Leaving(why);
                     }
                     let piece = this.pass(piece);
                     if piece.is_empty() {
@@ -214,10 +203,7 @@ impl<U: Units> HttpBody for Followed<U> {
                     return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }
                 Poll::Ready(end) => return Poll::Ready(end),
-                Poll::Pending => {
-                    this.unasked = 0;
-                    ready!(this.exchange.poll_due(cx, this.look_at()))
-                }
+                Poll::Pending => ready!(this.exchange.poll_asked(cx, this.look_at())),
             };
             match due {
                 Due::Expired(error) => return Poll::Ready(Some(Err(error))),
