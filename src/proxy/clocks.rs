@@ -62,6 +62,8 @@ impl Bounds {
 pub(super) struct Clocks {
     /// When the exchange began.
     pub(super) started: Instant,
+    /// How long the client itself waits for its end.
+    pub(super) patience: Cell<Option<Duration>>,
     phase: Cell<Phase>,
     upload: Cell<Flow>,
     download: Cell<Flow>,
@@ -76,6 +78,7 @@ impl Clocks {
         let now = Instant::now();
         Clocks {
             started: now,
+            patience: Cell::new(None),
             phase: Cell::new(Phase::Local),
             upload: Cell::new(Flow::Source),
             download: Cell::new(Flow::Source),
@@ -135,7 +138,7 @@ impl Clocks {
             }
             Phase::Streaming => (up.max(down) + bounds.idle, Error::Idle),
         };
-        match bounds.request {
+        match [bounds.request, self.patience.get()].into_iter().flatten().min() {
             Some(limit) => sooner((self.started + limit, Error::RequestTimeout), next),
             None => next,
         }

@@ -47,7 +47,7 @@ pub(super) struct Exchange {
     worker: Rc<Worker>,
     subject: Subject,
     timer: Rc<Timer>,
-    clocks: Clocks,
+    pub clocks: Clocks,
     /// Which snapshot was in force when it began.
     version: u32,
     route: OnceCell<Arc<Route>>,
@@ -230,9 +230,9 @@ impl Exchange {
         }
     }
 
-    /// Floodway itself answers.
-    pub(super) fn refused(&self, error: Error) {
-        self.status.set(error.status());
+    /// Floodway itself answers, with a status that tells of the failure or, to gRPC clients, does not.
+    pub(super) fn refused(&self, error: Error, status: StatusCode) {
+        self.status.set(status);
         self.reason.set(Some(error.reason()));
         self.clocks.enter(Phase::Local);
     }
@@ -260,12 +260,6 @@ impl Exchange {
         if self.kind.get() != Kind::Http {
             self.worker.recorder.gap(self.kind.get(), gap);
         }
-    }
-
-    /// Body bytes are on their way to the client, and wait for it to take them until the next are asked for.
-    pub(super) fn handed_on(&self, bytes: usize) {
-        self.clocks.download(Flow::Sink);
-        self.sent(bytes);
     }
 
     /// Events, messages or frames went to the client whole.

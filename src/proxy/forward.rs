@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -16,6 +16,7 @@ use super::fields::Known;
 use super::first_byte;
 use super::followed;
 use super::headers;
+use super::http2::connect;
 use super::message::{RequestHead, Response, ResponseHead};
 use super::request::Reply;
 use super::upload::Upload;
@@ -26,6 +27,8 @@ use crate::telemetry::Kind;
 
 /// Endpoints that are tried when connections fail.
 const MAX_ENDPOINTS: usize = 3;
+/// How often a request is sent again because nothing was made of it.
+const MAX_REFUSED: usize = 3;
 
 /// What was decided of a request that goes on.
 #[derive(Debug)]
@@ -89,6 +92,7 @@ pub(super) async fn send(
     }
 
     let mut tried = Vec::new();
+    let mut refused = 0;
     loop {
         let connecting = connect(worker, &upstream, &mut tried, &action.timeouts, exchange);
         let (lease, endpoint) = exchange.within(connecting).await?;
@@ -113,18 +117,26 @@ pub(super) async fn send(
                         Err(error) => return Err(error),
                     }
                 }
-                return receive(answer, &outgoing.route, outgoing.upgrade, exchange);
+                return receive(answer, head, outgoing, exchange);
             }
-            // An endpoint may close a kept connection just as it is used again. The request is then sent once more, elsewhere
-            // or anew: if nothing of it was sent, or if it has no content and may be repeated (RFC 9110 9.2.2).
-            Err(SendFailure { unsent: Some(unsent), .. }) if kept => unsent,
+            // An endpoint may close a kept connection just as it is used again, or say that it made nothing of the request. It is
+            // then sent once more, elsewhere or anew: if certainly nothing was made of it, or if it has no content and may be
+            // repeated (RFC 9110 9.2.2).
+            Err(SendFailure { unsent: Some(unsent), .. }) if refused < MAX_REFUSED => {
+                refused += 1;
+                // Rather elsewhere; the only endpoint is asked again.
+                if !another(&upstream, &mut tried, endpoint) {
+                    tried.pop();
+                }
+                unsent
+            }
             Err(SendFailure { error: Error::UpstreamReset, .. }) if kept && replayable => Body::empty(),
             // The client's own failure to send its content explains the endpoint's.
             Err(SendFailure { error, .. }) => {
                 return Err(failed.and_then(|failed| failed.get()).unwrap_or(error));
             }
         };
-        tracing::debug!(%endpoint, "a kept connection was closed; trying again");
+        tracing::debug!(%endpoint, "a request was not taken; trying again");
     }
 }
 
@@ -176,17 +188,22 @@ async fn connect(
 }
 
 /// Makes the endpoint's answer the client's.
-fn receive(answer: Answer, route: &Route, upgrade: bool, exchange: &Rc<Exchange>) -> Result<Reply, Error> {
+fn receive(answer: Answer, head: &RequestHead, outgoing: &Outgoing, exchange: &Rc<Exchange>) -> Result<Reply, Error> {
     let Answer { mut response, takeover } = answer;
     let ResponseHead { status, fields } = &mut response.head;
     let switched = *status == StatusCode::SWITCHING_PROTOCOLS;
     // Only who asked may be switched, and only to what was asked for (RFC 9110 7.8).
     let websocket = fields.get(Known::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
-    if switched && !(upgrade && websocket) || status.is_informational() && !switched {
+    if switched && !(outgoing.upgrade && websocket) || status.is_informational() && !switched {
+        return Err(Error::UpstreamProtocol);
+    }
+    // A handshake that was made of an extended CONNECT is ours, and so is the proof that it was read.
+    let ours = switched && head.version == Version::HTTP_2;
+    if ours && !connect::is_proved(&head.fields, fields) {
         return Err(Error::UpstreamProtocol);
     }
     headers::clean_response(fields);
-    if let Some(edits) = &route.response_headers {
+    if let Some(edits) = &outgoing.route.response_headers {
         headers::edit(fields, edits);
     }
     if switched {
@@ -194,7 +211,8 @@ fn receive(answer: Answer, route: &Route, upgrade: bool, exchange: &Rc<Exchange>
         fields.remove(Known::Connection);
     }
     let kind = if switched { Kind::WebSocket } else { kind(&response) };
-    exchange.answered(response.head.status, kind);
+    // The client of an extended CONNECT is told of the switch by another status (RFC 8441 5).
+    exchange.answered(if ours { StatusCode::OK } else { response.head.status }, kind);
     let response = followed::follow(response, kind, exchange);
     Ok(Reply {
         response,

@@ -1,5 +1,5 @@
-//! What a client gets when Floodway itself answers: JSON, HTML or plain text by Accept, with the request id and a
-//! reason from the closed set, and never an inner detail.
+//! What a client gets when Floodway itself answers: JSON, HTML or plain text by Accept, or what gRPC has instead, with the
+//! request id and a reason from the closed set, and never an inner detail.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -7,10 +7,11 @@ use http::StatusCode;
 use super::body::Body;
 use super::error::Error;
 use super::fields::{Fields, Known};
+use super::grpc;
 use super::message::Response;
 
 /// The field that carries the reason.
-const REASON: &str = "x-floodway-reason";
+pub(super) const REASON: &str = "x-floodway-reason";
 
 /// What kind of text a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +22,16 @@ pub(super) enum Format {
     Html,
     /// `text/plain`
     Plain,
+    /// Trailers only, for a gRPC client
+    Grpc,
 }
 
 impl Format {
     /// What the client likes best of what we have (RFC 9110 12.5.1); plain text if it does not say.
     pub(super) fn preferred(fields: &Fields) -> Format {
+        if grpc::is_grpc(fields) {
+            return Format::Grpc;
+        }
         let mut best = (Format::Plain, 0.0);
         for value in fields.all(Known::Accept) {
             for range in std::str::from_utf8(value).unwrap_or_default().split(',') {
@@ -50,6 +56,9 @@ impl Format {
 
 /// The answer to a failed exchange.
 pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Response {
+    if format == Format::Grpc {
+        return grpc::failure(error);
+    }
     let status = error.status();
     let title = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
@@ -72,7 +81,7 @@ pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Respons
                  </html>\n"
             ),
         ),
-        Format::Plain => {
+        Format::Plain | Format::Grpc => {
             ("text/plain; charset=utf-8", format!("{code} {title}\nreason: {reason}\nrequest: {request_id}\n"))
         }
     };

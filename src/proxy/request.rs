@@ -13,6 +13,7 @@ use super::error::Error;
 use super::exchange::{Exchange, Subject};
 use super::fields::Known;
 use super::forward::{self, Outgoing};
+use super::grpc;
 use super::headers::{self, Client};
 use super::message::{RequestHead, Response};
 use super::reply::{self, Format};
@@ -60,8 +61,8 @@ pub(super) async fn handle(
         Err(error) => Err(error),
     };
     let mut reply = reply.unwrap_or_else(|error| {
-        exchange.refused(error);
         let response = reply::failure(error, Format::preferred(&head.fields), exchange.request_id());
+        exchange.refused(error, response.head.status);
         Reply { response, exchange: Rc::clone(&exchange), local: true, last: error.casts_doubt(), takeover: None }
     });
     name(&mut reply.response, &exchange);
@@ -86,7 +87,7 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, timer: &Rc<Timer>, error:
         path: "".into(),
     };
     let exchange = Exchange::new(Rc::clone(worker), subject, Rc::clone(timer));
-    exchange.refused(error);
+    exchange.refused(error, error.status());
     let mut response = reply::failure(error, Format::Plain, exchange.request_id());
     name(&mut response, &exchange);
     Reply { response, exchange, local: true, last: true, takeover: None }
@@ -135,6 +136,8 @@ fn decide(
     let matched = snapshot.router.find(view).ok_or(Error::NoRoute)?;
     let route = matched.route;
     exchange.routed(route);
+
+    exchange.clocks.patience.set(grpc::timeout(&head.fields)?);
 
     // Act.
     match &route.action {
@@ -192,7 +195,8 @@ fn check_limits(worker: &Worker, head: &RequestHead, body: &Body) -> Result<(), 
 /// "MAY ignore a received Upgrade header field" (RFC 9110 7.8), and the field ends here.
 fn wants_websocket(head: &RequestHead, body: &Body) -> Result<bool, Error> {
     let fields = &head.fields;
-    if !fields.contains(Known::Upgrade) || head.version != Version::HTTP_11 || head.method != Method::GET {
+    // Over HTTP/2 the handshake was made of an extended CONNECT; a client's own would be malformed (RFC 9113 8.2.2).
+    if !fields.contains(Known::Upgrade) || head.version == Version::HTTP_10 || head.method != Method::GET {
         return Ok(false);
     }
     let asks = fields.lists(Known::Connection, "upgrade")

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use floodway::snapshot::{Protocol, Snapshot};
+use floodway::snapshot::{Action, Protocol, Snapshot};
 use h2::Reason;
 
 use super::clients::*;
 use super::endpoints::{nothing_is_left, unreachable};
-use super::sse::with_idle;
 use super::support::*;
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -327,16 +326,21 @@ async fn an_http2_endpoint_that_resets_its_stream_cuts_the_client() {
 }
 
 #[tokio::test]
-async fn an_http2_connection_whose_last_words_are_not_taken_is_closed() {
+async fn an_http2_client_that_does_not_take_the_last_words_is_cut_and_its_connection_closed() {
     let (address, mut arrivals) = played().await;
     let short = Duration::from_millis(300);
-    let plane = Plane::with(with_idle(address, short), |settings| settings.limits.keep_alive_idle = short);
+    let mut route = forward("", "backend");
+    let Action::Forward(action) = &mut route.action else { unreachable!() };
+    action.timeouts.stall = short;
+    let table = snapshot(vec![route], vec![cluster("backend", Protocol::Http1, &[address])]);
+    let plane = Plane::with(table, |settings| settings.limits.keep_alive_idle = short);
     let mut client = http2(plane.address).await;
-    // A little more than the window of 65,535 bytes: the rest waits in the proxy, whose exchange is over.
+    // A little more than the window of 65,535 bytes: the rest waits in the proxy, and the exchange is not over.
     let (answer, _) = client.send_request(get("/"), true).unwrap();
     let (mut endpoint, _) = arrivals.request().await;
     endpoint.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 65600\r\n\r\n{}", "x".repeat(65_600))).await;
     let _untaken = within(answer).await.unwrap();
     plane.metric_becomes("floodway_connections_open", "", 0.0).await;
-    plane.logged("/").await;
+    let line = plane.logged("/").await;
+    assert_eq!((&line["end"], &line["bytes_sent"]), (&"stalled".into(), &65_535.into()), "{line}");
 }

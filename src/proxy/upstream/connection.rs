@@ -11,12 +11,12 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::net::TcpStream;
 
-use super::http2::{Http2, Http2Body, Stream};
 use super::{Host, InFlight, Pool, Upstream};
 use crate::proxy::body::Body;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
 use crate::proxy::http1::{Client, Received, ResponseBody};
+use crate::proxy::http2::{Answered, Http2, Http2Body, Stream};
 use crate::proxy::io::{Io, Pipe};
 use crate::proxy::listener;
 use crate::proxy::message::{RequestHead, Response, ResponseHead};
@@ -69,7 +69,7 @@ pub(crate) struct Takeover {
 pub(crate) struct SendFailure {
     /// Why.
     pub error: Error,
-    /// The request's content, if certainly nothing of the request was sent.
+    /// The request's content, if the request can be sent again: certainly nothing was made of it.
     pub unsent: Option<Body>,
 }
 
@@ -131,7 +131,12 @@ impl Lease {
                 Err(error) => Err(SendFailure { error, unsent: None }),
             },
             Connection::Http2(stream) => match Box::pin(stream.send(head, body)).await {
-                Ok((head, content)) => Ok(self.download(head, content)),
+                Ok(Answered::Response(head, content)) => Ok(self.download(head, content)),
+                Ok(Answered::Switched(head, pipe)) => {
+                    let extended = head.fields.contains(Known::WebSocketExtensions);
+                    let takeover = Takeover { pipe, early: Bytes::new(), extended, in_flight: self.in_flight };
+                    Ok(Answer { response: Response { head, body: Body::empty() }, takeover: Some(takeover) })
+                }
                 Err((error, unsent)) => Err(SendFailure { error, unsent }),
             },
         }

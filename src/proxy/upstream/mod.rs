@@ -3,7 +3,6 @@
 
 mod balance;
 mod connection;
-mod http2;
 mod pool;
 
 use std::cell::RefCell;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::http2::Http2;
 use crate::proxy::http1::Client;
+use crate::proxy::http2::Http2;
 
 /// The waiting HTTP/1.1 connections and the shared HTTP/2 connections.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Pool {
     /// An HTTP/2 connection with room for a stream.
     pub(super) fn http2(&self) -> Option<Http2> {
         let mut connections = self.http2.borrow_mut();
-        connections.retain(|connection| !connection.is_closed());
+        connections.retain_mut(|connection| !connection.is_closed());
         connections.iter().find(|connection| connection.has_room()).cloned()
     }
 
@@ -76,6 +76,6 @@ impl Pool {
         self.http1
             .borrow_mut()
             .retain(|(connection, since)| now.duration_since(*since) < idle_timeout && !connection.is_stale());
-        self.http2.borrow_mut().retain(|connection| !connection.is_closed() && !connection.idle_for(idle_timeout));
+        self.http2.borrow_mut().retain_mut(|connection| !connection.is_closed() && !connection.idle_for(idle_timeout));
     }
 }

@@ -1,0 +1,335 @@
+//! HTTP/2 with endpoints: one connection carries many exchanges. Which connection is used when is `upstream`'s to say.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{self, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, Reason, SendStream};
+use http::uri::{Authority, Scheme};
+use http::{Request, StatusCode, Uri, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::duplex::Duplex;
+use super::kept::Kept;
+use super::stream::{self, Inbound, Piece, Stopped};
+use super::{connect, header_map};
+use crate::proxy::body::Body;
+use crate::proxy::error::Error;
+use crate::proxy::fields::Known;
+use crate::proxy::io::{Io, Pipe};
+use crate::proxy::message::{RequestHead, ResponseHead};
+
+/// Streams that one connection carries before another is opened, unless the endpoint allows fewer. RFC 9113 6.5.2 recommends
+/// that no peer allows fewer than 100.
+const STREAMS: usize = 100;
+/// Flow-control windows: how much an endpoint may send ahead of slow clients. The windows of the streams are the bound; that
+/// of the connection is far above their sum, because h2 closes a connection whose unread frames cost more than half of it
+/// beside their content, and an endpoint of many small events must not lose all its streams to a few slow readers.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+/// Written but not taken by the endpoint, per stream.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Bytes of a response head.
+const MAX_HEAD: u32 = 64 * 1024;
+/// Interim responses to one request.
+const MAX_INTERIM: usize = 16;
+/// How long content is held back for a 100 (Continue): RFC 9110 10.1.1, a client "SHOULD NOT wait for an indefinite period
+/// before sending the content".
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// A shared connection.
+#[derive(Clone, Debug)]
+pub(in crate::proxy) struct Http2 {
+    sender: SendRequest<Piece>,
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    streams: Cell<usize>,
+    /// By the endpoint's settings.
+    allowed: Cell<usize>,
+    last_used: Cell<Instant>,
+    pings: Mutex<Option<PingPong>>,
+    /// Whether the endpoint's settings have certainly come.
+    settled: Cell<bool>,
+}
+
+/// One of the connection's streams, until dropped.
+#[derive(Debug)]
+pub(in crate::proxy) struct Stream(Http2);
+
+/// An endpoint's answer.
+#[derive(Debug)]
+pub(in crate::proxy) enum Answered {
+    /// One with content, or without.
+    Response(ResponseHead, Http2Body),
+    /// 101, and the tunnel that begins.
+    Switched(ResponseHead, Box<dyn Pipe>),
+}
+
+/// A request that got no answer: why, and its content if certainly nothing was made of the request and all of it is there.
+pub(in crate::proxy) type Failed = (Error, Option<Body>);
+
+impl Http2 {
+    /// Speaks HTTP/2 on a fresh connection, with prior knowledge.
+    pub(in crate::proxy) async fn open(io: Io) -> Result<Self, Error> {
+        let handshake = client::Builder::new()
+            .initial_max_send_streams(STREAMS)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(MAX_HEAD)
+            .enable_push(false)
+            .handshake::<_, Piece>(io);
+        let (sender, mut connection) = handshake.await.map_err(|_| Error::ConnectFailed)?;
+        let shared = Rc::new(Shared {
+            streams: Cell::new(0),
+            allowed: Cell::new(STREAMS),
+            last_used: Cell::new(Instant::now()),
+            pings: Mutex::new(connection.ping_pong()),
+            settled: Cell::new(false),
+        });
+        let told = Rc::clone(&shared);
+        tokio::task::spawn_local(poll_fn(move |cx| {
+            let state = Pin::new(&mut connection).poll(cx);
+            if state.is_pending() {
+                told.allowed.set(connection.max_concurrent_send_streams());
+            }
+            // How a connection ends, its streams are told by themselves.
+            state.map(drop)
+        }));
+        Ok(Http2 { sender, shared })
+    }
+
+    /// Whether no stream can be begun any more: the connection is closed, or going away (RFC 9113 6.8: "Receivers of a GOAWAY
+    /// frame MUST NOT open additional streams on the connection").
+    pub(in crate::proxy) fn is_closed(&mut self) -> bool {
+        matches!(self.sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
+    }
+
+    pub(in crate::proxy) fn has_room(&self) -> bool {
+        // An endpoint that allows none at all still gets its turn: a request then waits on the connection.
+        self.shared.streams.get() < self.shared.allowed.get().clamp(1, STREAMS)
+    }
+
+    pub(in crate::proxy) fn idle_for(&self, time: Duration) -> bool {
+        self.shared.streams.get() == 0 && self.shared.last_used.get().elapsed() >= time
+    }
+
+    /// Counts one more stream.
+    pub(in crate::proxy) fn begin(&self) -> Stream {
+        self.shared.streams.set(self.shared.streams.get() + 1);
+        Stream(self.clone())
+    }
+
+    /// Whether the endpoint takes extended CONNECT.
+    async fn allows_connect(&self) -> bool {
+        if !self.sender.is_extended_connect_protocol_enabled() && !self.shared.settled.get() {
+            // RFC 9113 3.4: the endpoint's SETTINGS "MUST be the first frame" it sends, so that they come before its answer
+            // to a ping.
+            let mut pings = self.shared.pings.lock().await;
+            if let Some(pings) = pings.as_mut().filter(|_| !self.shared.settled.get())
+                && pings.ping(Ping::opaque()).await.is_ok()
+            {
+                self.shared.settled.set(true);
+            }
+        }
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+}
+
+impl Stream {
+    /// Sends a request and waits for the head of the answer. The stream counts until it is dropped.
+    ///
+    /// # Errors
+    /// The failure, and the content if the request can be sent again.
+    pub(in crate::proxy) async fn send(&mut self, head: &RequestHead, body: Body) -> Result<Answered, Failed> {
+        if let Err(error) = poll_fn(|cx| self.0.sender.poll_ready(cx)).await {
+            return Err((meaning(&error), Some(body)));
+        }
+        if head.fields.contains(Known::Upgrade) {
+            return self.connect(head).await;
+        }
+        let ends = body.is_end_stream();
+        let (response, stream) = match self.0.sender.send_request(request(head), ends) {
+            Ok(begun) => begun,
+            Err(error) => return Err((meaning(&error), Some(body))),
+        };
+        if ends {
+            let received = receive(response, &mut None, &Notify::new()).await;
+            return match received {
+                Ok((head, inbound)) => Ok(Answered::Response(head, Http2Body { inbound, _sending: None })),
+                Err(unanswered) => Err(unanswered.failed()),
+            };
+        }
+        let kept = Kept::new(body);
+        let wanted = Rc::new(Notify::new());
+        let waits = head.fields.contains(Known::Expect).then(|| Rc::clone(&wanted));
+        let mut sending: Option<Sending> = Some(Box::pin(upload(kept.share(), stream, waits)));
+        match receive(response, &mut sending, &wanted).await {
+            Ok((head, inbound)) => {
+                kept.forget();
+                let sending = sending.map(|rest| AbortOnDropHandle::new(tokio::task::spawn_local(rest)));
+                Ok(Answered::Response(head, Http2Body { inbound, _sending: sending }))
+            }
+            Err(Unanswered { error, unprocessed }) => {
+                drop(sending);
+                Err((error, if unprocessed { kept.again() } else { None }))
+            }
+        }
+    }
+
+    /// Asks for a WebSocket (RFC 8441).
+    async fn connect(&mut self, head: &RequestHead) -> Result<Answered, Failed> {
+        let mut request = request(head);
+        let proof = connect::connect(&mut request).ok_or((Error::BadRequest("Sec-WebSocket-Key"), None))?;
+        // RFC 8441 3: "A sender MUST NOT" ask for it "without first receiving" the setting that allows it.
+        if !self.0.allows_connect().await {
+            return Err((Error::UpstreamProtocol, None));
+        }
+        let begun = self.0.sender.send_request(request, false);
+        let (response, mut stream) = begun.map_err(|error| (meaning(&error), Some(Body::empty())))?;
+        let received = receive(response, &mut None, &Notify::new()).await;
+        let (mut head, inbound) = received.map_err(Unanswered::failed)?;
+        if !head.status.is_success() {
+            // Nothing follows. Fails on a stream that is over.
+            let _ = stream.send_data(Piece::end(), true);
+            return Ok(Answered::Response(head, Http2Body { inbound, _sending: None }));
+        }
+        connect::switch(&mut head, &proof);
+        Ok(Answered::Switched(head, Box::new(Duplex::new(stream, inbound.into_stream(), self.0.begin()))))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let shared = &self.0.shared;
+        shared.streams.set(shared.streams.get() - 1);
+        shared.last_used.set(Instant::now());
+    }
+}
+
+fn request(head: &RequestHead) -> Request<()> {
+    let mut request = Request::new(());
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = head.path_and_query.as_str().try_into().ok();
+    uri.authority = head.fields.get(Known::Host).and_then(|host| Authority::try_from(host).ok());
+    uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+    *request.headers_mut() = header_map(&head.fields);
+    request
+}
+
+/// A request's content on its way; it outlives the answer's head.
+type Sending = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+
+/// Sends the content, once the endpoint wants it if it is asked.
+async fn upload(mut body: Kept, mut stream: SendStream<Piece>, wanted: Option<Rc<Notify>>) -> Result<(), Error> {
+    if let Some(wanted) = wanted {
+        let _ = tokio::time::timeout(CONTINUE_WAIT, wanted.notified()).await;
+    }
+    match stream::send(&mut body, &mut stream, None).await {
+        // RFC 9113 8.1: after a complete answer the endpoint may reset the stream to have no more content, and "clients MUST NOT
+        // discard responses as a result of receiving such a RST_STREAM".
+        Ok(()) | Err(Stopped::Sink) => Ok(()),
+        Err(Stopped::Source(error)) => {
+            stream.send_reset(Reason::CANCEL);
+            Err(error)
+        }
+    }
+}
+
+/// Waits for the head of an answer, and sends the content meanwhile.
+async fn receive(
+    mut response: ResponseFuture,
+    sending: &mut Option<Sending>,
+    wanted: &Notify,
+) -> Result<(ResponseHead, Inbound), Unanswered> {
+    let mut interim = 0;
+    let response = poll_fn(|cx| {
+        if let Some(upload) = sending
+            && let Poll::Ready(sent) = upload.as_mut().poll(cx)
+        {
+            *sending = None;
+            if let Err(error) = sent {
+                return Poll::Ready(Err(Unanswered { error, unprocessed: false }));
+            }
+        }
+        while let Poll::Ready(Some(Ok(told))) = response.poll_informational(cx) {
+            interim += 1;
+            if interim > MAX_INTERIM {
+                return Poll::Ready(Err(Unanswered { error: Error::UpstreamProtocol, unprocessed: false }));
+            }
+            if told.status() == StatusCode::CONTINUE {
+                wanted.notify_one();
+            }
+        }
+        Pin::new(&mut response).poll(cx).map_err(|error| Unanswered::new(&error))
+    });
+    let (head, stream) = response.await?.into_parts();
+    let inbound = Inbound::new(stream, &head.headers, Error::UpstreamCut);
+    Ok((ResponseHead { status: head.status, fields: (&head.headers).into() }, inbound))
+}
+
+/// Why a request that was sent got no answer.
+#[derive(Debug)]
+struct Unanswered {
+    error: Error,
+    /// Whether the endpoint says that it made nothing of it.
+    unprocessed: bool,
+}
+
+impl Unanswered {
+    /// RFC 9113 8.7 has "two mechanisms to provide a guarantee to a client that a request has not been processed": a GOAWAY
+    /// below the stream, and REFUSED_STREAM. "Requests that have not been processed have not failed; clients MAY
+    /// automatically retry them, even those with non-idempotent methods."
+    fn new(error: &h2::Error) -> Self {
+        // h2 ends a stream with the GOAWAY that it received only if the stream is above it.
+        let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM) || error.is_go_away();
+        Unanswered { error: meaning(error), unprocessed: error.is_remote() && refused }
+    }
+
+    /// The failure of a request without content.
+    fn failed(self) -> Failed {
+        (self.error, self.unprocessed.then(Body::empty))
+    }
+}
+
+fn meaning(error: &h2::Error) -> Error {
+    if error.is_library() { Error::UpstreamProtocol } else { Error::UpstreamReset }
+}
+
+/// The content of an answer. Dropping it ends the sending of the request's content, if that goes on.
+#[derive(Debug)]
+pub(in crate::proxy) struct Http2Body {
+    inbound: Inbound,
+    _sending: Option<AbortOnDropHandle<Result<(), Error>>>,
+}
+
+impl http_body::Body for Http2Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.inbound).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inbound.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inbound.size_hint()
+    }
+}

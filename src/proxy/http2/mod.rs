@@ -1,0 +1,35 @@
+//! HTTP/2, on both sides: frames, windows and streams are the `h2` crate's, heads, content, clocks and bounds ours. There is no
+//! more of hyper here: it ends content without an error when a peer resets the stream with CANCEL, keeps to itself what an
+//! endpoint says it has not processed, and has no way to break off a tunnel or to pass a 1xx on.
+
+mod client;
+pub(super) mod connect;
+mod duplex;
+mod kept;
+mod server;
+mod stream;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(super) use client::{Answered, Http2, Http2Body, Stream};
+pub(super) use server::serve;
+
+use super::fields::{Fields, Known};
+
+/// The fields of a message of HTTP/2. RFC 9113 8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing
+/// connection-specific header fields"; and 8.3.1: clients that make HTTP/2 requests from other versions "MUST … use
+/// :authority instead of Host".
+fn header_map(fields: &Fields) -> HeaderMap {
+    use Known::*;
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for (known, name, value) in fields.known() {
+        if !matches!(
+            known,
+            Connection | KeepAlive | ProxyConnection | TransferEncoding | Upgrade | Http2Settings | Host
+        ) && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            map.append(name, value);
+        }
+    }
+    map
+}

@@ -1,0 +1,244 @@
+//! Content into and out of streams, whichever side we are: no more of it is taken or given than the windows allow. What the
+//! heads before it say is `server`'s and `client`'s.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{RecvStream, SendStream};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body::{Frame, SizeHint};
+
+use crate::proxy::clocks::Flow;
+use crate::proxy::error::Error;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::headers;
+
+/// Content of a received message.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    stream: RecvStream,
+    /// What is still to come, if the head says so; h2 holds the peer to it.
+    left: Option<u64>,
+    /// What it means that the peer breaks off.
+    broken: Error,
+}
+
+impl Inbound {
+    /// The content that follows a head with these fields.
+    pub(super) fn new(stream: RecvStream, head: &HeaderMap, broken: Error) -> Self {
+        let length = head.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Inbound { stream, left: length, broken }
+    }
+
+    /// Whatever comes, no longer as content.
+    pub(super) fn into_stream(self) -> RecvStream {
+        self.stream
+    }
+}
+
+impl http_body::Body for Inbound {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        // Whatever ends a stream but END_STREAM breaks it, a reset with CANCEL or NO_ERROR too: RFC 9113 8.1, "an HTTP response
+        // is complete after the server sends -- or the client receives -- a frame with the END_STREAM flag set".
+        match ready!(this.stream.poll_data(cx)) {
+            Some(Ok(data)) => {
+                // Fails on a stream that is over, whose window nobody needs.
+                let _ = this.stream.flow_control().release_capacity(data.len());
+                this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(_)) => Poll::Ready(Some(Err(this.broken))),
+            None => match ready!(this.stream.poll_trailers(cx)) {
+                Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+                Err(_) => Poll::Ready(Some(Err(this.broken))),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.left {
+            _ if self.is_end_stream() => SizeHint::with_exact(0),
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// Content on its way out, which knows how far it went: h2 advances it as the connection takes its bytes.
+#[derive(Debug)]
+pub(super) struct Piece {
+    bytes: Bytes,
+    progress: Option<Rc<Progress>>,
+}
+
+/// How far the content of an answer went.
+#[derive(Debug)]
+pub(super) struct Progress {
+    exchange: Rc<Exchange>,
+    /// Given to h2, and not taken by the connection yet.
+    underway: Cell<usize>,
+    /// Whether there is nothing else to send.
+    drained: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Progress {
+    /// Nothing is underway yet.
+    pub(super) fn new(exchange: Rc<Exchange>) -> Rc<Self> {
+        Rc::new(Progress { exchange, underway: Cell::new(0), drained: Cell::new(false), waiting: RefCell::default() })
+    }
+
+    /// What is waited for: room with the client, or more to send. Then too it may be the client who has not taken all.
+    fn waits(&self, flow: Flow) {
+        self.drained.set(flow == Flow::Source);
+        self.exchange.download_waits(if self.underway.get() > 0 { Flow::Sink } else { flow });
+    }
+
+    /// Waits until the connection has taken everything that was sent. What comes after, the kernel keeps to itself.
+    ///
+    /// # Errors
+    /// The peer gave it up.
+    pub(super) async fn taken(&self, stream: &mut SendStream<Piece>) -> Result<(), Stopped> {
+        poll_fn(|cx| {
+            if self.underway.get() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.waits(Flow::Sink);
+            self.waiting.replace(Some(cx.waker().clone()));
+            poll_stopped(stream, cx).map(Err)
+        })
+        .await
+    }
+}
+
+impl Piece {
+    pub(super) fn new(bytes: Bytes, progress: Option<&Rc<Progress>>) -> Self {
+        if let Some(progress) = progress {
+            progress.underway.set(progress.underway.get() + bytes.len());
+        }
+        Piece { bytes, progress: progress.cloned() }
+    }
+
+    /// No content, which only ends.
+    pub(super) fn end() -> Self {
+        Piece { bytes: Bytes::new(), progress: None }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        if let Some(progress) = &self.progress {
+            progress.exchange.sent(count);
+            progress.underway.set(progress.underway.get() - count);
+            if progress.underway.get() == 0 && progress.drained.get() {
+                progress.exchange.download_waits(Flow::Source);
+            }
+            if progress.underway.get() == 0
+                && let Some(waiting) = progress.waiting.take()
+            {
+                waiting.wake();
+            }
+        }
+    }
+}
+
+/// Why content was not sent to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// It broke off.
+    Source(Error),
+    /// The peer does not want it, or is gone.
+    Sink,
+}
+
+/// Ready once the peer has given up the stream.
+fn poll_stopped(stream: &mut SendStream<Piece>, cx: &mut Context<'_>) -> Poll<Stopped> {
+    stream.poll_reset(cx).map(|_| Stopped::Sink)
+}
+
+/// Sends content to its end. No more of it is given to h2 than the peer's windows let go, so that what waits for a slow
+/// peer waits where it came from.
+///
+/// # Errors
+/// Who stopped it. The stream is not reset yet.
+pub(super) async fn send(
+    body: &mut (impl http_body::Body<Data = Bytes, Error = Error> + Unpin),
+    stream: &mut SendStream<Piece>,
+    progress: Option<&Rc<Progress>>,
+) -> Result<(), Stopped> {
+    let stopped = |_| Stopped::Sink;
+    loop {
+        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.transpose().map_err(Stopped::Source)),
+            Poll::Pending => {
+                if let Some(progress) = progress {
+                    progress.waits(Flow::Source);
+                }
+                poll_stopped(stream, cx).map(Err)
+            }
+        });
+        let Some(mut frame) = frame.await? else { return stream.send_data(Piece::end(), true).map_err(stopped) };
+        headers::clean_trailers(&mut frame);
+        let last = body.is_end_stream();
+        let mut data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => return stream.send_trailers(trailers).map_err(stopped),
+                Err(_) => continue,
+            },
+        };
+        while !data.is_empty() {
+            stream.reserve_capacity(data.len());
+            let room = poll_fn(|cx| {
+                let room = poll_room(stream, cx);
+                if let (Poll::Pending, Some(progress)) = (&room, progress) {
+                    progress.waits(Flow::Sink);
+                }
+                room
+            });
+            let room = room.await.map_err(|_| Stopped::Sink)?;
+            let piece = data.split_to(room.min(data.len()));
+            stream.send_data(Piece::new(piece, progress), last && data.is_empty()).map_err(stopped)?;
+            if last && data.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Ready with how many bytes may be sent, at least one.
+pub(super) fn poll_room(stream: &mut SendStream<Piece>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    loop {
+        match stream.capacity() {
+            // `poll_capacity` tells of changes only.
+            0 => match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                _ => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            },
+            room => return Poll::Ready(Ok(room)),
+        }
+    }
+}
