@@ -6,4 +6,5 @@ mod embedded;
 mod names;
 mod reload;
 mod server;
+mod streams;
 mod usage;
