@@ -42,6 +42,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn rows(&self) -> Result<Vec<&'static Row>> {
+        if self.rounds == 0 {
+            bail!("--rounds must be at least 1");
+        }
         if let Some(unknown) = self.rows.iter().find(|name| !ROWS.iter().any(|row| row.name == **name)) {
             bail!("there is no row {unknown}; --list names them");
         }
@@ -64,6 +67,10 @@ impl Args {
             bail!("no proxy is left to measure");
         }
         Ok(found)
+    }
+
+    pub(crate) fn scale_shown(&self) -> String {
+        if self.scale == 1.0 { String::new() } else { format!("; numbers of streams, bytes and changes times {}", self.scale) }
     }
 
     /// A number of things, by the scale; at least one.

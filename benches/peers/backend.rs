@@ -5,11 +5,11 @@
 //! | `/bytes/N` | N bytes of text |
 //! | `/upload` | reads the body, answers with two bytes |
 //! | `/events/idle` | an event stream that says one thing and then nothing |
-//! | `/events/paced` | an event stream that gets an event of [`paced`] whenever it is its turn |
+//! | `/events/paced` | an event stream that gets an event whenever it is its turn, see [`paced`] |
 //! | `/socket` | a WebSocket that sends back what it gets |
 
-pub(crate) mod http1;
-mod http2;
+mod http1;
+pub(crate) mod http2;
 pub(crate) mod paced;
 pub(crate) mod socket;
 

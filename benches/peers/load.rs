@@ -1,6 +1,8 @@
 //! What clients do. Raw sockets and prepared bytes, so that the load costs less than what is measured.
 
 pub(crate) mod http1;
+pub(crate) mod http2;
+pub(crate) mod open;
 pub(crate) mod pace;
 pub(crate) mod streams;
 

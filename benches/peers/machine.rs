@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -43,6 +44,28 @@ pub(crate) fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {core}"))
+}
+
+/// Says so if somebody else uses the cores.
+pub(crate) async fn look_for_noise(cores: Cores) {
+    const MOST: f64 = 0.05;
+    for core in [cores.proxy, cores.load] {
+        let before = busy(core);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let share = busy(core).zip(before).map(|(after, before)| (after - before) / 0.5);
+        if let Some(share) = share.filter(|share| *share > MOST) {
+            eprintln!("warning: core {core} is {:.0} % busy with other things; the figures will be too high", share * 100.0);
+        }
+    }
+}
+
+/// Seconds that a core was not idle, by /proc/stat, which counts hundredths: user, nice and system, each of which is
+/// other people's before we begin.
+fn busy(core: usize) -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let line = stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} ")))?;
+    let ticks = line.split_whitespace().take(3).filter_map(|ticks| ticks.parse::<f64>().ok());
+    Some(ticks.sum::<f64>() / 100.0)
 }
 
 /// Load and backend hold two sockets per stream in this process, and so does a proxy in its own.

@@ -3,10 +3,11 @@
 //! except that a proxy which answers wrongly ends the run.
 
 // Programs are timed by the clock on the wall, not by one that tests can pause.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod args;
 mod backend;
+mod frames;
 mod load;
 mod machine;
 mod peers;
@@ -63,6 +64,7 @@ async fn run(args: Args) -> Result<()> {
     machine::raise_open_files(args.count(rows::STREAMS))?;
     machine::pin(args.cores.load)?;
     let programs: Vec<Program> = args.programs()?;
+    machine::look_for_noise(args.cores).await;
     let backend = Backend::start(args.cores)?;
     let bench = Bench { args, backend };
     let mut report = Report::new(&bench, &programs);
@@ -75,16 +77,15 @@ async fn run(args: Args) -> Result<()> {
 
 /// All rounds of one row. The proxies take turns, and who begins changes from round to round.
 async fn measure(bench: &Bench, row: &'static Row, programs: &[Program], report: &mut Report) -> Result<()> {
-    let programs: Vec<Program> = programs.iter().filter(|program| row.takes(program.kind)).cloned().collect();
     let mut kept: Vec<Peer> = Vec::new();
     if row.life == Life::Row {
-        for program in &programs {
+        for program in programs {
             kept.push(Peer::start(bench, program, row.setup).await?);
         }
     }
-    for round in 0..bench.args.rounds {
+    for round in 0..bench.args.rounds.min(row.rounds) {
         let mut turns: Vec<usize> = (0..programs.len()).collect();
-        turns.rotate_left(round % programs.len().max(1));
+        turns.rotate_left(round % programs.len());
         match row.measure {
             Measure::Each(measure) => {
                 for turn in turns {

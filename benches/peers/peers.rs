@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use crate::Bench;
@@ -36,12 +36,16 @@ impl Kind {
                 ("settings.yaml", include_str!("config/floodway/settings.yaml")),
                 ("routes/routes.yaml", include_str!("config/floodway/routes.yaml")),
             ],
-            Kind::Nginx => &[("nginx.conf", include_str!("config/nginx.conf"))],
+            Kind::Nginx => &[("nginx.conf", include_str!("config/nginx.conf")), ("new.conf", "")],
             Kind::Haproxy => &[
                 ("haproxy.cfg", include_str!("config/haproxy.cfg")),
                 ("hosts.map", include_str!("config/haproxy-hosts.map")),
+                ("new.map", ""),
             ],
-            Kind::Envoy => &[("envoy.yaml", include_str!("config/envoy.yaml"))],
+            Kind::Envoy => &[
+                ("envoy.yaml", include_str!("config/envoy.yaml")),
+                ("routes.yaml", include_str!("config/envoy-routes.yaml")),
+            ],
         }
     }
 
@@ -49,7 +53,7 @@ impl Kind {
         let arguments = match self {
             Kind::Floodway => format!("standalone {folder}/routes --config {folder}/settings.yaml"),
             Kind::Nginx => format!("-p {folder} -e {folder}/error.log -c nginx.conf"),
-            Kind::Haproxy => format!("-W -db -f {folder}/haproxy.cfg"),
+            Kind::Haproxy => format!("-W -db -S {folder}/master.sock -f {folder}/haproxy.cfg"),
             Kind::Envoy => format!("-c {folder}/envoy.yaml --concurrency 1 --disable-hot-restart --log-level error"),
         };
         arguments.split(' ').map(str::to_owned).collect()
@@ -140,6 +144,8 @@ pub(crate) enum Setup {
     Quiet,
     /// A JSON access log, metrics, and a thousand hosts with routes.
     Logged,
+    /// As the first, and ready for routes that are added.
+    Changing,
 }
 
 /// A proxy that runs. It is ended with all its processes when this is dropped.
@@ -155,12 +161,14 @@ impl Peer {
     pub(crate) async fn start(bench: &Bench, program: &Program, setup: Setup) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("floodway-bench-").tempdir()?;
         let ports = Ports { http1: free()?, http2: free()?, grpc: free()? };
+        let admin = free()?;
         let values = [
             ("folder", folder.path().display().to_string()),
             ("http1", ports.http1.to_string()),
             ("http2", ports.http2.to_string()),
             ("grpc", ports.grpc.to_string()),
-            ("admin", free()?.to_string()),
+            ("admin", admin.to_string()),
+            ("admin-port", admin.port().to_string()),
             ("http1-port", ports.http1.port().to_string()),
             ("http2-port", ports.http2.port().to_string()),
             ("grpc-port", ports.grpc.port().to_string()),
@@ -172,7 +180,7 @@ impl Peer {
         for (name, text) in program.kind.files() {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-            fs::write(path, template::filled(text, setup == Setup::Logged, &values))?;
+            fs::write(path, template::filled(text, setup, &values))?;
         }
         // Where HAProxy writes its access log, too.
         let output = fs::OpenOptions::new().create(true).append(true).open(folder.path().join("output.log"))?;
@@ -214,6 +222,12 @@ impl Peer {
 
     pub(crate) fn processes(&self) -> Processes {
         Processes::of_group(self.child.id())
+    }
+
+    /// Sends a signal to its first process.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let leader = Pid::from_raw(self.child.id().cast_signed()).context("no process")?;
+        Ok(kill_process(leader, signal)?)
     }
 
     /// That there is an access log in JSON. Begins it anew, so that it does not fill the disk.

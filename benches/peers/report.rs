@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::Bench;
 use crate::machine;
 use crate::peers::{Kind, Program};
-use crate::rows::{Aim, Figure, Row};
+use crate::rows::{Aim, Figure, Row, SUMMARY};
 
 /// Between these lines of a page, everything is written by us.
 const BEGIN: &str = "<!-- Begin: written by `make bench`. -->\n";
@@ -30,15 +30,17 @@ impl Report {
         let cores = bench.args.cores;
         let versions: Vec<_> = programs.iter().map(|program| format!("{} {}", program.kind, program.version)).collect();
         let about = format!(
-            "{}, release profile with jemalloc; {}. Proxies on core {}, load on core {}, backend on core {}; medians of {} rounds \
-             (lowest to highest), {} s each.",
+            "{}, {}; {}. Proxies on core {}, load on core {}, backend on core {}; medians of {} rounds \
+             (lowest to highest), {} s each{}.",
             machine::about(),
+            if cfg!(debug_assertions) { "not optimised" } else { "release profile with jemalloc" },
             versions.join(", "),
             cores.proxy,
             cores.load,
             cores.backend,
             bench.args.rounds,
             bench.args.seconds,
+            bench.args.scale_shown(),
         );
         Report { about, kinds: programs.iter().map(|program| program.kind).collect(), rows: Vec::new() }
     }
@@ -54,36 +56,54 @@ impl Report {
 
     /// Prints the tables, and keeps them if asked to.
     pub(crate) fn finish(&self, bench: &Bench) -> Result<()> {
-        let (aims, contexts) = (self.table(|figure| figure.aim != Aim::Context), self.contexts());
-        let page = format!("{}\n\n{aims}\n{contexts}", self.about);
+        let page = format!("{}\n\n{}\nBeside these:\n\n{}", self.about, self.aims(), self.contexts());
         println!("{page}");
         if bench.args.write {
             keep("docs/benchmarks.md", &page)?;
-            keep("README.md", &format!("{}\n\n{aims}", self.about))?;
+            keep("README.md", &format!("{}\n{}", self.summary(), self.about))?;
         }
         Ok(())
     }
 
     /// The figures with an aim, one to a line.
-    fn table(&self, wanted: impl Fn(&Figure) -> bool) -> String {
-        let mut table = self.head(&["Best other", "Aim", "Met"]);
-        for (row, at, figure) in self.figures().filter(|(.., figure)| wanted(figure)) {
-            let medians = self.kinds.iter().map(|kind| (*kind, spread(&self.values(row, at, *kind))));
-            let medians: Vec<_> = medians.filter_map(|(kind, spread)| Some((kind, spread?))).collect();
-            let ours = medians.iter().find(|(kind, _)| *kind == Kind::Floodway).map(|(_, spread)| spread.median);
-            let others = medians.iter().filter(|(kind, _)| *kind != Kind::Floodway).map(|(_, spread)| spread.median);
-            let best = others.min_by(f64::total_cmp);
-            let ratio = ours.zip(best).filter(|(_, best)| *best > 0.0).map(|(ours, best)| ours / best);
+    fn aims(&self) -> String {
+        let mut table = self.head(&["Floodway to the best other", "Aim", "Met"]);
+        for (row, at, figure) in self.figures().filter(|(.., figure)| figure.aim != Aim::Context) {
+            let (ours, best) = (self.median(row, at, Kind::Floodway), self.best(row, at).map(|(_, best)| best));
+            let ratio = ours.zip(best).filter(|(_, best)| *best > 0.0);
+            let ratio = ratio.map_or(String::new(), |(ours, best)| format!("{:.2} ×", ours / best));
             let (aim, met) = match figure.aim {
                 Aim::OfBest(most) => (format!("≤ {most:.1} ×"), ours.zip(best).map(|(ours, best)| ours <= most * best)),
                 Aim::AtMost(most) => (format!("≤ {most} {}", figure.unit), ours.map(|ours| ours <= most)),
-                Aim::Context => (String::new(), None),
+                Aim::Context => continue,
             };
-            let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
             let met = met.map_or("", |met| if met { "yes" } else { "**no**" });
             let _ = writeln!(table, "{} {ratio} | {aim} | {met} |", self.cells(row, at, figure));
         }
         table
+    }
+
+    /// Floodway and the best other proxy, for those who want to know no more.
+    fn summary(&self) -> String {
+        let mut table = "| | Floodway | Best of the others |\n|---|---|---|\n".to_owned();
+        for (row, at, figure) in self.figures().filter(|(row, ..)| SUMMARY.contains(&row.name)) {
+            let Some(ours) = self.median(row, at, Kind::Floodway).filter(|_| figure.aim != Aim::Context) else { continue };
+            let best = self.best(row, at).map_or(String::new(), |(kind, best)| {
+                format!("{} {} ({kind})", digits(best), figure.unit)
+            });
+            let _ = writeln!(table, "| {} | {} {} | {best} |", figure.title, digits(ours), figure.unit);
+        }
+        table
+    }
+
+    fn median(&self, row: &Row, at: usize, kind: Kind) -> Option<f64> {
+        spread(&self.values(row, at, kind)).map(|spread| spread.median)
+    }
+
+    fn best(&self, row: &Row, at: usize) -> Option<(Kind, f64)> {
+        let others = self.kinds.iter().filter(|kind| **kind != Kind::Floodway);
+        let medians = others.filter_map(|kind| Some((*kind, self.median(row, at, *kind)?)));
+        medians.min_by(|one, other| one.1.total_cmp(&other.1))
     }
 
     /// The figures that explain others.

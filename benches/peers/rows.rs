@@ -1,8 +1,13 @@
 //! The rows of the table: what is measured, in which unit, and what is aimed at.
 
+mod after;
 mod bodies;
+mod changes;
+mod http2;
 mod idle;
+mod latency;
 mod requests;
+mod streams;
 
 use std::pin::Pin;
 
@@ -10,6 +15,10 @@ use anyhow::Result;
 
 use crate::Bench;
 use crate::peers::{Kind, Peer, Setup};
+
+/// Rows that the summary tells of.
+pub(crate) const SUMMARY: &[&str] =
+    &["http1", "1m", "http2", "grpc", "latency", "sse-idle", "ws-idle", "sse-fan", "ws-echo", "changes", "after"];
 
 /// Streams that are open at once where memory is measured.
 pub(crate) const STREAMS: usize = 4_000;
@@ -38,8 +47,8 @@ pub(crate) struct Row {
     pub(crate) about: &'static str,
     pub(crate) setup: Setup,
     pub(crate) life: Life,
-    /// Proxies that do not take part.
-    pub(crate) without: &'static [Kind],
+    /// No more than these.
+    pub(crate) rounds: usize,
     pub(crate) measure: Measure,
     pub(crate) figures: &'static [Figure],
 }
@@ -71,10 +80,6 @@ const fn context(title: &'static str, unit: &'static str) -> Figure {
 }
 
 impl Row {
-    pub(crate) fn takes(&self, kind: Kind) -> bool {
-        !self.without.contains(&kind)
-    }
-
     /// Values of one measurement, for whoever waits.
     pub(crate) fn shown(&self, kind: Kind, values: &[f64]) -> String {
         let figures = self.figures.iter().zip(values);
@@ -83,7 +88,7 @@ impl Row {
     }
 }
 
-/// A row of processor time for one of what clients do, while the access log is off.
+/// A row of processor time for one of what clients do.
 macro_rules! cost {
     ($name:literal, $about:literal, $setup:expr, $aim:expr, $rate:literal, $measure:path) => {
         Row {
@@ -91,7 +96,7 @@ macro_rules! cost {
             about: $about,
             setup: $setup,
             life: Life::Row,
-            without: &[],
+            rounds: usize::MAX,
             measure: Measure::Each(|bench, peer| Box::pin($measure(bench, peer))),
             figures: &[
                 figure($about, "µs", $aim),
@@ -99,6 +104,21 @@ macro_rules! cost {
                 context(concat!($about, ": the proxy's core in use"), "%"),
                 context(concat!($about, ": the load's core in use"), "%"),
             ],
+        }
+    };
+}
+
+/// A row of processor time for each GiB.
+macro_rules! gib {
+    ($name:literal, $about:literal, $measure:path) => {
+        Row {
+            name: $name,
+            about: $about,
+            setup: Setup::Quiet,
+            life: Life::Row,
+            rounds: usize::MAX,
+            measure: Measure::Each(|bench, peer| Box::pin($measure(bench, peer))),
+            figures: &[figure($about, "ms", Aim::OfBest(1.0))],
         }
     };
 }
@@ -111,7 +131,7 @@ macro_rules! memory {
             about: $about,
             setup: Setup::Quiet,
             life: Life::Round,
-            without: &[],
+            rounds: usize::MAX,
             measure: Measure::Each(|bench, peer| Box::pin($measure(bench, peer))),
             figures: &[figure($about, "KB", $aim)],
         }
@@ -151,12 +171,92 @@ pub(crate) const ROWS: &[Row] = &[
         "requests/s",
         bodies::mib1
     ),
-    memory!("sse-idle", "resident memory per idle event stream", Aim::AtMost(5.0), idle::events),
-    memory!("ws-idle", "resident memory per idle WebSocket", Aim::AtMost(4.0), idle::sockets),
-    memory!(
-        "kept-idle",
-        "resident memory per idle keep-alive connection of a client",
+    gib!("download", "processor time per GiB of one download", bodies::download),
+    gib!("upload", "processor time per GiB of one upload", bodies::upload),
+    cost!(
+        "http2",
+        "processor time per request, 130 B answers, HTTP/2 from clients, HTTP/1.1 to the backend",
+        Setup::Quiet,
         Aim::OfBest(1.0),
-        idle::kept_alive
+        "requests/s",
+        http2::to_http1
     ),
+    cost!(
+        "grpc",
+        "processor time per gRPC call, 100 B each way, HTTP/2 on both sides",
+        Setup::Quiet,
+        Aim::OfBest(1.0),
+        "calls/s",
+        http2::grpc
+    ),
+    Row {
+        name: "latency",
+        about: "latency that is added at half load",
+        setup: Setup::Quiet,
+        life: Life::Round,
+        rounds: usize::MAX,
+        measure: Measure::Together(|bench, peers| Box::pin(latency::added(bench, peers))),
+        figures: &[
+            figure("latency added at half load, p50", "µs", Aim::OfBest(1.0)),
+            figure("latency added at half load, p99", "µs", Aim::OfBest(1.0)),
+            figure("latency added at half load, p99.9", "µs", Aim::OfBest(1.0)),
+            context("latency added at half load: rate", "requests/s"),
+        ],
+    },
+    memory!("sse-idle", "resident memory per idle event stream, of 4,000", Aim::AtMost(5.0), idle::events),
+    memory!("ws-idle", "resident memory per idle WebSocket, of 4,000", Aim::AtMost(4.0), idle::sockets),
+    memory!("kept-idle", "resident memory per idle keep-alive connection, of 4,000", Aim::OfBest(1.0), idle::kept_alive),
+    Row {
+        name: "sse-fan",
+        about: "events on 1,000 streams, 20 per second on each",
+        setup: Setup::Quiet,
+        life: Life::Row,
+        rounds: usize::MAX,
+        measure: Measure::Each(|bench, peer| Box::pin(streams::events(bench, peer))),
+        figures: &[
+            figure("processor time per event, 1,000 event streams with 20 events/s each", "µs", Aim::OfBest(1.0)),
+            figure("from an event sent to its arrival, p99", "µs", Aim::OfBest(1.0)),
+            context("from an event sent to its arrival, p50", "µs"),
+            context("events: the proxy's core in use", "%"),
+            context("events: the load's core in use", "%"),
+        ],
+    },
+    cost!(
+        "ws-echo",
+        "processor time per WebSocket message of 128 B there and back, 500 connections",
+        Setup::Quiet,
+        Aim::OfBest(1.0),
+        "messages/s",
+        streams::echo
+    ),
+    Row {
+        name: "changes",
+        about: "1,000 routes added one after the other, while 8 clients and 100 event streams go on",
+        setup: Setup::Changing,
+        life: Life::Round,
+        rounds: 1,
+        measure: Measure::Each(|bench, peer| Box::pin(changes::routes(bench, peer))),
+        figures: &[
+            figure("from a route's file to its first answer, p50", "ms", Aim::OfBest(1.0)),
+            figure("from a route's file to its first answer, p99", "ms", Aim::AtMost(10.0)),
+            figure("requests that failed, per 1,000 such changes", "requests", Aim::AtMost(0.0)),
+            context("requests answered during the changes", "requests"),
+            context("event streams cut by the changes, of 100", "streams"),
+            context("changes made", "changes"),
+        ],
+    },
+    Row {
+        name: "after",
+        about: "resident memory after 4,000 event streams and small downloads have gone",
+        setup: Setup::Quiet,
+        life: Life::Round,
+        rounds: usize::MAX,
+        measure: Measure::Together(|bench, peers| Box::pin(after::memory(bench, peers))),
+        figures: &[
+            figure("resident memory 20 s after a load, of what it was before", "%", Aim::AtMost(120.0)),
+            context("resident memory at rest", "MB"),
+            context("resident memory under that load", "MB"),
+            context("resident memory 20 s after it", "MB"),
+        ],
+    },
 ];

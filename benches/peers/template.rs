@@ -1,8 +1,11 @@
 //! Configurations of proxies as files with a few marks, so that what is measured can be read.
 //!
 //! * `@name@` is replaced by its value.
-//! * A line that begins with `#quiet# ` holds where no access log is written, one with `#log# ` where it is.
+//! * A line that begins with `#log# ` holds where an access log is written, one with `#quiet# ` where none is, and one with
+//!   `#change# ` where routes are added.
 //! * A line with `@host@` is repeated for each of [`HOSTS`] hosts.
+
+use crate::peers::Setup;
 
 /// Hosts with a route of their own where the access log is on.
 pub(crate) const HOSTS: usize = 1_000;
@@ -12,15 +15,19 @@ pub(crate) fn host(index: usize) -> String {
     format!("host-{}.example.com", index % HOSTS)
 }
 
-pub(crate) fn filled(text: &str, logged: bool, values: &[(&str, String)]) -> String {
+pub(crate) fn filled(text: &str, setup: Setup, values: &[(&str, String)]) -> String {
     let mut filled = String::new();
     for line in text.lines() {
-        let line = match (line.strip_prefix("#log# "), line.strip_prefix("#quiet# ")) {
-            (Some(line), _) if logged => line,
-            (_, Some(line)) if !logged => line,
-            (None, None) => line,
-            _ => continue,
-        };
+        let marks = [
+            ("#log# ", setup == Setup::Logged),
+            ("#quiet# ", setup != Setup::Logged),
+            ("#change# ", setup == Setup::Changing),
+        ];
+        let marked = marks.into_iter().find_map(|(mark, holds)| Some((line.strip_prefix(mark)?, holds)));
+        let (line, holds) = marked.unwrap_or((line, true));
+        if !holds {
+            continue;
+        }
         let mut line = line.to_owned();
         for (name, value) in values {
             line = line.replace(&format!("@{name}@"), value);

@@ -15,6 +15,8 @@ pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
+    /// The proxy said that it will close.
+    pub(crate) closing: bool,
 }
 
 /// The head of an answer.
@@ -29,7 +31,7 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr, buffer: usize) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, buffer: vec![0; buffer], filled: 0 })
+        Ok(Connection { stream, buffer: vec![0; buffer], filled: 0, closing: false })
     }
 
     /// Reads a head; what came behind it stays.
@@ -38,6 +40,9 @@ impl Connection {
             let mut fields = [httparse::EMPTY_HEADER; 32];
             let mut response = httparse::Response::new(&mut fields);
             if let httparse::Status::Complete(end) = response.parse(&self.buffer[..self.filled])? {
+                self.closing = response.headers.iter().any(|field| {
+                    field.name.eq_ignore_ascii_case("connection") && field.value.eq_ignore_ascii_case(b"close")
+                });
                 let length = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
                 let length = length.map(|field| std::str::from_utf8(field.value)).transpose()?;
                 let head = Head { status: response.code.unwrap_or(0), length: length.map(str::parse).transpose()? };
@@ -71,7 +76,9 @@ impl Connection {
     /// Reads a whole answer with a length, and forgets it.
     pub(crate) async fn answer(&mut self) -> Result<u16> {
         let head = self.head().await?;
-        let mut left = head.length.context("an answer without length")?;
+        // RFC 9110, section 15.3.5: "A 204 response is terminated by the end of the header section".
+        let length = if head.status == 204 { Some(0) } else { head.length };
+        let mut left = length.context("an answer without length")?;
         while left > self.filled {
             left -= self.filled;
             self.filled = 0;
