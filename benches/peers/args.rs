@@ -70,7 +70,11 @@ impl Args {
     }
 
     pub(crate) fn scale_shown(&self) -> String {
-        if self.scale == 1.0 { String::new() } else { format!("; numbers of streams, bytes and changes times {}", self.scale) }
+        if self.scale == 1.0 {
+            String::new()
+        } else {
+            format!("; numbers of streams, bytes and changes times {}", self.scale)
+        }
     }
 
     /// A number of things, by the scale; at least one.

@@ -52,24 +52,53 @@ pub(crate) struct Cost {
 }
 
 impl Load {
-    /// Lets the clients warm up, then measures what the proxy spends. Then they stop.
-    pub(crate) async fn cost(mut self, bench: &Bench, peer: &Peer) -> Result<Cost> {
-        let time = Duration::from_secs_f64(bench.args.seconds);
-        tokio::time::sleep(time.mul_f64(0.2)).await;
-        let (proxy, own) = (peer.processes(), Processes::own());
-        let began = (self.counts.done.load(Relaxed), proxy.processor()?, own.processor()?, Instant::now());
+    /// Lets the clients go on for a time, and for as long as it takes until a little is done.
+    async fn run(&mut self, time: Duration) -> Result<()> {
+        const LITTLE: u64 = 20;
+        let (began, before) = (Instant::now(), self.counts.done.load(Relaxed));
         tokio::time::sleep(time).await;
-        let (spent, own) = (proxy.processor()? - began.1, own.processor()? - began.2);
-        let (passed, done) = (began.3.elapsed(), self.counts.done.load(Relaxed) - began.0);
+        while self.counts.done.load(Relaxed) < before + LITTLE {
+            if let Some(client) = self.clients.try_join_next() {
+                client??;
+            }
+            if began.elapsed() > time + Duration::from_secs(10) {
+                bail!("almost nothing was done in ten seconds");
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the clients; an error if one of them failed.
+    async fn end(&mut self) -> Result<()> {
         self.counts.stop.store(true, Relaxed);
         while let Some(client) = self.clients.join_next().await {
             client??;
         }
+        Ok(())
+    }
+
+    /// How much is done each second. Then the clients stop.
+    pub(crate) async fn rate(mut self, time: Duration) -> Result<f64> {
+        let began = Instant::now();
+        self.run(time).await?;
+        let rate = self.counts.done.load(Relaxed) as f64 / began.elapsed().as_secs_f64();
+        self.end().await?;
+        Ok(rate)
+    }
+
+    /// Lets the clients warm up, then measures what the proxy spends. Then they stop.
+    pub(crate) async fn cost(mut self, bench: &Bench, peer: &Peer) -> Result<Cost> {
+        let time = Duration::from_secs_f64(bench.args.seconds);
+        self.run(time.mul_f64(0.2)).await?;
+        let (proxy, own) = (peer.processes(), Processes::own());
+        let began = (self.counts.done.load(Relaxed), proxy.processor()?, own.processor()?, Instant::now());
+        self.run(time).await?;
+        let (spent, own) = (proxy.processor()? - began.1, own.processor()? - began.2);
+        let (passed, done) = (began.3.elapsed(), self.counts.done.load(Relaxed) - began.0);
+        self.end().await?;
         if self.counts.failed.load(Relaxed) > 0 {
             bail!("{} requests failed", self.counts.failed.load(Relaxed));
-        }
-        if done == 0 {
-            bail!("nothing was done");
         }
         Ok(Cost {
             micros: spent.as_secs_f64() * 1e6 / done as f64,

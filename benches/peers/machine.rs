@@ -54,7 +54,10 @@ pub(crate) async fn look_for_noise(cores: Cores) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let share = busy(core).zip(before).map(|(after, before)| (after - before) / 0.5);
         if let Some(share) = share.filter(|share| *share > MOST) {
-            eprintln!("warning: core {core} is {:.0} % busy with other things; the figures will be too high", share * 100.0);
+            eprintln!(
+                "warning: core {core} is {:.0} % busy with other things; the figures will be too high",
+                share * 100.0
+            );
         }
     }
 }

@@ -87,10 +87,12 @@ impl Report {
     fn summary(&self) -> String {
         let mut table = "| | Floodway | Best of the others |\n|---|---|---|\n".to_owned();
         for (row, at, figure) in self.figures().filter(|(row, ..)| SUMMARY.contains(&row.name)) {
-            let Some(ours) = self.median(row, at, Kind::Floodway).filter(|_| figure.aim != Aim::Context) else { continue };
-            let best = self.best(row, at).map_or(String::new(), |(kind, best)| {
-                format!("{} {} ({kind})", digits(best), figure.unit)
-            });
+            let Some(ours) = self.median(row, at, Kind::Floodway).filter(|_| figure.aim != Aim::Context) else {
+                continue;
+            };
+            let best = self
+                .best(row, at)
+                .map_or(String::new(), |(kind, best)| format!("{} {} ({kind})", digits(best), figure.unit));
             let _ = writeln!(table, "| {} | {} {} | {best} |", figure.title, digits(ours), figure.unit);
         }
         table
@@ -154,6 +156,9 @@ fn spread(values: &[f64]) -> Option<Spread> {
 
 impl std::fmt::Display for Spread {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.lowest == self.highest {
+            return formatter.write_str(&digits(self.median));
+        }
         write!(formatter, "{} ({} to {})", digits(self.median), digits(self.lowest), digits(self.highest))
     }
 }

@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 
 use super::{Counts, Load};
 use crate::backend::http2::message;
-use crate::frames::{DATA, END_HEADERS, END_STREAM, Framed, GOAWAY, HEADERS, PREFACE, RST_STREAM, remembered, remembered_anew};
+use crate::frames::{
+    DATA, END_HEADERS, END_STREAM, Framed, GOAWAY, HEADERS, PREFACE, RST_STREAM, remembered, remembered_anew,
+};
 
 const CONNECTIONS: usize = 8;
 /// On each connection, at once.

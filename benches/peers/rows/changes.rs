@@ -56,9 +56,9 @@ pub(super) async fn routes(bench: &Bench, peer: &Peer) -> Result<Values> {
     let cut = streams.iter().filter(|stream| stream.try_read(&mut [0; 64]).is_ok_and(|read| read == 0)).count();
     times.sort_unstable();
     Ok(vec![
-        percentile(&times, 0.5) / 1e6,
         percentile(&times, 0.99) / 1e6,
         failed as f64 * 1e3 / times.len() as f64,
+        percentile(&times, 0.5) / 1e6,
         done as f64,
         cut as f64,
         times.len() as f64,
@@ -125,7 +125,10 @@ async fn publish(peer: &Peer, change: usize, host: &str) -> Result<()> {
         }
         Kind::Nginx => {
             let listen = peer.ports.http1;
-            append(&folder.join("new.conf"), &format!("server {{ listen {listen}; server_name {host}; return {NEW}; }}"))?;
+            append(
+                &folder.join("new.conf"),
+                &format!("server {{ listen {listen}; server_name {host}; return {NEW}; }}"),
+            )?;
             peer.signal(Signal::HUP)?;
         }
         Kind::Haproxy => {

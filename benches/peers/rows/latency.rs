@@ -1,7 +1,6 @@
 //! What a proxy adds to latency while it is half busy.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -19,7 +18,8 @@ pub(super) async fn added(bench: &Bench, peers: &[Peer]) -> Result<Vec<Values>> 
     let time = Duration::from_secs_f64(bench.args.seconds);
     let mut slowest = f64::INFINITY;
     for peer in peers {
-        slowest = slowest.min(most(peer, time.div_f64(4.0)).await?);
+        let load = closed_loop(peer.ports.http1, 64, vec![get("bench.example.com", SMALL)], 4096);
+        slowest = slowest.min(load.rate(time.div_f64(4.0)).await?);
     }
     let rate = slowest / 2.0;
     let direct = latencies(bench.backend.http1, SMALL, rate, time).await?;
@@ -30,17 +30,4 @@ pub(super) async fn added(bench: &Bench, peers: &[Peer]) -> Result<Vec<Values>> 
         values.push(SHARES.map(added).into_iter().chain([rate]).collect());
     }
     Ok(values)
-}
-
-/// Requests a second, as many as it serves.
-async fn most(peer: &Peer, time: Duration) -> Result<f64> {
-    let mut load = closed_loop(peer.ports.http1, 64, vec![get("bench.example.com", SMALL)], 4096);
-    let began = Instant::now();
-    tokio::time::sleep(time).await;
-    let done = load.counts.done.load(Relaxed) as f64 / began.elapsed().as_secs_f64();
-    load.counts.stop.store(true, Relaxed);
-    while let Some(client) = load.clients.join_next().await {
-        client??;
-    }
-    Ok(done)
 }
