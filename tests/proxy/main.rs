@@ -4,6 +4,7 @@
 mod backpressure;
 mod balance;
 mod basics;
+mod browser;
 mod clients;
 mod clocks;
 mod drain;
