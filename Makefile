@@ -48,8 +48,8 @@ test: need-rust need-go test-tools ## All set-up and all tests, those against a 
 	@$(CARGO) test $(ARGS)
 
 .PHONY: soak
-soak: need-rust ## Streams of every kind while tables are published, for ten minutes (ARGS="seconds=3600 scale=4" for more)
-	@FLOODWAY_SOAK="$(or $(ARGS),seconds=600)" $(CARGO) test --test proxy uncut -- --nocapture
+soak: need-rust ## Streams of every kind while tables are published, for ten minutes, and slow readers (ARGS="seconds=3600 scale=4" for more)
+	@FLOODWAY_SOAK="$(or $(ARGS),seconds=600)" $(CARGO) test --test proxy -- uncut slow_readers --nocapture
 
 .PHONY: test-tools
 test-tools: need-go ## Build etcd and kube-apiserver for the tests, once, from Go modules (KUBEBUILDER_ASSETS is used if set)

@@ -25,6 +25,7 @@ mod moved;
 mod responses;
 #[path = "../standalone/server.rs"]
 mod server;
+mod slow;
 mod smuggling;
 mod sse;
 mod support;

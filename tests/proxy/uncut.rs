@@ -11,7 +11,7 @@ use floodway::snapshot::{Action, Backend, Cluster, ClusterName, HeaderEdits, Pro
 use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
@@ -29,13 +29,13 @@ const DOWNLOAD: usize = 4 << 20;
 const HURRIED: usize = DOWNLOAD / 2;
 
 /// How much, and for how long. `FLOODWAY_SOAK` changes it: `seconds=600 scale=2`.
-struct Scale {
-    seconds: u64,
-    scale: usize,
+pub struct Scale {
+    pub seconds: u64,
+    pub scale: usize,
 }
 
 impl Scale {
-    fn asked() -> Scale {
+    pub fn asked() -> Scale {
         let mut scale = Scale { seconds: 0, scale: 1 };
         for word in std::env::var("FLOODWAY_SOAK").unwrap_or_default().split_whitespace() {
             match word.split_once('=') {
@@ -367,8 +367,8 @@ async fn asking(address: SocketAddr, shared: Arc<Shared>, answered: Arc<AtomicUs
     }
 }
 
-/// Each stream has four sockets in this one process.
-fn room_for(sockets: usize) {
+/// Lets this process open so many sockets. Each stream through a data plane of its own has four.
+pub fn room_for(sockets: usize) {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let open = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     if open.split_whitespace().nth(3).unwrap().parse::<usize>().is_ok_and(|soft| soft < sockets) {
