@@ -91,6 +91,7 @@ pub(super) async fn send(
         body = Body::stream(upload);
     }
 
+    let held = action.streaming.as_ref().is_some_and(|streaming| streaming.hold_first_byte);
     let mut tried = Vec::new();
     let mut refused = 0;
     loop {
@@ -103,7 +104,6 @@ pub(super) async fn send(
         let sending = async { Ok(lease.send(head, body).await) };
         body = match exchange.within(sending).await? {
             Ok(mut answer) => {
-                let held = action.streaming.as_ref().is_some_and(|streaming| streaming.hold_first_byte);
                 if held && answer.takeover.is_none() {
                     let content = std::mem::take(&mut answer.response.body);
                     // In a box, because few routes ask for it and every exchange has room for what is awaited here.
@@ -131,6 +131,12 @@ pub(super) async fn send(
                 unsent
             }
             Err(SendFailure { error: Error::UpstreamReset, .. }) if kept && replayable => Body::empty(),
+            Err(SendFailure { error: Error::UpstreamReset, .. })
+                if held && replayable && another(&upstream, &mut tried, endpoint) =>
+            {
+                exchange.begins_anew();
+                Body::empty()
+            }
             // The client's own failure to send its content explains the endpoint's.
             Err(SendFailure { error, .. }) => {
                 return Err(failed.and_then(|failed| failed.get()).unwrap_or(error));
