@@ -116,6 +116,11 @@ impl Tunnel {
             // Both directions move before either is judged, so that the last words of one side are not lost to the other's end.
             let up = self.up.poll(cx, worker, exchange, client, endpoint);
             let down = self.down.poll(cx, worker, exchange, endpoint, client);
+            self.first = self.first.or_else(|| match (self.up.ended(), self.down.ended()) {
+                (true, _) => Some(Side::Client),
+                (_, true) => Some(Side::Endpoint),
+                _ => None,
+            });
             if let (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) = (up, down) {
                 return Poll::Ready(Ok(self.ending()));
             }
@@ -213,13 +218,6 @@ impl Tunnel {
                     pulse.heard(side, now);
                 }
             }
-        }
-        if self.first.is_none() {
-            self.first = match (self.up.ended(), self.down.ended()) {
-                (true, _) => Some(Side::Client),
-                (_, true) => Some(Side::Endpoint),
-                _ => None,
-            };
         }
         if up.too_large || down.too_large {
             self.part(Ending::Cut(Error::MessageTooLarge), Error::MessageTooLarge, Some(Instant::now() + PARTING));
