@@ -488,15 +488,18 @@ async fn grpc_streams_end_behind_a_whole_message_with_a_status() {
     let trailers = trailers.unwrap();
     assert_eq!((content_between, &trailers["grpc-status"]), (message(5).to_vec(), &HeaderValue::from_static("14")));
     assert_eq!(trailers["grpc-message"], "stream reached its greatest age");
-    // What gRPC's clients do with calls that have ended.
-    other_upload.send_reset(h2::Reason::CANCEL);
+    // RFC 9113 8.1: "a server MAY request that the client abort transmission of a request without error by sending a
+    // RST_STREAM with an error code of NO_ERROR after sending a complete response".
+    let reset = within(std::future::poll_fn(|cx| other_upload.poll_reset(cx))).await.unwrap();
+    assert_eq!(reset, h2::Reason::NO_ERROR);
     says_max_age(&plane, "/between", message(5).len()).await;
 
     endpoint.send_data(Bytes::copy_from_slice(&[&begun[10..], b"\0\0\0\0"].concat()), false).unwrap();
     let (rest, trailers) = content(&mut within_message).await.unwrap();
     assert_eq!(rest, begun[10..]);
     assert_eq!(trailers.unwrap()["grpc-status"], "14");
-    upload.send_reset(h2::Reason::CANCEL);
+    let reset = within(std::future::poll_fn(|cx| upload.poll_reset(cx))).await.unwrap();
+    assert_eq!(reset, h2::Reason::NO_ERROR);
     says_max_age(&plane, "/within", begun.len()).await;
     // The endpoint learns of it, and its connection carries on.
     within(std::future::poll_fn(|cx| endpoint.poll_reset(cx))).await.unwrap();
