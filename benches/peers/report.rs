@@ -74,6 +74,9 @@ impl Report {
             let ratio = ratio.map_or(String::new(), |(ours, best)| format!("{:.2} ×", ours / best));
             let (aim, met) = match figure.aim {
                 Aim::OfBest(most) => (format!("≤ {most:.1} ×"), ours.zip(best).map(|(ours, best)| ours <= most * best)),
+                Aim::Below(kind) => {
+                    (format!("below {kind}"), ours.zip(self.median(row, at, kind)).map(|(ours, theirs)| ours < theirs))
+                }
                 Aim::AtMost(most) => (format!("≤ {most} {}", figure.unit), ours.map(|ours| ours <= most)),
                 Aim::Context => continue,
             };
