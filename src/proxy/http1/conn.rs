@@ -131,7 +131,12 @@ impl Conn {
     /// Writes what the kernel takes of `parts`; ready with the number of bytes that went out, at least one.
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<Result<usize, Error>> {
         let mut io = self.io.borrow_mut();
-        match ready!(Pin::new(&mut *io).poll_write_vectored(cx, parts)) {
+        let io = Pin::new(&mut *io);
+        let written = match parts {
+            [one] => io.poll_write(cx, one),
+            parts => io.poll_write_vectored(cx, parts),
+        };
+        match ready!(written) {
             Ok(0) | Err(_) => Poll::Ready(Err(Error::ClientGone)),
             Ok(written) => Poll::Ready(Ok(written)),
         }
