@@ -1,7 +1,7 @@
 //! Holding back the head of an answer until its content begins, where a route asks for it: an endpoint that breaks off before
 //! is as good as one that never answered. Who is asked then is `forward`'s to say.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -30,7 +30,7 @@ pub(super) async fn awaited(mut body: Body, exchange: &Rc<Exchange>) -> Result<B
         }
         Ok(None)
     };
-    match exchange.within(first).await {
+    match exchange.within(pin!(first)).await {
         Ok(Some(first)) => Ok(Body::stream(Begun { first: Some(first), rest: body })),
         Ok(None) => Ok(body),
         // The client got nothing of it.

@@ -1,6 +1,7 @@
 //! The second half of a request's life: pick an endpoint, connect, send, and make the endpoint's answer the client's.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,13 +97,13 @@ pub(super) async fn send(
     let mut refused = 0;
     loop {
         let connecting = connect(worker, &upstream, &mut tried, &action.timeouts, exchange);
-        let (lease, endpoint) = exchange.within(connecting).await?;
+        let (lease, endpoint) = exchange.within(pin!(connecting)).await?;
         let kept = lease.reused;
         if empty {
             exchange.request_sent();
         }
         let sending = async { Ok(lease.send(head, body).await) };
-        body = match exchange.within(sending).await? {
+        body = match exchange.within(pin!(sending)).await? {
             Ok(mut answer) => {
                 if held && answer.takeover.is_none() {
                     let content = std::mem::take(&mut answer.response.body);

@@ -21,6 +21,7 @@ use super::http1::{self, Served};
 use super::http2;
 use super::io::Io;
 use super::streams::Streams;
+use super::tunnel;
 use super::upstream::{Counters, Upstreams};
 use crate::drain::DrainWatcher;
 use crate::ready::Pulse;
@@ -218,8 +219,13 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker,
 async fn connection(stream: TcpStream, peer: Peer, worker: Rc<Worker>) {
     let _open = worker.recorder.connection();
     let room = worker.settings.limits.stream_buffer_bytes;
-    if let Served::Http2(io) = http1::serve(Io::new(stream, room), peer, Rc::clone(&worker)).await {
-        Box::pin(http2::serve(io, peer, worker)).await;
+    // What follows gets a box of its own, so that a connection costs what it is and not what it might have become.
+    match Box::pin(http1::serve(Io::new(stream, room), peer, Rc::clone(&worker))).await {
+        Served::Closed => {}
+        Served::Http2(io) => Box::pin(http2::serve(io, peer, worker)).await,
+        Served::Switched { client, early, upstream, exchange } => {
+            Box::pin(tunnel::run(&worker, client, early, upstream, exchange)).await;
+        }
     }
 }
 

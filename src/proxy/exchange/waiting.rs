@@ -1,5 +1,6 @@
 //! Waiting under the clocks of an exchange: whoever waits for anything asks here what is due meanwhile.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -74,12 +75,13 @@ impl Exchange {
     ///
     /// # Errors
     /// The clock that ran out.
-    pub(in crate::proxy) async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut work = std::pin::pin!(work);
-        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+    pub(in crate::proxy) fn within<T, W: Future<Output = Result<T, Error>>>(
+        &self,
+        mut work: Pin<&mut W>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        std::future::poll_fn(move |cx| match work.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => self.poll_expired(cx).map(Err),
         })
-        .await
     }
 }

@@ -35,47 +35,125 @@ pub(super) enum After {
     Abandon,
 }
 
-/// Sends an answer, frame by frame.
-pub(super) async fn answer(
-    conn: &Conn,
-    worker: &Worker,
-    reply: Reply,
-    method: &Method,
-    version: Version,
-    keep_alive: bool,
-) -> After {
-    let Reply { response, exchange, local, last, .. } = reply;
-    let Response { head: parts, mut body } = response;
-    let framing = Outbound::of(method, version, parts.status, &body);
-    conn.answer_begins();
-    // An answer of our own to a request whose content nobody reads cannot be followed by another request.
-    let keep = keep_alive
-        && !last
-        && framing != Outbound::UntilClose
-        && (!local || conn.content_read())
-        && !worker.leaving.drain.has_happened();
-    let mut out = Vec::with_capacity(512);
-    let persistence = Persistence { keep, tell: version == Version::HTTP_10 };
-    worker.with_date(|date| encode::head(&mut out, &parts, framing, persistence, date));
-    drop(parts);
+/// An answer on its way.
+pub(super) struct Answer {
+    exchange: Rc<Exchange>,
+    body: Body,
+    framing: Outbound,
+    /// Whether the connection can be used again.
+    keep: bool,
+    /// What is written and not sent yet.
+    out: Vec<u8>,
+}
 
-    let until_close = framing == Outbound::UntilClose;
-    if until_close {
-        // Whatever drops this connection before the end of the answer cuts it visibly.
-        conn.io.borrow().reset_on_close(true);
+impl Answer {
+    /// An answer whose head is written.
+    pub(super) fn new(
+        conn: &Conn,
+        worker: &Worker,
+        reply: Reply,
+        method: &Method,
+        version: Version,
+        keep_alive: bool,
+    ) -> Self {
+        let Reply { response: Response { head, body }, exchange, local, last, .. } = reply;
+        let framing = Outbound::of(method, version, head.status, &body);
+        conn.answer_begins();
+        // An answer of our own to a request whose content nobody reads cannot be followed by another request.
+        let keep = keep_alive
+            && !last
+            && framing != Outbound::UntilClose
+            && (!local || conn.content_read())
+            && !worker.leaving.drain.has_happened();
+        let mut out = Vec::with_capacity(512);
+        let persistence = Persistence { keep, tell: version == Version::HTTP_10 };
+        worker.with_date(|date| encode::head(&mut out, &head, framing, persistence, date));
+        Answer { exchange, body, framing, keep, out }
     }
-    let sent = send(conn, worker, &exchange, &mut body, framing, out).await;
-    match sent {
-        Ok(()) => {
-            if until_close {
-                conn.io.borrow().reset_on_close(false);
-            }
-            exchange.complete();
-            if keep && conn.content_read() { After::Reuse } else { After::Close }
+
+    /// Sends it, frame by frame.
+    pub(super) async fn send(mut self, conn: &Conn, worker: &Worker) -> After {
+        let until_close = self.framing == Outbound::UntilClose;
+        if until_close {
+            // Whatever drops this connection before the end of the answer cuts it visibly.
+            conn.io.borrow().reset_on_close(true);
         }
-        Err(error) => {
-            exchange.cut(error);
-            After::Abandon
+        match self.send_all(conn, worker).await {
+            Ok(()) => {
+                if until_close {
+                    conn.io.borrow().reset_on_close(false);
+                }
+                self.exchange.complete();
+                if self.keep && conn.content_read() { After::Reuse } else { After::Close }
+            }
+            Err(error) => {
+                self.exchange.cut(error);
+                After::Abandon
+            }
+        }
+    }
+
+    async fn send_all(&mut self, conn: &Conn, worker: &Worker) -> Result<(), Error> {
+        let Answer { exchange, body, framing, out, .. } = self;
+        let framing = *framing;
+        if framing == Outbound::None {
+            return write(conn, exchange, out, &Bytes::new(), b"").await;
+        }
+        let mut left = match framing {
+            Outbound::Length(length) => length,
+            _ => u64::MAX,
+        };
+        let read_ahead = worker.settings.limits.header_bytes;
+        loop {
+            // What is there already goes out together with the head; what is not must not hold the head up.
+            let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending if !out.is_empty() => Poll::Ready(Ok(None)),
+                Poll::Pending => {
+                    if conn.poll_gone(cx, read_ahead).is_ready() {
+                        return Poll::Ready(Err(Error::ClientGone));
+                    }
+                    exchange.poll_expired(cx).map(Err)
+                }
+                Poll::Ready(frame) => Poll::Ready(frame.transpose().map(Some)),
+            })
+            .await?;
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                None => write(conn, exchange, out, &Bytes::new(), b"").await?,
+                Some(Some(Ok(data))) if data.is_empty() => continue,
+                Some(Some(Ok(data))) => {
+                    left = left.checked_sub(data.len() as u64).ok_or(Error::UpstreamProtocol)?;
+                    if framing == Outbound::Chunked {
+                        encode::chunk_size(out, &data);
+                        if body.is_end_stream() {
+                            write(conn, exchange, out, &data, b"\r\n0\r\n\r\n").await?;
+                            return Ok(());
+                        }
+                        write(conn, exchange, out, &data, b"\r\n").await?;
+                    } else {
+                        write(conn, exchange, out, &data, b"").await?;
+                    }
+                }
+                Some(Some(Err(frame))) => {
+                    // RFC 9112 7.1.2: trailers exist in chunked content only; elsewhere they may be dropped.
+                    if framing == Outbound::Chunked {
+                        encode::last_chunk(out, frame.into_trailers().ok().as_ref());
+                    }
+                    return write(conn, exchange, out, &Bytes::new(), b"").await;
+                }
+                Some(None) => {
+                    if framing == Outbound::Chunked {
+                        encode::last_chunk(out, None);
+                    }
+                    if matches!(framing, Outbound::Length(_)) && left > 0 {
+                        return Err(Error::UpstreamCut);
+                    }
+                    return write(conn, exchange, out, &Bytes::new(), b"").await;
+                }
+            }
+            out.clear();
+            if out.capacity() > 64 {
+                *out = Vec::new();
+            }
         }
     }
 }
@@ -95,75 +173,6 @@ pub(super) async fn switch(conn: &Conn, worker: &Worker, reply: Reply) -> Result
         Err(error) => {
             exchange.cut(error);
             Err(error)
-        }
-    }
-}
-
-async fn send(
-    conn: &Conn,
-    worker: &Worker,
-    exchange: &Exchange,
-    body: &mut Body,
-    framing: Outbound,
-    mut out: Vec<u8>,
-) -> Result<(), Error> {
-    if framing == Outbound::None {
-        return write(conn, exchange, &mut out, &Bytes::new(), b"").await;
-    }
-    let mut left = match framing {
-        Outbound::Length(length) => length,
-        _ => u64::MAX,
-    };
-    let read_ahead = worker.settings.limits.header_bytes;
-    loop {
-        // What is there already goes out together with the head; what is not must not hold the head up.
-        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
-            Poll::Pending if !out.is_empty() => Poll::Ready(Ok(None)),
-            Poll::Pending => {
-                if conn.poll_gone(cx, read_ahead).is_ready() {
-                    return Poll::Ready(Err(Error::ClientGone));
-                }
-                exchange.poll_expired(cx).map(Err)
-            }
-            Poll::Ready(frame) => Poll::Ready(frame.transpose().map(Some)),
-        })
-        .await?;
-        match frame.map(|frame| frame.map(Frame::into_data)) {
-            None => write(conn, exchange, &mut out, &Bytes::new(), b"").await?,
-            Some(Some(Ok(data))) if data.is_empty() => continue,
-            Some(Some(Ok(data))) => {
-                left = left.checked_sub(data.len() as u64).ok_or(Error::UpstreamProtocol)?;
-                if framing == Outbound::Chunked {
-                    encode::chunk_size(&mut out, &data);
-                    if body.is_end_stream() {
-                        write(conn, exchange, &mut out, &data, b"\r\n0\r\n\r\n").await?;
-                        return Ok(());
-                    }
-                    write(conn, exchange, &mut out, &data, b"\r\n").await?;
-                } else {
-                    write(conn, exchange, &mut out, &data, b"").await?;
-                }
-            }
-            Some(Some(Err(frame))) => {
-                // RFC 9112 7.1.2: trailers exist in chunked content only; elsewhere they may be dropped.
-                if framing == Outbound::Chunked {
-                    encode::last_chunk(&mut out, frame.into_trailers().ok().as_ref());
-                }
-                return write(conn, exchange, &mut out, &Bytes::new(), b"").await;
-            }
-            Some(None) => {
-                if framing == Outbound::Chunked {
-                    encode::last_chunk(&mut out, None);
-                }
-                if matches!(framing, Outbound::Length(_)) && left > 0 {
-                    return Err(Error::UpstreamCut);
-                }
-                return write(conn, exchange, &mut out, &Bytes::new(), b"").await;
-            }
-        }
-        out.clear();
-        if out.capacity() > 64 {
-            out = Vec::new();
         }
     }
 }

@@ -4,18 +4,20 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use http::{Method, Version};
 use tokio::time::Instant;
 
-use super::answer::{After, answer, linger, switch};
+use super::answer::{After, Answer, linger, switch};
 use super::conn::{Conn, RequestBody};
 use super::head::{self, Head, HeadScan};
 use crate::proxy::body::Body;
 use crate::proxy::error::Error;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::io::Io;
 use crate::proxy::request;
 use crate::proxy::timer::Timer;
-use crate::proxy::tunnel;
+use crate::proxy::upstream::Takeover;
 use crate::proxy::worker::{Awaiting, Peer, Worker};
 
 /// RFC 9113 3.4, up to what looks like the end of a head.
@@ -28,6 +30,17 @@ pub(in crate::proxy) enum Served {
     Closed,
     /// The client speaks HTTP/2 with prior knowledge; nothing of it was consumed.
     Http2(Io),
+    /// Both sides have switched protocols.
+    Switched {
+        /// The client's connection.
+        client: Io,
+        /// What the client sent ahead of the switch.
+        early: Bytes,
+        /// The endpoint's side.
+        upstream: Takeover,
+        /// The exchange, which goes on.
+        exchange: Rc<Exchange>,
+    },
 }
 
 /// What comes next on a connection.
@@ -56,9 +69,9 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> S
             }
             Next::Refused(error) => {
                 let reply = request::refuse(&worker, &peer, &timer, error);
-                if !matches!(answer(&conn, &worker, reply, &Method::GET, Version::HTTP_11, false).await, After::Abandon)
-                {
-                    linger(&conn).await;
+                let answer = Answer::new(&conn, &worker, reply, &Method::GET, Version::HTTP_11, false);
+                if !matches!(Box::pin(answer.send(&conn, &worker)).await, After::Abandon) {
+                    Box::pin(linger(&conn)).await;
                 }
                 return Served::Closed;
             }
@@ -82,17 +95,18 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> S
             return Served::Closed;
         };
         if let Some(upstream) = reply.takeover.take() {
-            if let Ok(exchange) = switch(&conn, &worker, reply).await
+            if let Ok(exchange) = Box::pin(switch(&conn, &worker, reply)).await
                 && let Some(conn) = Rc::into_inner(conn)
             {
                 let early = conn.buffer.into_inner().freeze();
-                tunnel::run(&worker, conn.io.into_inner(), early, upstream, exchange).await;
+                return Served::Switched { client: conn.io.into_inner(), early, upstream, exchange };
             }
             return Served::Closed;
         }
-        match answer(&conn, &worker, reply, &method, version, keep_alive).await {
+        let answer = Answer::new(&conn, &worker, reply, &method, version, keep_alive);
+        match answer.send(&conn, &worker).await {
             After::Reuse => continue,
-            After::Close => linger(&conn).await,
+            After::Close => Box::pin(linger(&conn)).await,
             After::Abandon => {}
         }
         conn.hang_up();

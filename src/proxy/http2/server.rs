@@ -189,7 +189,7 @@ fn finish(worker: &Worker, head: &ResponseHead, body: &Body) -> Response<()> {
 /// Sends the content of an answer. It is complete once the connection has taken all of it.
 async fn answer(stream: &mut SendStream<Piece>, body: &mut Body, exchange: Rc<Exchange>) {
     let progress = Progress::new(Rc::clone(&exchange));
-    let sent = exchange.within(async {
+    let sending = async {
         let sent = async {
             stream::send(body, stream, Some(&progress)).await?;
             progress.taken(stream).await
@@ -198,8 +198,9 @@ async fn answer(stream: &mut SendStream<Piece>, body: &mut Body, exchange: Rc<Ex
             Stopped::Source(error) => error,
             Stopped::Sink => Error::ClientGone,
         })
-    });
-    match sent.await {
+    };
+    let sent = exchange.within(pin!(sending)).await;
+    match sent {
         Ok(()) => exchange.complete(),
         Err(error) => {
             exchange.cut(error);
