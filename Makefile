@@ -52,7 +52,7 @@ soak: need-rust ## Streams of every kind while tables are published, for ten min
 	@FLOODWAY_SOAK="$(or $(ARGS),seconds=600)" $(CARGO) test --test proxy -- uncut slow_readers --nocapture
 
 .PHONY: test-tools
-test-tools: need-go ## Build etcd and kube-apiserver for the tests, once, from Go modules (KUBEBUILDER_ASSETS is used if set)
+test-tools: need-go ## Build what the tests need, once, from Go modules: etcd, kube-apiserver, h2spec, gRPC's interoperability tests
 	@tests/tools/build.sh
 
 .PHONY: lint
@@ -140,9 +140,8 @@ need-rust:
 
 .PHONY: need-go
 need-go:
-	@[ -n "$${KUBEBUILDER_ASSETS:-}" ] || command -v go >/dev/null || { \
-	  echo "error: Go is missing (it builds etcd and kube-apiserver for the tests). Install it from https://go.dev/doc/install," \
-	    "or set KUBEBUILDER_ASSETS to a folder that holds etcd and kube-apiserver." >&2; exit 1; }
+	@command -v go >/dev/null || { \
+	  echo "error: Go is missing (it builds programs that the tests need). Install it from https://go.dev/doc/install." >&2; exit 1; }
 
 .PHONY: need-curl
 need-curl:

@@ -20,6 +20,7 @@ mod headers;
 mod http2;
 mod http2_hostile;
 mod http2_upstream;
+mod interop;
 mod limits;
 mod moved;
 mod responses;
