@@ -195,14 +195,26 @@ impl Frames {
 
     /// Collects a header and judges it. `None` once its payload follows.
     fn header(&mut self, bytes: &mut &[u8]) -> Option<Found> {
-        if !self.collect(bytes, 2) {
+        // Most headers come whole, with more behind them: one copy of known length, of which only the header counts.
+        let whole = match bytes.first_chunk() {
+            Some(ahead) if self.collected == 0 => {
+                self.header = *ahead;
+                true
+            }
+            _ => false,
+        };
+        if whole {
+            self.advance(bytes, 2);
+        } else if !self.collect(bytes, 2) {
             return Some(Found::Nothing);
         }
         if let Err(violation) = self.judge() {
             return Some(self.lose(violation));
         }
         let header = self.header_length();
-        if !self.collect(bytes, header) {
+        if whole {
+            self.advance(bytes, header - 2);
+        } else if !self.collect(bytes, header) {
             return Some(Found::Nothing);
         }
         let Some(length) = self.length() else { return Some(self.lose(Violation::Length)) };
@@ -232,10 +244,14 @@ impl Frames {
         let have = usize::from(self.collected);
         let more = wanted.saturating_sub(have).min(bytes.len());
         self.header[have..have + more].copy_from_slice(&bytes[..more]);
-        *bytes = &bytes[more..];
-        self.collected += more as u8;
-        self.into += more as u64;
+        self.advance(bytes, more);
         have + more >= wanted
+    }
+
+    fn advance(&mut self, bytes: &mut &[u8], by: usize) {
+        *bytes = &bytes[by..];
+        self.collected += by as u8;
+        self.into += by as u64;
     }
 
     fn judge(&self) -> Result<(), Violation> {
