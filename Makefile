@@ -96,11 +96,11 @@ $(KUBE_TOOLS)/helm: tests/tools/helm/go.mod tests/tools/helm/go.sum | need-go
 ##@ Figures and images
 
 .PHONY: bench
-bench: need-rust need-taskset ## Floodway beside nginx, HAProxy and Envoy: speed and memory, kept in docs/benchmarks.md (ARGS="--help" tells more)
+bench: need-rust ## Floodway beside nginx, HAProxy and Envoy: speed and memory, kept in docs/benchmarks.md (ARGS="--help" tells more)
 	@$(CARGO) bench --quiet --bench peers --features jemalloc -- $(if $(ARGS),$(ARGS),--write)
 
 .PHONY: bench-check
-bench-check: need-rust need-taskset ## Run every row of the benchmark for a moment, to see that it works; the figures mean nothing
+bench-check: need-rust ## Run every row of the benchmark for a moment, to see that it works; the figures mean nothing
 	@$(CARGO) bench --quiet --profile dev --bench peers -- --seconds 0.2 --rounds 1 --scale 0.02 $(ARGS)
 
 .PHONY: bench-envoy
@@ -147,8 +147,3 @@ need-go:
 need-curl:
 	@command -v curl >/dev/null || { \
 	  echo "error: curl is missing (the demo prints curl lines, and the check runs them). Install it: 'apt-get install curl'." >&2; exit 1; }
-
-.PHONY: need-taskset
-need-taskset:
-	@command -v taskset >/dev/null || { \
-	  echo "error: taskset is missing (it keeps each proxy on one core). Install it: 'apt-get install util-linux'." >&2; exit 1; }

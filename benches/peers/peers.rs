@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::Bench;
 use crate::load::http1;
+use crate::machine;
 use crate::processes::Processes;
 use crate::template;
 
@@ -184,17 +185,17 @@ impl Peer {
         }
         // Where HAProxy writes its access log, too.
         let output = fs::OpenOptions::new().create(true).append(true).open(folder.path().join("output.log"))?;
-        let child = Command::new("taskset")
-            .arg("--cpu-list")
-            .arg(bench.args.cores.proxy.to_string())
-            .arg(&program.path)
+        // A child inherits the cores of the thread that starts it.
+        machine::pin(bench.args.cores.proxy)?;
+        let child = Command::new(&program.path)
             .args(program.kind.arguments(&folder.path().display().to_string()))
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            .spawn()
-            .context("taskset (package util-linux) does not run")?;
+            .spawn();
+        machine::pin(bench.args.cores.load)?;
+        let child = child.with_context(|| format!("{} does not start", program.path.display()))?;
         let mut peer = Peer { kind: program.kind, ports, folder, child };
         peer.until_ready().await?;
         Ok(peer)

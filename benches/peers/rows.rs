@@ -225,7 +225,7 @@ pub(crate) const ROWS: &[Row] = &[
             figure("from an event sent to its arrival, p99", "µs", Aim::OfBest(1.0)),
             context("from an event sent to its arrival, p50", "µs"),
             context("events: the proxy's core in use", "%"),
-            context("events: the load's core in use", "%"),
+            context("how late events were sent, p99", "µs"),
         ],
     },
     cost!(

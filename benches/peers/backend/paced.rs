@@ -36,17 +36,18 @@ impl Streams {
     }
 }
 
-/// Sends an event to one stream after the other, so many each second altogether, for a time. How many were sent.
-pub(crate) async fn send(streams: &[TcpStream], clock: Instant, per_second: f64, time: Duration) -> Result<u64> {
+/// Sends an event to one stream after the other, so many each second altogether, for a time. How late each was, in
+/// nanoseconds; the time that an event tells is when it was sent.
+pub(crate) async fn send(streams: &[TcpStream], clock: Instant, per_second: f64, time: Duration) -> Result<Vec<u64>> {
     let mut pace = Pace::new(per_second, time);
-    let mut sent = 0;
-    while pace.next().await.is_some() {
+    let mut late = Vec::new();
+    while let Some(due) = pace.next().await {
         let event = event(clock);
         // What does not fit into the socket's buffer was not read for a long time.
-        if streams[sent as usize % streams.len()].try_write(event.as_bytes())? != event.len() {
+        if streams[late.len() % streams.len()].try_write(event.as_bytes())? != event.len() {
             bail!("a stream is not read");
         }
-        sent += 1;
+        late.push(due.elapsed().as_nanos() as u64);
     }
-    Ok(sent)
+    Ok(late)
 }

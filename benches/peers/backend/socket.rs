@@ -29,13 +29,29 @@ pub(crate) fn message() -> [u8; FROM_CLIENT] {
     frame
 }
 
+/// Reads a frame of a known length, with no other behind it. The buffer is longer, because a read that fills it would have to
+/// be tried once more to learn that nothing is left.
+pub(crate) async fn frame<'a>(stream: &mut TcpStream, buffer: &'a mut [u8; 512], length: usize) -> Result<&'a [u8]> {
+    let mut filled = 0;
+    while filled < length {
+        match stream.read(&mut buffer[filled..]).await? {
+            0 => bail!("the connection was closed"),
+            read => filled += read,
+        }
+    }
+    if filled > length {
+        bail!("more than one frame");
+    }
+    Ok(&buffer[..length])
+}
+
 /// Sends messages back, unmasked, until the client goes.
 pub(crate) async fn echo(mut stream: TcpStream) -> Result<()> {
-    let mut frame = [0; FROM_CLIENT];
+    let mut buffer = [0; 512];
     let mut answer = [0; FROM_SERVER];
     answer[..4].copy_from_slice(&[FINAL_BINARY, LENGTH_OF_TWO_BYTES, 0, PAYLOAD as u8]);
     loop {
-        stream.read_exact(&mut frame).await?;
+        let frame = frame(&mut stream, &mut buffer, FROM_CLIENT).await?;
         if frame[0] != FINAL_BINARY || frame[1] != MASKED | LENGTH_OF_TWO_BYTES {
             bail!("another frame than what was sent");
         }

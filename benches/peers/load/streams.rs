@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::http1::{Connection, get};
@@ -67,8 +67,8 @@ async fn events(connection: &mut Connection, path: &str) -> Result<()> {
 /// Sends a message and reads it back.
 pub(crate) async fn echoed(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(&socket::message()).await?;
-    let mut answer = [0; socket::FROM_SERVER];
-    stream.read_exact(&mut answer).await?;
+    let mut buffer = [0; 512];
+    let answer = socket::frame(stream, &mut buffer, socket::FROM_SERVER).await?;
     if answer[4..].iter().any(|byte| *byte != b'x') {
         bail!("another message than was sent");
     }

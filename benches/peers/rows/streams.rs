@@ -15,7 +15,6 @@ use crate::load::open::percentile;
 use crate::load::streams::{Opening, echoed, open};
 use crate::load::{Counts, Load};
 use crate::peers::Peer;
-use crate::processes::Processes;
 
 const EVENT_STREAMS: usize = 1_000;
 /// On each of them.
@@ -51,28 +50,28 @@ pub(super) async fn events(bench: &Bench, peer: &Peer) -> Result<Values> {
     let streams = bench.backend.shared.paced.take();
     let (rate, time) = (count as f64 * EVENTS_PER_SECOND, Duration::from_secs_f64(bench.args.seconds));
     let sent = paced::send(&streams, clock, rate, time.mul_f64(0.2)).await?;
-    arrived(&mut readers, &gaps, sent).await?;
+    arrived(&mut readers, &gaps, sent.len()).await?;
 
-    let (proxy, own) = (peer.processes(), Processes::own());
-    let began = (proxy.processor()?, own.processor()?, Instant::now());
-    let sent = paced::send(&streams, clock, rate, time).await?;
-    let (spent, own, passed) = (proxy.processor()? - began.0, own.processor()? - began.1, began.2.elapsed());
-    let mut gaps = arrived(&mut readers, &gaps, sent).await?;
+    let proxy = peer.processes();
+    let (before, began) = (proxy.processor()?, Instant::now());
+    let mut late = paced::send(&streams, clock, rate, time).await?;
+    let (spent, passed) = (proxy.processor()? - before, began.elapsed());
+    let mut gaps = arrived(&mut readers, &gaps, late.len()).await?;
     gaps.sort_unstable();
-    let share = |time: Duration| time.as_secs_f64() / passed.as_secs_f64() * 100.0;
+    late.sort_unstable();
     Ok(vec![
-        spent.as_secs_f64() * 1e6 / sent as f64,
+        spent.as_secs_f64() * 1e6 / gaps.len() as f64,
         percentile(&gaps, 0.99) / 1e3,
         percentile(&gaps, 0.5) / 1e3,
-        share(spent),
-        share(own),
+        spent.as_secs_f64() / passed.as_secs_f64() * 100.0,
+        percentile(&late, 0.99) / 1e3,
     ])
 }
 
 /// Waits until all that were sent have arrived, and takes their times. A reader that ended has failed.
-async fn arrived(readers: &mut JoinSet<Result<()>>, gaps: &Mutex<Vec<u64>>, sent: u64) -> Result<Vec<u64>> {
+async fn arrived(readers: &mut JoinSet<Result<()>>, gaps: &Mutex<Vec<u64>>, sent: usize) -> Result<Vec<u64>> {
     let patience = Instant::now() + Duration::from_secs(5);
-    while (gaps.lock().unwrap().len() as u64) < sent {
+    while gaps.lock().unwrap().len() < sent {
         if let Some(ended) = readers.try_join_next() {
             ended??;
         }
