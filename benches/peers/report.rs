@@ -154,7 +154,9 @@ struct Spread {
 fn spread(values: &[f64]) -> Option<Spread> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
-    Some(Spread { lowest: *sorted.first()?, median: sorted[sorted.len() / 2], highest: *sorted.last()? })
+    let (lowest, highest) = (*sorted.first()?, *sorted.last()?);
+    let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
+    Some(Spread { lowest, median, highest })
 }
 
 impl std::fmt::Display for Spread {
@@ -166,9 +168,10 @@ impl std::fmt::Display for Spread {
     }
 }
 
-/// About three digits.
+/// About three digits; whole numbers as they are.
 fn digits(value: f64) -> String {
     match value.abs() {
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
         0.0..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
