@@ -97,7 +97,7 @@ async fn an_event_source_that_comes_back_misses_nothing_and_gets_nothing_twice()
         eprintln!("did not run: no Chromium");
         return;
     };
-    let told = tokio::time::timeout(Duration::from_secs(60), saw.recv()).await;
+    let told = tokio::time::timeout(Duration::from_secs(150), saw.recv()).await;
     browser.kill().unwrap();
     browser.wait().unwrap();
     let told = told.expect("the page says nothing").unwrap();
