@@ -28,6 +28,7 @@ mod responses;
 mod server;
 mod slow;
 mod smuggling;
+mod smuggling_chunks;
 mod sse;
 mod support;
 mod swap;
