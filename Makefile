@@ -51,6 +51,10 @@ test: need-rust need-go test-tools ## All set-up and all tests, those against a 
 soak: need-rust ## Streams of every kind while tables are published, for ten minutes, and slow readers (ARGS="seconds=3600 scale=4" for more)
 	@FLOODWAY_SOAK="$(or $(ARGS),seconds=600)" $(CARGO) test --test proxy -- uncut slow_readers --nocapture
 
+.PHONY: fuzz
+fuzz: need-rust need-cxx ## Fuzz the HTTP/1 codec, ten minutes for each target (ARGS=60 for a minute)
+	@fuzz/run.sh $(or $(ARGS),600)
+
 .PHONY: test-tools
 test-tools: need-go ## Build what the tests need, once, from Go modules: etcd, kube-apiserver, h2spec, gRPC's interoperability tests
 	@tests/tools/build.sh
@@ -137,6 +141,11 @@ need-rust:
 	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || { \
 	  echo "error: a C compiler is missing (ring needs one). Install it: 'apt-get install gcc libc6-dev', 'dnf install gcc'," \
 	    "or 'xcode-select --install'." >&2; exit 1; }
+
+.PHONY: need-cxx
+need-cxx:
+	@command -v c++ >/dev/null || { \
+	  echo "error: a C++ compiler is missing (libFuzzer needs one). Install it: 'apt-get install g++', or 'dnf install gcc-c++'." >&2; exit 1; }
 
 .PHONY: need-go
 need-go:

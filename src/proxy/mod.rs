@@ -42,6 +42,20 @@ use crate::settings::Settings;
 use crate::snapshot::Reader;
 use crate::telemetry::Telemetry;
 
+/// The laws of the HTTP/1 codec, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub mod laws {
+    /// Panics if the first message of `raw`, read as a request, breaks a law.
+    pub fn request(raw: &[u8]) {
+        super::http1::laws::request(raw);
+    }
+
+    /// The same for answers.
+    pub fn response(raw: &[u8]) {
+        super::http1::laws::response(raw);
+    }
+}
+
 /// What the data plane is started with.
 #[derive(Clone, Debug)]
 pub struct Config {

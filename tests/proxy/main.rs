@@ -11,6 +11,7 @@ mod drain;
 mod endpoints;
 mod errors;
 mod farewell;
+mod faults;
 mod files;
 mod first_byte;
 mod frames;

@@ -20,8 +20,13 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let worker = &self.worker;
-        if self.end.get() == End::ClientGone && worker.leaving.cut.get() {
-            self.cut(Error::Draining);
+        if self.end.get() == End::ClientGone {
+            // Whoever carries an exchange drops it when the client leaves; nobody may be left to say why.
+            if worker.leaving.cut.get() {
+                self.cut(Error::Draining);
+            } else if self.reason.get().is_none() {
+                self.cut(Error::ClientGone);
+            }
         }
         if let Some(stream) = self.stream() {
             worker.streams.exit(self, stream);

@@ -9,8 +9,12 @@ mod answer;
 mod chunked;
 mod client;
 mod conn;
+#[cfg(test)]
+mod differential_tests;
 mod encode;
 mod head;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod laws;
 mod response;
 mod server;
 

@@ -36,6 +36,11 @@ impl Inbound {
         Inbound { stream, left: length, broken }
     }
 
+    /// A client that resets its stream or loses its connection has left; what h2 itself refuses is broken content.
+    fn fault(&self, error: &h2::Error) -> Error {
+        if self.broken == Error::BodyIncomplete && !error.is_library() { Error::ClientGone } else { self.broken }
+    }
+
     /// Whatever comes, no longer as content.
     pub(super) fn into_stream(self) -> RecvStream {
         self.stream
@@ -57,10 +62,10 @@ impl http_body::Body for Inbound {
                 this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
-            Some(Err(_)) => Poll::Ready(Some(Err(this.broken))),
+            Some(Err(error)) => Poll::Ready(Some(Err(this.fault(&error)))),
             None => match ready!(this.stream.poll_trailers(cx)) {
                 Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
-                Err(_) => Poll::Ready(Some(Err(this.broken))),
+                Err(error) => Poll::Ready(Some(Err(this.fault(&error)))),
             },
         }
     }

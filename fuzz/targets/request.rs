@@ -1,0 +1,4 @@
+//! Requests from the network. What must hold is in src/proxy/http1/laws.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|raw: &[u8]| floodway::proxy::laws::request(raw));
