@@ -165,3 +165,65 @@ impl Clocks {
 pub(super) fn sooner(one: (Instant, Error), other: (Instant, Error)) -> (Instant, Error) {
     if other.0 < one.0 { other } else { one }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        head: Duration::from_secs(1),
+        first_byte: Some(Duration::from_secs(2)),
+        idle: Duration::from_secs(3),
+        stall: Duration::from_secs(4),
+        request: None,
+    };
+
+    /// Clocks of an exchange whose request moved 10 seconds after its beginning, and whose answer moved 1 second later.
+    fn clocks(phase: Phase, upload: Flow, download: Flow) -> Clocks {
+        let clocks = Clocks::start();
+        clocks.enter(phase);
+        clocks.upload(upload);
+        clocks.download(download);
+        clocks.moved_up(clocks.started + Duration::from_secs(10));
+        clocks.moved_down(clocks.started + Duration::from_secs(11));
+        clocks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_waited_for_decides_which_bound_holds_and_since_when() {
+        use Flow::*;
+        for (phase, upload, download, after, error) in [
+            (Phase::Local, Source, Source, 14, Error::Idle),
+            (Phase::Local, Done, Sink, 15, Error::ClientStalled),
+            (Phase::Requesting, Source, Source, 13, Error::UploadIdle),
+            (Phase::Requesting, Sink, Source, 14, Error::UpstreamStalled),
+            (Phase::Requesting, Done, Source, 11, Error::HeadTimeout),
+            (Phase::FirstByte, Done, Source, 13, Error::FirstByteTimeout),
+            (Phase::FirstByte, Done, Sink, 15, Error::ClientStalled),
+            (Phase::Streaming, Done, Source, 14, Error::Idle),
+            (Phase::Streaming, Source, Source, 14, Error::Idle),
+            (Phase::Streaming, Sink, Source, 14, Error::UpstreamStalled),
+            (Phase::Streaming, Done, Sink, 15, Error::ClientStalled),
+        ] {
+            let clocks = clocks(phase, upload, download);
+            let expected = (clocks.started + Duration::from_secs(after), error);
+            assert_eq!(clocks.next(BOUNDS), expected, "{phase:?}, upload: {upload:?}, download: {download:?}");
+            let total = Bounds { request: Some(Duration::from_secs(5)), ..BOUNDS };
+            let expected = (clocks.started + Duration::from_secs(5), Error::RequestTimeout);
+            assert_eq!(clocks.next(total), expected, "{phase:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn content_that_another_task_sends_is_looked_after() {
+        for (phase, upload, looked_after) in [
+            (Phase::Local, Flow::Source, false),
+            (Phase::Requesting, Flow::Source, true),
+            (Phase::Streaming, Flow::Sink, true),
+            (Phase::Requesting, Flow::Done, false),
+        ] {
+            let clocks = clocks(phase, upload, Flow::Source);
+            assert_eq!(clocks.look_after(BOUNDS).is_some(), looked_after, "{phase:?}, {upload:?}");
+        }
+    }
+}

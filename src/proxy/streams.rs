@@ -268,7 +268,3 @@ impl Streams {
 fn removal_grace(exchange: &Exchange) -> Option<Duration> {
     exchange.streaming()?.removal_grace
 }
-
-#[cfg(test)]
-#[path = "streams_tests.rs"]
-mod tests;

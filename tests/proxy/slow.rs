@@ -120,7 +120,7 @@ fn write_objects(folder: &Path, endpoint: SocketAddr) {
 #[tokio::test]
 async fn slow_readers_hold_no_more_than_is_set() {
     let each = EACH * Scale::asked().scale;
-    room_for(each * 8 + 500);
+    room_for(each * 7 + 500);
     let told = Arc::new(AtomicU64::new(0));
     let folder = tempfile::tempdir().unwrap();
     write_objects(folder.path(), teller(Arc::clone(&told)).await);
