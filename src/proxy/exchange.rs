@@ -14,10 +14,10 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::clocks::{Clocks, Flow, Phase};
+use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
 use super::streams::Stream;
 pub(super) use super::streams::{Due, Farewell};
-use super::timer::Timer;
 use super::worker::Worker;
 use crate::snapshot::{Action, ClusterName, Forward, Route, RouteName, Streaming};
 use crate::telemetry::{End, Kind, Protocol};
@@ -46,7 +46,7 @@ pub(super) struct Subject {
 pub(super) struct Exchange {
     worker: Rc<Worker>,
     subject: Subject,
-    timer: Rc<Timer>,
+    downstream: Rc<Downstream>,
     pub clocks: Clocks,
     /// Which snapshot was in force when it began.
     version: u32,
@@ -67,13 +67,13 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// An exchange that begins now. `timer` belongs to whoever polls the answer.
-    pub(super) fn new(worker: Rc<Worker>, subject: Subject, timer: Rc<Timer>) -> Rc<Self> {
+    /// An exchange that begins now. `downstream` belongs to whoever polls the answer.
+    pub(super) fn new(worker: Rc<Worker>, subject: Subject, downstream: Rc<Downstream>) -> Rc<Self> {
         Rc::new(Exchange {
             version: worker.streams.version(),
             worker,
             subject,
-            timer,
+            downstream,
             clocks: Clocks::start(),
             route: OnceCell::new(),
             cluster: RefCell::new(None),
@@ -94,6 +94,11 @@ impl Exchange {
     /// The id that client and upstream see.
     pub(super) fn request_id(&self) -> &str {
         &self.subject.request_id
+    }
+
+    /// What whoever serves the client lends.
+    pub(super) fn downstream(&self) -> &Downstream {
+        &self.downstream
     }
 
     /// The host that was asked for, as routed.

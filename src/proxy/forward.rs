@@ -102,7 +102,7 @@ pub(super) async fn send(
         if empty {
             exchange.request_sent();
         }
-        let sending = async { Ok(lease.send(head, body).await) };
+        let sending = async { Ok(lease.send(head, body, exchange.downstream()).await) };
         body = match exchange.within(pin!(sending)).await? {
             Ok(mut answer) => {
                 if held && answer.takeover.is_none() {

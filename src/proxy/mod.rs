@@ -6,6 +6,7 @@
 
 mod body;
 mod clocks;
+mod downstream;
 mod error;
 mod exchange;
 mod fields;

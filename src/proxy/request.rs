@@ -9,6 +9,7 @@ use http::{Method, Version};
 use http_body::Body as _;
 
 use super::body::Body;
+use super::downstream::Downstream;
 use super::error::Error;
 use super::exchange::{Exchange, Subject};
 use super::fields::Known;
@@ -18,7 +19,6 @@ use super::headers::{self, Client};
 use super::message::{RequestHead, Response};
 use super::reply::{self, Format};
 use super::target::{self, Target};
-use super::timer::Timer;
 use super::upstream::Takeover;
 use super::worker::{Peer, Worker};
 use crate::snapshot::{Action, RequestView, Respond, Route};
@@ -45,14 +45,14 @@ pub(super) async fn handle(
     peer: &Peer,
     mut head: RequestHead,
     body: Body,
-    timer: &Rc<Timer>,
+    downstream: &Rc<Downstream>,
 ) -> Reply {
     let client = headers::client(&head.fields, peer.address.ip(), &worker.settings.forwarding.trusted_proxies);
     let (authority, host) = match target::target(&head) {
         Ok(Target { authority, host }) => (Ok(authority), host),
         Err(error) => (Err(error), "".into()),
     };
-    let exchange = begin(worker, &head, client, host, timer);
+    let exchange = begin(worker, &head, client, host, downstream);
 
     let step = authority.and_then(|authority| decide(worker, peer, &mut head, &body, client, &authority, &exchange));
     let reply = match step {
@@ -75,7 +75,7 @@ fn name(response: &mut Response, exchange: &Exchange) {
 }
 
 /// The answer to something that is not even a request.
-pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, timer: &Rc<Timer>, error: Error) -> Reply {
+pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, downstream: &Rc<Downstream>, error: Error) -> Reply {
     worker.recorder.connection_refused(error.reason());
     let subject = Subject {
         request_id: headers::new_request_id(),
@@ -86,7 +86,7 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, timer: &Rc<Timer>, error:
         host: "".into(),
         path: "".into(),
     };
-    let exchange = Exchange::new(Rc::clone(worker), subject, Rc::clone(timer));
+    let exchange = Exchange::new(Rc::clone(worker), subject, Rc::clone(downstream));
     exchange.refused(error, error.status());
     let mut response = reply::failure(error, Format::Plain, exchange.request_id());
     name(&mut response, &exchange);
@@ -99,7 +99,13 @@ enum Step {
     Send(Outgoing),
 }
 
-fn begin(worker: &Rc<Worker>, head: &RequestHead, client: Client, host: Box<str>, timer: &Rc<Timer>) -> Rc<Exchange> {
+fn begin(
+    worker: &Rc<Worker>,
+    head: &RequestHead,
+    client: Client,
+    host: Box<str>,
+    downstream: &Rc<Downstream>,
+) -> Rc<Exchange> {
     let subject = Subject {
         request_id: headers::request_id(&head.fields, client.trusted),
         trace_id: headers::trace_id(&head.fields),
@@ -113,7 +119,7 @@ fn begin(worker: &Rc<Worker>, head: &RequestHead, client: Client, host: Box<str>
         host,
         path: head.path_and_query.path().into(),
     };
-    Exchange::new(Rc::clone(worker), subject, Rc::clone(timer))
+    Exchange::new(Rc::clone(worker), subject, Rc::clone(downstream))
 }
 
 /// Everything that can be decided from the head alone: no waiting, no network. What goes on becomes the head that goes on.

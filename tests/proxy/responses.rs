@@ -4,7 +4,7 @@
 //! Towards endpoints HTTP/1.1 is our own, as strict as towards clients. What it takes nevertheless, without telling:
 //! * any reason phrase, or none (the client gets the usual one), and any status from 100 to 999;
 //! * one empty line before the status line, and bytes above 0x7f in values;
-//! * up to 16 answers with 1xx, which are read and dropped (but 101 for who asked, and 100 for who waits);
+//! * up to 16 answers with 1xx, which are passed on (but 101 for who asked, and 100 for who waits);
 //! * chunk extensions, which are dropped;
 //! * content after an answer that has none (HEAD, 204, 304): the connection is closed, nothing is told.
 //!
@@ -12,6 +12,7 @@
 //! Transfer-Encoding, repeated Content-Length, codings other than chunked (passed on without their name), space after a
 //! chunk's size, interim answers without end; and it left out request trailers that `Trailer` does not name.
 
+use super::clients::{get, http2};
 use super::endpoints::{Then, nothing_is_left, saying};
 use super::support::*;
 
@@ -165,8 +166,51 @@ async fn a_flood_of_interim_answers_is_no_answer() {
     .await;
     let plane = Plane::start(to(address));
     let answer = plane.exchange(GET).await;
-    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
-    assert!(answer.contains("\r\nx-floodway-reason: upstream_protocol\r\n"), "{answer}");
+    let (hints, last) = answer.split_at(answer.find("HTTP/1.1 502 ").unwrap());
+    assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(16));
+    assert!(last.contains("\r\nx-floodway-reason: upstream_protocol\r\n"), "{answer}");
+    nothing_is_left(&plane).await;
+}
+
+/// RFC 9110 15.2: "A proxy MUST forward 1xx responses unless the proxy itself requested the generation of the 1xx response."
+#[tokio::test]
+async fn interim_answers_pass_at_once_without_what_is_the_connections() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(to(address));
+    let said = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nConnection: x-b\r\nX-B: c\r\nVia: inner\r\n\r\n";
+    let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
+    let mut client = plane.connect().await;
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    for _ in 0..2 {
+        endpoint.send(said).await;
+        assert_eq!(client.head().await, hint);
+    }
+    endpoint.send(format!("{said}{answer}")).await;
+    assert_eq!(client.head().await, hint);
+    assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(client.until("ok").await, "ok");
+    drop(client);
+
+    // "since HTTP/1.0 did not define any 1xx status codes, a server MUST NOT send a 1xx response to an HTTP/1.0 client"
+    let mut old = plane.connect().await;
+    old.send("GET /x HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(format!("{said}{answer}")).await;
+    assert!(old.to_end().await.starts_with("HTTP/1.1 200 OK\r\n"));
+
+    let client = http2(plane.address).await;
+    let mut client = within(client.ready()).await.unwrap();
+    let (mut head, _) = client.send_request(get("/x"), true).unwrap();
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(said).await;
+    let told = within(std::future::poll_fn(|cx| head.poll_informational(cx))).await.unwrap().unwrap();
+    assert_eq!((told.status().as_u16(), told.headers().len()), (103, 1));
+    endpoint.send(answer).await;
+    assert_eq!(within(head).await.unwrap().status(), 200);
+    drop(client);
     nothing_is_left(&plane).await;
 }
 

@@ -38,12 +38,12 @@ impl Exchange {
             }
         }
         let look_after = self.clocks.look_after(bounds);
-        let Some(look_after) = look_after else { return self.timer.poll_at(cx, next.0).map(|()| next.1) };
-        if self.timer.poll_at(cx, next.0.min(self.last_moved() + look_after)).is_pending() {
+        let Some(look_after) = look_after else { return self.downstream.timer.poll_at(cx, next.0).map(|()| next.1) };
+        if self.downstream.timer.poll_at(cx, next.0.min(self.last_moved() + look_after)).is_pending() {
             return Poll::Pending;
         }
         let again = Instant::now() + look_after;
-        self.timer.poll_at(cx, next.0.min(again)).map(|()| next.1)
+        self.downstream.timer.poll_at(cx, next.0.min(again)).map(|()| next.1)
     }
 
     /// For whoever carries a stream and can end it politely: ready with what is due first, of the clocks, the time at which
@@ -60,13 +60,13 @@ impl Exchange {
     pub(in crate::proxy) fn poll_asked(&self, cx: &mut Context<'_>, beat: Option<Instant>) -> Poll<Due> {
         if let Some(stream) = self.stream()
             && let Some(at) = stream.tell_at()
-            && self.timer.poll_at(cx, at).is_ready()
+            && self.downstream.timer.poll_at(cx, at).is_ready()
             && let Some(why) = stream.tell()
         {
             return Poll::Ready(Due::Leave(why));
         }
         match beat {
-            Some(beat) => self.timer.poll_at(cx, beat).map(|()| Due::Beat),
+            Some(beat) => self.downstream.timer.poll_at(cx, beat).map(|()| Due::Beat),
             None => Poll::Pending,
         }
     }

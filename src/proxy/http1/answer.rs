@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use super::conn::{Conn, HEAD_READ};
 use super::encode::{self, Outbound, Persistence};
 use crate::proxy::body::Body;
 use crate::proxy::clocks::Flow;
+use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::io::poll_read_into;
@@ -47,10 +48,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// An answer whose head is written.
+    /// An answer whose head is written behind `out`, which is still to be sent.
     pub(super) fn new(
         conn: &Conn,
         worker: &Worker,
+        mut out: Vec<u8>,
         reply: Reply,
         method: &Method,
         version: Version,
@@ -65,30 +67,32 @@ impl Answer {
             && framing != Outbound::UntilClose
             && (!local || conn.content_read())
             && !worker.leaving.drain.has_happened();
-        let mut out = Vec::with_capacity(512);
+        out.reserve(512);
         let persistence = Persistence { keep, tell: version == Version::HTTP_10 };
         worker.with_date(|date| encode::head(&mut out, &head, framing, persistence, date));
         Answer { exchange, body, framing, keep, out }
     }
 
     /// Sends it, frame by frame.
-    pub(super) async fn send(mut self, conn: &Conn, worker: &Worker) -> After {
-        let until_close = self.framing == Outbound::UntilClose;
-        if until_close {
-            // Whatever drops this connection before the end of the answer cuts it visibly.
-            conn.io.borrow().reset_on_close(true);
-        }
-        match self.send_all(conn, worker).await {
-            Ok(()) => {
-                if until_close {
-                    conn.io.borrow().reset_on_close(false);
-                }
-                self.exchange.complete();
-                if self.keep && conn.content_read() { After::Reuse } else { After::Close }
+    pub(super) fn send(mut self, conn: &Conn, worker: &Worker) -> impl Future<Output = After> {
+        async move {
+            let until_close = self.framing == Outbound::UntilClose;
+            if until_close {
+                // Whatever drops this connection before the end of the answer cuts it visibly.
+                conn.io.borrow().reset_on_close(true);
             }
-            Err(error) => {
-                self.exchange.cut(error);
-                After::Abandon
+            match self.send_all(conn, worker).await {
+                Ok(()) => {
+                    if until_close {
+                        conn.io.borrow().reset_on_close(false);
+                    }
+                    self.exchange.complete();
+                    if self.keep && conn.content_read() { After::Reuse } else { After::Close }
+                }
+                Err(error) => {
+                    self.exchange.cut(error);
+                    After::Abandon
+                }
             }
         }
     }
@@ -158,13 +162,62 @@ impl Answer {
     }
 }
 
+/// Interim responses on their way, while the answer is awaited.
+pub(super) struct Interim<'a> {
+    downstream: &'a Downstream,
+    /// RFC 9110 15.2: "a server MUST NOT send a 1xx response to an HTTP/1.0 client".
+    dropped: bool,
+    /// What the client has not taken yet.
+    out: Vec<u8>,
+}
+
+impl<'a> Interim<'a> {
+    /// None yet.
+    pub(super) fn new(downstream: &'a Downstream, version: Version) -> Self {
+        Interim { downstream, dropped: version == Version::HTTP_10, out: Vec::new() }
+    }
+
+    fn write_told(&mut self) {
+        while let Some(head) = self.downstream.told() {
+            if !self.dropped {
+                encode::interim(&mut self.out, &head);
+            }
+        }
+    }
+
+    /// Sends what can be sent.
+    ///
+    /// # Errors
+    /// The client has left.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, conn: &Conn) -> Result<(), Error> {
+        self.write_told();
+        while !self.out.is_empty() {
+            match conn.poll_write(cx, &[IoSlice::new(&self.out)]) {
+                Poll::Ready(written) => drop(self.out.drain(..written?)),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes out before the answer.
+    pub(super) fn rest(mut self) -> Vec<u8> {
+        self.write_told();
+        self.out
+    }
+}
+
 /// Tells the client that both sides switch protocols. Returns the exchange, which goes on.
 ///
 /// # Errors
 /// The client left, or took nothing for too long.
-pub(super) async fn switch(conn: &Conn, worker: &Worker, reply: Reply) -> Result<Rc<Exchange>, Error> {
+pub(super) async fn switch(
+    conn: &Conn,
+    worker: &Worker,
+    mut out: Vec<u8>,
+    reply: Reply,
+) -> Result<Rc<Exchange>, Error> {
     let Reply { response, exchange, .. } = reply;
-    let mut out = Vec::with_capacity(512);
     let parts = response.head;
     let persistence = Persistence { keep: true, tell: false };
     worker.with_date(|date| encode::head(&mut out, &parts, Outbound::None, persistence, date));

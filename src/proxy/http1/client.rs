@@ -21,6 +21,7 @@ use super::encode::{self, RequestFraming};
 use super::head::HeadScan;
 use super::response::{self, ResponseHead};
 use crate::proxy::body::Body;
+use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
 use crate::proxy::io::Io;
@@ -91,22 +92,35 @@ impl Client {
     ///
     /// # Errors
     /// The endpoint's failure, or the client's to send its content.
-    pub(in crate::proxy) async fn send(&mut self, head: &RequestHead, body: Body) -> Result<Received, Error> {
+    pub(in crate::proxy) async fn send(
+        &mut self,
+        head: &RequestHead,
+        body: Body,
+        downstream: &Downstream,
+    ) -> Result<Received, Error> {
         self.requests += 1;
-        self.upload = Rc::default();
+        match Rc::get_mut(&mut self.upload) {
+            Some(unshared) => *unshared = UploadState::default(),
+            None => self.upload = Rc::default(),
+        }
         let mut out = Vec::with_capacity(1024);
         let framing = encode::request_head(&mut out, head, &body);
         if framing == RequestFraming::None {
             write(&self.conn, &mut [IoSlice::new(&out)]).await?;
             self.upload.done.set(true);
-            return self.receive(&head.method, None).await;
+            return self.receive(&head.method, None, downstream).await;
         }
         let waits = head.fields.contains(Known::Expect);
         let sending = upload(Rc::clone(&self.conn), Rc::clone(&self.upload), out, body, framing, waits);
-        self.receive(&head.method, Some(Box::pin(sending))).await
+        self.receive(&head.method, Some(Box::pin(sending)), downstream).await
     }
 
-    async fn receive(&mut self, method: &Method, mut sending: Option<Sending>) -> Result<Received, Error> {
+    async fn receive(
+        &mut self,
+        method: &Method,
+        mut sending: Option<Sending>,
+        downstream: &Downstream,
+    ) -> Result<Received, Error> {
         let mut interim = 0;
         loop {
             let mut scan = HeadScan::default();
@@ -136,8 +150,11 @@ impl Client {
                     if interim > MAX_INTERIM {
                         return Err(Error::UpstreamProtocol);
                     }
+                    // A 100 (Continue) was asked for by us, or by the client, who gets one when its content is read.
                     if status == StatusCode::CONTINUE {
                         self.upload.wanted.notify_one();
+                    } else {
+                        downstream.tell(response);
                     }
                 }
                 _ => {

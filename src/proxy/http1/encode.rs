@@ -53,12 +53,7 @@ pub(super) struct Persistence {
 
 /// Writes a head.
 pub(super) fn head(out: &mut Vec<u8>, parts: &ResponseHead, framing: Outbound, persistence: Persistence, date: &str) {
-    // RFC 9112 2.3 / RFC 9110 2.5: the version is ours, whatever the client's minor version is.
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(parts.status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    status_line(out, parts.status);
     let upgrade = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     // RFC 9110 8.6: "A server MAY send a Content-Length header field in a response to a HEAD request" and in a 304; it
     // "MUST NOT send a Content-Length header field in any response with a status code of 1xx (Informational) or 204".
@@ -92,6 +87,27 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &ResponseHead, framing: Outbound, p
     } else if persistence.tell {
         field(out, b"connection", b"keep-alive");
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim response, which has fields and nothing else.
+pub(super) fn interim(out: &mut Vec<u8>, head: &ResponseHead) {
+    status_line(out, head.status);
+    for (known, name, value) in head.fields.known() {
+        // RFC 9110 8.6 and RFC 9112 6.1: no 1xx response has Content-Length or Transfer-Encoding.
+        if !matches!(known, Known::Connection | Known::TransferEncoding | Known::Upgrade | Known::ContentLength) {
+            field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    // RFC 9112 2.3 / RFC 9110 2.5: the version is ours, whatever the client's minor version is.
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

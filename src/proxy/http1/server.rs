@@ -8,14 +8,15 @@ use bytes::Bytes;
 use http::{Method, Version};
 use tokio::time::Instant;
 
-use super::answer::{After, Answer, linger, switch};
+use super::answer::{After, Answer, Interim, linger, switch};
 use super::conn::{Conn, RequestBody};
 use super::head::{self, Head, HeadScan};
 use crate::proxy::body::Body;
+use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::io::Io;
-use crate::proxy::request;
+use crate::proxy::request::{self, Reply};
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::Takeover;
 use crate::proxy::worker::{Awaiting, Peer, Worker};
@@ -52,65 +53,96 @@ enum Next {
 }
 
 /// Serves a connection until it ends.
-pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> Served {
+///
+/// An `async` block instead of an `async fn`, here and where answers are sent: a stream that waits for a day keeps its arguments
+/// once, not twice.
+pub(in crate::proxy) fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> impl Future<Output = Served> {
     let conn = Rc::new(Conn::new(io));
-    let timer = Rc::new(Timer::default());
-    let mut draining = worker.leaving.drain.awaiting();
-    let mut first = true;
-    loop {
-        let head = match next_head(&conn, &worker, &timer, &mut draining, first).await {
-            Next::Head(head) => head,
-            Next::Closed => return Served::Closed,
-            Next::Http2 => {
-                let Some(conn) = Rc::into_inner(conn) else { return Served::Closed };
-                let mut io = conn.io.into_inner();
-                io.unread([HTTP2_PREFACE, &conn.buffer.into_inner()].concat().into());
-                return Served::Http2(io);
-            }
-            Next::Refused(error) => {
-                let reply = request::refuse(&worker, &peer, &timer, error);
-                let answer = Answer::new(&conn, &worker, reply, &Method::GET, Version::HTTP_11, false);
-                if !matches!(Box::pin(answer.send(&conn, &worker)).await, After::Abandon) {
-                    Box::pin(linger(&conn)).await;
+    let downstream = Rc::new(Downstream::default());
+    async move {
+        let mut draining = worker.leaving.drain.awaiting();
+        let mut first = true;
+        loop {
+            let answer = match next_answer(&conn, &worker, &peer, &downstream, &mut draining, first).await {
+                Ahead::Answer(answer) => answer,
+                Ahead::Switch(interim, reply, upstream) => {
+                    let switched = Box::pin(switch(&conn, &worker, interim, reply)).await;
+                    return match (switched, Rc::into_inner(conn)) {
+                        (Ok(exchange), Some(conn)) => {
+                            let early = conn.buffer.into_inner().freeze();
+                            Served::Switched { client: conn.io.into_inner(), early, upstream, exchange }
+                        }
+                        _ => Served::Closed,
+                    };
                 }
-                return Served::Closed;
+                Ahead::Http2 => {
+                    let Some(conn) = Rc::into_inner(conn) else { return Served::Closed };
+                    let mut io = conn.io.into_inner();
+                    io.unread([HTTP2_PREFACE, &conn.buffer.into_inner()].concat().into());
+                    return Served::Http2(io);
+                }
+                Ahead::Nothing => return Served::Closed,
+            };
+            first = false;
+            match answer.send(&conn, &worker).await {
+                After::Reuse => continue,
+                After::Close => Box::pin(linger(&conn)).await,
+                After::Abandon => {}
             }
-        };
-        first = false;
-        let Head { request, framing, expects_continue, keep_alive } = head;
-        let (method, version) = (request.method.clone(), request.version);
-        conn.expect(framing, expects_continue);
-        let body = if conn.content_read() { Body::empty() } else { Body::stream(RequestBody(Rc::clone(&conn))) };
-        let reply = {
-            let mut handling = Box::pin(request::handle(&worker, &peer, request, body, &timer));
-            let read_ahead = worker.settings.limits.header_bytes;
-            poll_fn(|cx| match handling.as_mut().poll(cx) {
-                Poll::Ready(reply) => Poll::Ready(Some(reply)),
-                Poll::Pending => conn.poll_gone(cx, read_ahead).map(|()| None),
-            })
-            .await
-        };
-        let Some(mut reply) = reply else {
             conn.hang_up();
             return Served::Closed;
-        };
-        if let Some(upstream) = reply.takeover.take() {
-            if let Ok(exchange) = Box::pin(switch(&conn, &worker, reply)).await
-                && let Some(conn) = Rc::into_inner(conn)
-            {
-                let early = conn.buffer.into_inner().freeze();
-                return Served::Switched { client: conn.io.into_inner(), early, upstream, exchange };
-            }
-            return Served::Closed;
         }
-        let answer = Answer::new(&conn, &worker, reply, &method, version, keep_alive);
-        match answer.send(&conn, &worker).await {
-            After::Reuse => continue,
-            After::Close => Box::pin(linger(&conn)).await,
-            After::Abandon => {}
+    }
+}
+
+/// What is to be done with a connection after a request was handled.
+enum Ahead {
+    Answer(Answer),
+    /// Both sides switch protocols, after interim responses that are not sent yet.
+    Switch(Vec<u8>, Reply, Takeover),
+    Http2,
+    Nothing,
+}
+
+/// Waits for a request and for the head of its answer.
+async fn next_answer(
+    conn: &Rc<Conn>,
+    worker: &Rc<Worker>,
+    peer: &Peer,
+    downstream: &Rc<Downstream>,
+    draining: &mut Awaiting<'_>,
+    first: bool,
+) -> Ahead {
+    let head = match next_head(conn, worker, &downstream.timer, draining, first).await {
+        Next::Head(head) => head,
+        Next::Closed => return Ahead::Nothing,
+        Next::Http2 => return Ahead::Http2,
+        Next::Refused(error) => {
+            let reply = request::refuse(worker, peer, downstream, error);
+            return Ahead::Answer(Answer::new(conn, worker, Vec::new(), reply, &Method::GET, Version::HTTP_11, false));
         }
-        conn.hang_up();
-        return Served::Closed;
+    };
+    let Head { request, framing, expects_continue, keep_alive } = head;
+    let (method, version) = (request.method.clone(), request.version);
+    conn.expect(framing, expects_continue);
+    let body = if conn.content_read() { Body::empty() } else { Body::stream(RequestBody(Rc::clone(conn))) };
+    let mut interim = Interim::new(downstream, version);
+    let mut handling = Box::pin(request::handle(worker, peer, request, body, downstream));
+    let read_ahead = worker.settings.limits.header_bytes;
+    let reply = poll_fn(|cx| match handling.as_mut().poll(cx) {
+        Poll::Ready(reply) => Poll::Ready(Some(reply)),
+        Poll::Pending if interim.poll(cx, conn).is_err() => Poll::Ready(None),
+        Poll::Pending => conn.poll_gone(cx, read_ahead).map(|()| None),
+    });
+    match reply.await {
+        None => {
+            conn.hang_up();
+            Ahead::Nothing
+        }
+        Some(mut reply) => match reply.takeover.take() {
+            Some(upstream) => Ahead::Switch(interim.rest(), reply, upstream),
+            None => Ahead::Answer(Answer::new(conn, worker, interim.rest(), reply, &method, version, keep_alive)),
+        },
     }
 }
 
@@ -146,4 +178,16 @@ async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, draining: &mut A
         timer.poll_at(cx, deadline).map(|()| if started { Next::Refused(Error::SlowHead) } else { Next::Closed })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    /// What a connection takes while it waits for a request, or its answer for more to send.
+    #[test]
+    fn a_connection_that_waits_is_small() {
+        fn size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(super::serve) <= 1100, "{}", size(super::serve));
+    }
 }

@@ -22,6 +22,7 @@ use super::kept::Kept;
 use super::stream::{self, Inbound, Piece, Stopped};
 use super::{connect, header_map};
 use crate::proxy::body::Body;
+use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
 use crate::proxy::io::{Io, Pipe};
@@ -152,12 +153,17 @@ impl Stream {
     ///
     /// # Errors
     /// The failure, and the content if the request can be sent again.
-    pub(in crate::proxy) async fn send(&mut self, head: &RequestHead, body: Body) -> Result<Answered, Failed> {
+    pub(in crate::proxy) async fn send(
+        &mut self,
+        head: &RequestHead,
+        body: Body,
+        downstream: &Downstream,
+    ) -> Result<Answered, Failed> {
         if let Err(error) = poll_fn(|cx| self.0.sender.poll_ready(cx)).await {
             return Err((meaning(&error), Some(body)));
         }
         if head.fields.contains(Known::Upgrade) {
-            return self.connect(head).await;
+            return self.connect(head, downstream).await;
         }
         let ends = body.is_end_stream();
         let (response, stream) = match self.0.sender.send_request(request(head), ends) {
@@ -165,7 +171,7 @@ impl Stream {
             Err(error) => return Err((meaning(&error), Some(body))),
         };
         if ends {
-            let received = receive(response, &mut None, &Notify::new()).await;
+            let received = receive(response, &mut None, &Notify::new(), downstream).await;
             return match received {
                 Ok((head, inbound)) => Ok(Answered::Response(head, Http2Body { inbound, _sending: None })),
                 Err(unanswered) => Err(unanswered.failed()),
@@ -175,7 +181,7 @@ impl Stream {
         let wanted = Rc::new(Notify::new());
         let waits = head.fields.contains(Known::Expect).then(|| Rc::clone(&wanted));
         let mut sending: Option<Sending> = Some(Box::pin(upload(kept.share(), stream, waits)));
-        match receive(response, &mut sending, &wanted).await {
+        match receive(response, &mut sending, &wanted, downstream).await {
             Ok((head, inbound)) => {
                 kept.forget();
                 let sending = sending.map(|rest| AbortOnDropHandle::new(tokio::task::spawn_local(rest)));
@@ -189,7 +195,7 @@ impl Stream {
     }
 
     /// Asks for a WebSocket (RFC 8441).
-    async fn connect(&mut self, head: &RequestHead) -> Result<Answered, Failed> {
+    async fn connect(&mut self, head: &RequestHead, downstream: &Downstream) -> Result<Answered, Failed> {
         let mut request = request(head);
         let proof = connect::connect(&mut request).ok_or((Error::BadRequest("Sec-WebSocket-Key"), None))?;
         // RFC 8441 3: "A sender MUST NOT" ask for it "without first receiving" the setting that allows it.
@@ -198,7 +204,7 @@ impl Stream {
         }
         let begun = self.0.sender.send_request(request, false);
         let (response, mut stream) = begun.map_err(|error| (meaning(&error), Some(Body::empty())))?;
-        let received = receive(response, &mut None, &Notify::new()).await;
+        let received = receive(response, &mut None, &Notify::new(), downstream).await;
         let (mut head, inbound) = received.map_err(Unanswered::failed)?;
         if !head.status.is_success() {
             // Nothing follows. Fails on a stream that is over.
@@ -255,6 +261,7 @@ async fn receive(
     mut response: ResponseFuture,
     sending: &mut Option<Sending>,
     wanted: &Notify,
+    downstream: &Downstream,
 ) -> Result<(ResponseHead, Inbound), Unanswered> {
     let mut interim = 0;
     let response = poll_fn(|cx| {
@@ -273,6 +280,8 @@ async fn receive(
             }
             if told.status() == StatusCode::CONTINUE {
                 wanted.notify_one();
+            } else {
+                downstream.tell(ResponseHead { status: told.status(), fields: told.headers().into() });
             }
         }
         Pin::new(&mut response).poll(cx).map_err(|error| Unanswered::new(&error))

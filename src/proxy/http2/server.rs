@@ -19,13 +19,13 @@ use super::duplex::Duplex;
 use super::stream::{self, Inbound, Piece, Progress, Stopped};
 use super::{connect, header_map};
 use crate::proxy::body::Body;
+use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fields::Known;
 use crate::proxy::io::Io;
 use crate::proxy::message::{self, RequestHead, ResponseHead};
 use crate::proxy::request::{self, Reply};
-use crate::proxy::timer::Timer;
 use crate::proxy::tunnel;
 use crate::proxy::worker::{Active, Activity, Peer, Worker};
 
@@ -111,7 +111,7 @@ async fn exchange(
     respond: SendResponse<Piece>,
     _active: Active,
 ) {
-    let timer = Rc::new(Timer::default());
+    let downstream = Rc::new(Downstream::default());
     let respond: Respond = Rc::new(RefCell::new(Some(respond)));
     let head_only = request.method() == Method::HEAD;
     let websocket = connect::is_asked_by(&request);
@@ -127,13 +127,22 @@ async fn exchange(
     };
     drop(parts.headers);
     let handled = {
-        let mut handling = Box::pin(request::handle(&worker, &peer, head, body, &timer));
-        poll_fn(|cx| match handling.as_mut().poll(cx) {
-            Poll::Ready(reply) => Poll::Ready(Some(reply)),
-            Poll::Pending => match respond.borrow_mut().as_mut() {
-                Some(respond) => respond.poll_reset(cx).map(|_| None),
-                None => Poll::Pending,
-            },
+        let mut handling = Box::pin(request::handle(&worker, &peer, head, body, &downstream));
+        poll_fn(|cx| {
+            let handled = handling.as_mut().poll(cx);
+            let mut respond = respond.borrow_mut();
+            let Some(respond) = respond.as_mut() else { return handled.map(Some) };
+            while let Some(interim) = downstream.told() {
+                let mut response = Response::new(());
+                *response.status_mut() = interim.status;
+                *response.headers_mut() = header_map(&interim.fields);
+                // Fails on a stream that is over.
+                let _ = respond.send_informational(response);
+            }
+            match handled {
+                Poll::Ready(reply) => Poll::Ready(Some(reply)),
+                Poll::Pending => respond.poll_reset(cx).map(|_| None),
+            }
         })
         .await
     };

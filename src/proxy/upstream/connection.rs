@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use super::{Host, InFlight, Pool, Upstream};
 use crate::proxy::body::Body;
+use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
 use crate::proxy::http1::{Client, Received, ResponseBody};
@@ -119,9 +120,14 @@ impl Lease {
     ///
     /// # Errors
     /// [`SendFailure`], with the content if the request can be sent elsewhere.
-    pub(crate) async fn send(mut self, head: &RequestHead, body: Body) -> Result<Answer, SendFailure> {
+    pub(crate) async fn send(
+        mut self,
+        head: &RequestHead,
+        body: Body,
+        downstream: &Downstream,
+    ) -> Result<Answer, SendFailure> {
         match &mut self.connection {
-            Connection::Http1(client) => match client.send(head, body).await {
+            Connection::Http1(client) => match client.send(head, body, downstream).await {
                 Ok(Received::Response(head, content)) => Ok(self.download(head, content)),
                 Ok(Received::Switched(head)) => {
                     let extended = head.fields.contains(Known::WebSocketExtensions);
@@ -130,7 +136,7 @@ impl Lease {
                 }
                 Err(error) => Err(SendFailure { error, unsent: None }),
             },
-            Connection::Http2(stream) => match Box::pin(stream.send(head, body)).await {
+            Connection::Http2(stream) => match Box::pin(stream.send(head, body, downstream)).await {
                 Ok(Answered::Response(head, content)) => Ok(self.download(head, content)),
                 Ok(Answered::Switched(head, pipe)) => {
                     let extended = head.fields.contains(Known::WebSocketExtensions);
