@@ -5,17 +5,22 @@ use std::time::Duration;
 
 use floodway::snapshot::{Action, Protocol, Snapshot, Streaming};
 
+use super::clients::http2_backend;
 use super::sse::{EVENTS, chunk, event};
 use super::support::*;
 
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n\r\n";
 
 fn holding(endpoints: &[SocketAddr]) -> Snapshot {
+    holding_from(Protocol::Http1, endpoints)
+}
+
+fn holding_from(protocol: Protocol, endpoints: &[SocketAddr]) -> Snapshot {
     let mut route = forward("", "backend");
     let Action::Forward(forward) = &mut route.action else { unreachable!() };
     forward.streaming = Some(Streaming { hold_first_byte: true, ..Streaming::default() }.into());
     forward.timeouts.first_byte = Some(Duration::from_millis(500));
-    snapshot(vec![route], vec![cluster("backend", Protocol::Http1, endpoints)])
+    snapshot(vec![route], vec![cluster("backend", protocol, endpoints)])
 }
 
 /// An endpoint that sends heads and breaks off.
@@ -67,6 +72,21 @@ async fn without_another_endpoint_the_client_gets_an_answer_instead_of_a_cut() {
     let answer = plane.exchange("GET /both HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{answer}");
     let line = plane.logged("/both").await;
+    assert_eq!((&line["reason"], &line["attempts"]), (&"upstream_reset".into(), &2.into()), "{line}");
+}
+
+#[tokio::test]
+async fn a_stream_that_an_http2_endpoint_resets_before_its_content_is_asked_of_another() {
+    let resets = || {
+        http2_backend(|_request, mut answer| async move {
+            let mut stream = answer.send_response(http::Response::new(()), false).unwrap();
+            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+        })
+    };
+    let plane = Plane::start(holding_from(Protocol::Http2, &[resets().await, resets().await]));
+    let answer = plane.exchange("GET /reset HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{answer}");
+    let line = plane.logged("/reset").await;
     assert_eq!((&line["reason"], &line["attempts"]), (&"upstream_reset".into(), &2.into()), "{line}");
 }
 
