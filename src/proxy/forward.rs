@@ -28,8 +28,8 @@ use crate::telemetry::Kind;
 
 /// Endpoints that are tried when connections fail.
 const MAX_ENDPOINTS: usize = 3;
-/// How often a request is sent again because nothing was made of it.
-const MAX_REFUSED: usize = 3;
+/// How often a request is sent again because it was not taken.
+const MAX_AGAIN: usize = 3;
 
 /// What was decided of a request that goes on.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ pub(super) async fn send(
 
     let held = action.streaming.as_ref().is_some_and(|streaming| streaming.hold_first_byte);
     let mut tried = Vec::new();
-    let mut refused = 0;
+    let mut again = 0;
     loop {
         let connecting = connect(worker, &upstream, &mut tried, &action.timeouts, exchange);
         let (lease, endpoint) = exchange.within(pin!(connecting)).await?;
@@ -123,15 +123,20 @@ pub(super) async fn send(
             // An endpoint may close a kept connection just as it is used again, or say that it made nothing of the request. It is
             // then sent once more, elsewhere or anew: if certainly nothing was made of it, or if it has no content and may be
             // repeated (RFC 9110 9.2.2).
-            Err(SendFailure { unsent: Some(unsent), .. }) if refused < MAX_REFUSED => {
-                refused += 1;
+            Err(SendFailure { unsent: Some(unsent), .. }) if again < MAX_AGAIN => {
+                again += 1;
                 // Rather elsewhere; the only endpoint is asked again.
                 if !another(&upstream, &mut tried, endpoint) {
                     tried.pop();
                 }
                 unsent
             }
-            Err(SendFailure { error: Error::UpstreamReset, .. }) if kept && replayable => Body::empty(),
+            Err(SendFailure { error: Error::UpstreamReset, unsent: None })
+                if kept && replayable && again < MAX_AGAIN =>
+            {
+                again += 1;
+                Body::empty()
+            }
             Err(SendFailure { error: Error::UpstreamReset, .. })
                 if held && replayable && another(&upstream, &mut tried, endpoint) =>
             {

@@ -78,7 +78,8 @@ async fn grpc_clients_and_servers_understand_each_other_through_the_proxy() {
     let cases = CASES.map(|case| {
         let mut command = Command::new(&client);
         command.args(["-server_host", "127.0.0.1", "-server_port", &proxy, "-test_case", case]);
-        command.args(["-soak_overall_timeout_seconds", "60"]);
+        // How fast they are is not asked here.
+        command.args(["-soak_overall_timeout_seconds", "60", "-soak_per_iteration_max_acceptable_latency_ms", "20000"]);
         (case, tokio::task::spawn_blocking(move || command.output().unwrap()))
     });
     for (case, running) in cases {

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::duplex::Duplex;
 use super::kept::Kept;
 use super::stream::{self, Inbound, Piece, Stopped};
-use super::{connect, header_map};
+use super::{connect, header_map, windows};
 use crate::proxy::body::Body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
@@ -31,13 +31,9 @@ use crate::proxy::message::{RequestHead, ResponseHead};
 /// Streams that one connection carries before another is opened, unless the endpoint allows fewer. RFC 9113 6.5.2 recommends
 /// that no peer allows fewer than 100.
 const STREAMS: usize = 100;
-/// Flow-control windows: how much an endpoint may send ahead of slow clients. The windows of the streams are the bound; that
-/// of the connection is far above their sum, because h2 closes a connection whose unread frames cost more than half of it
-/// beside their content, and an endpoint of many small events must not lose all its streams to a few slow readers.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
-/// Written but not taken by the endpoint, per stream.
-const SEND_BUFFER: usize = 256 * 1024;
+/// What the unread frames of an endpoint may cost beside their content, in bytes, before its connection is closed: an endpoint
+/// of many small events must not lose all its streams to a few slow readers.
+const FRAME_BUDGET: usize = 32 * 1024 * 1024;
 /// Bytes of a response head.
 const MAX_HEAD: u32 = 64 * 1024;
 /// Interim responses to one request.
@@ -81,13 +77,15 @@ pub(in crate::proxy) enum Answered {
 pub(in crate::proxy) type Failed = (Error, Option<Body>);
 
 impl Http2 {
-    /// Speaks HTTP/2 on a fresh connection, with prior knowledge.
-    pub(in crate::proxy) async fn open(io: Io) -> Result<Self, Error> {
+    /// Speaks HTTP/2 on a fresh connection, with prior knowledge. A stream holds no more than `room` bytes each way.
+    pub(in crate::proxy) async fn open(io: Io, room: usize) -> Result<Self, Error> {
+        let windows = windows(room, STREAMS);
         let handshake = client::Builder::new()
             .initial_max_send_streams(STREAMS)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buffer_size(SEND_BUFFER)
+            .initial_window_size(windows.0)
+            .initial_connection_window_size(windows.1)
+            .data_frame_budget(FRAME_BUDGET)
+            .max_send_buffer_size(room)
             .max_header_list_size(MAX_HEAD)
             .enable_push(false)
             .handshake::<_, Piece>(io);

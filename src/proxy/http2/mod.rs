@@ -16,6 +16,15 @@ pub(super) use server::serve;
 
 use super::fields::{Fields, Known};
 
+/// The flow-control windows of a stream, which holds `room` bytes that nobody reads, and of a connection of so many: none of
+/// them keeps the others waiting.
+fn windows(room: usize, streams: usize) -> (u32, u32) {
+    const LARGEST: usize = (1 << 31) - 1;
+    const SMALLEST: usize = (1 << 16) - 1;
+    let all = room.saturating_mul(streams).clamp(SMALLEST, LARGEST);
+    (room.min(LARGEST) as u32, all as u32)
+}
+
 /// The fields of a message of HTTP/2. RFC 9113 8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing
 /// connection-specific header fields"; and 8.3.1: clients that make HTTP/2 requests from other versions "MUST … use
 /// :authority instead of Host".

@@ -17,7 +17,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::duplex::Duplex;
 use super::stream::{self, Inbound, Piece, Progress, Stopped};
-use super::{connect, header_map};
+use super::{connect, header_map, windows};
 use crate::proxy::body::Body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
@@ -29,25 +29,23 @@ use crate::proxy::request::{self, Reply};
 use crate::proxy::tunnel;
 use crate::proxy::worker::{Active, Activity, Peer, Worker};
 
-/// Flow-control windows: how much a client may send ahead of a slow endpoint. h2 closes a connection whose unread frames cost
-/// more than half of its window beside their content, so that one is no smaller than what several slow streams of small
-/// messages need.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// Written but not taken by the client, per stream.
-const SEND_BUFFER: usize = 64 * 1024;
+/// What the unread frames of a client may cost beside their content, in bytes, before its connection is closed: what several
+/// slow streams of small messages need.
+const FRAME_BUDGET: usize = 2 * 1024 * 1024;
 
 /// Serves a connection until it ends.
 pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
     let limits = &worker.settings.limits;
+    let windows = windows(limits.stream_buffer_bytes, limits.http2_streams as usize);
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(limits.http2_streams)
         .max_pending_accept_reset_streams(limits.http2_pending_resets)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
+        .initial_window_size(windows.0)
+        .initial_connection_window_size(windows.1)
+        .data_frame_budget(FRAME_BUDGET)
+        .max_send_buffer_size(limits.stream_buffer_bytes)
         .enable_connect_protocol();
     let handshake = tokio::time::timeout(limits.header_timeout, builder.handshake::<_, Piece>(io));
     let mut connection = match handshake.await {
@@ -212,6 +210,9 @@ async fn answer(stream: &mut SendStream<Piece>, body: &mut Body, exchange: Rc<Ex
     match sent {
         Ok(()) => exchange.complete(),
         Err(error) => {
+            // A reset overtakes what waits before it. What came before the break goes out before the reset.
+            let _ = exchange.within(pin!(async { progress.taken(stream).await.map_err(|_| error) })).await;
+            tokio::task::yield_now().await;
             exchange.cut(error);
             stream.send_reset(code(error));
         }

@@ -101,7 +101,7 @@ impl Lease {
                     if let Some(opened) = host.pool.http2() {
                         return Ok((Connection::Http2(opened.begin()), true));
                     }
-                    let connection = Http2::open(opening.await?).await?;
+                    let connection = Http2::open(opening.await?, upstream.room).await?;
                     host.pool.share_http2(&connection);
                     Ok((Connection::Http2(connection.begin()), false))
                 }
