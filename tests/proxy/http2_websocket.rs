@@ -138,7 +138,7 @@ async fn a_client_of_http1_reaches_an_endpoint_of_http2() {
     let accept = SWITCHED.to_ascii_lowercase();
     assert!(head.contains(accept.rsplit_once("sec-").unwrap().1.trim_end()), "RFC 6455 1.3: {head}");
     client.send(ASKED).await;
-    assert_eq!(client.until("hi").await.as_bytes().len(), String::from_utf8_lossy(SAID).len());
+    assert_eq!(client.until("hi").await.len(), String::from_utf8_lossy(SAID).len());
     client.send(LEAVING).await;
     let end = client.rest().await;
     assert_eq!((&end.bytes[..], end.reset), (BYE, false));

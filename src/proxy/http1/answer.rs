@@ -74,6 +74,10 @@ impl Answer {
     }
 
     /// Sends it, frame by frame.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice, and every exchange has room for this"
+    )]
     pub(super) fn send(mut self, conn: &Conn, worker: &Worker) -> impl Future<Output = After> {
         async move {
             let until_close = self.framing == Outbound::UntilClose;
