@@ -83,13 +83,24 @@ pub async fn http2_backend<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    http2_backend_with(server::Builder::new(), serve).await
+}
+
+/// The same with settings of the test's choosing.
+pub async fn http2_backend_with<F>(
+    settings: server::Builder,
+    serve: impl Fn(Request<RecvStream>, server::SendResponse<Bytes>) -> F + Clone + Send + 'static,
+) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let serve = serve.clone();
+            let (serve, settings) = (serve.clone(), settings.clone());
             tokio::spawn(async move {
-                let Ok(mut connection) = server::handshake(stream).await else { return };
+                let Ok(mut connection) = settings.handshake(stream).await else { return };
                 while let Some(Ok((request, answer))) = connection.accept().await {
                     tokio::spawn(serve(request, answer));
                 }

@@ -177,3 +177,80 @@ async fn content_that_outlives_its_answer_holds_nobody_up() {
     other.send("HTTP/1.1 204 No Content\r\n\r\n").await;
     assert_eq!(within(next).await.unwrap().status(), 204);
 }
+
+#[tokio::test]
+async fn streams_that_nobody_reads_hold_up_nobody_and_hold_little() {
+    // An endpoint whose connections have room for what it does not read.
+    let mut settings = h2::server::Builder::new();
+    settings.initial_connection_window_size(1 << 22);
+    let address = http2_backend_with(settings, |mut request, mut answer| async move {
+        if request.uri().path() == "/unread" {
+            // Neither reads nor answers.
+            let _ = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
+            return;
+        }
+        let endless = request.uri().path() == "/endless";
+        let (all, _) = content(request.body_mut()).await.unwrap();
+        let mut stream = answer.send_response(http::Response::new(()), false).unwrap();
+        while endless && send(&mut stream, Bytes::from_static(&[b'x'; 10_000]), false).await.is_ok() {}
+        let _ = send(&mut stream, all.into(), true).await;
+    });
+    let plane = Plane::start(to_http2(address.await));
+    let mut settings = h2::client::Builder::new();
+    settings.initial_window_size(10_000).initial_connection_window_size(1 << 20);
+    let mut client = http2_with(plane.address, &settings).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(ask(&client, get("/endless")).await);
+    }
+    let mut uploads = Vec::new();
+    for _ in 0..20 {
+        client = client.ready().await.unwrap();
+        let (answer, mut stream) = client.send_request(post("/unread"), false).unwrap();
+        let mut sent = 0;
+        let patience = std::time::Duration::from_millis(100);
+        while let Ok(more) = tokio::time::timeout(patience, send(&mut stream, vec![b'x'; 8192].into(), false)).await {
+            more.unwrap();
+            sent += 8192;
+        }
+        // The window of the proxy, that of the endpoint, and what is on its way.
+        assert!((8192..300_000).contains(&sent), "{sent}");
+        uploads.push((answer, stream));
+    }
+    for _ in 0..20 {
+        client = client.ready().await.unwrap();
+        let (answer, mut stream) = client.send_request(post("/echo"), false).unwrap();
+        let body = Bytes::from(vec![b'y'; 200_000]);
+        let receiving = async { content(within(answer).await.unwrap().body_mut()).await.unwrap().0 };
+        let (sent, received) = within(async { tokio::join!(send(&mut stream, body.clone(), true), receiving) }).await;
+        sent.unwrap();
+        assert!(received == body);
+    }
+    assert_eq!(plane.metric(CONNECTS, ""), 1.0, "all on one connection");
+    // Those that were held up go on where they stood.
+    for mut answer in held {
+        let mut read = 0;
+        while read < 100_000 {
+            read += piece(answer.body_mut()).await.unwrap().unwrap().len();
+        }
+    }
+    drop(uploads);
+    eventually("nothing in flight", || plane.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn interim_answers_pass_between_connections_of_http2() {
+    let address = http2_backend(|_, mut answer| async move {
+        let mut early = http::Response::new(());
+        *early.status_mut() = http::StatusCode::EARLY_HINTS;
+        early.headers_mut().insert("link", http::HeaderValue::from_static("</a.css>"));
+        answer.send_informational(early).unwrap();
+        answer.send_response(http::Response::new(()), true).unwrap();
+    });
+    let plane = Plane::start(to_http2(address.await));
+    let mut client = http2(plane.address).await;
+    let (mut answer, _) = client.send_request(get("/"), true).unwrap();
+    let told = within(std::future::poll_fn(|cx| answer.poll_informational(cx))).await.unwrap().unwrap();
+    assert_eq!((told.status().as_u16(), &told.headers()["link"]), (103, &http::HeaderValue::from_static("</a.css>")));
+    assert_eq!(within(answer).await.unwrap().status(), 200);
+}
