@@ -13,7 +13,7 @@ use super::support::*;
 use super::websocket::{echo, open, tunnel};
 use super::websocket_frames::*;
 
-const AGE: Duration = Duration::from_millis(700);
+const AGE: Duration = Duration::from_millis(1500);
 
 fn aged(endpoint: std::net::SocketAddr) -> floodway::snapshot::Snapshot {
     streaming(endpoint, Protocol::Http1, Streaming { max_age: Some(AGE), ..Streaming::default() })

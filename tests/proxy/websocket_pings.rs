@@ -17,7 +17,11 @@ const INTERVAL: Duration = Duration::from_millis(300);
 const NEVER: Duration = Duration::from_secs(600);
 
 fn pinging(target: PingTarget, timeout: Duration) -> WebSocket {
-    WebSocket { ping: Some(Ping { interval: INTERVAL, timeout, target }), ..WebSocket::default() }
+    pinging_after(INTERVAL, target, timeout)
+}
+
+fn pinging_after(interval: Duration, target: PingTarget, timeout: Duration) -> WebSocket {
+    WebSocket { ping: Some(Ping { interval, timeout, target }), ..WebSocket::default() }
 }
 
 #[tokio::test]
@@ -65,10 +69,12 @@ async fn a_silent_side_is_pinged_and_its_pong_goes_no_further() {
 #[tokio::test]
 async fn who_speaks_is_not_pinged() {
     let (address, mut arrivals) = played().await;
-    let plane = Plane::start(wishing(address, pinging(PingTarget::Both, NEVER)));
+    // Longer than a busy machine pauses.
+    let interval = 6 * INTERVAL;
+    let plane = Plane::start(wishing(address, pinging_after(interval, PingTarget::Both, NEVER)));
     let (mut client, mut endpoint) = tunnel(&plane, &mut arrivals).await;
     let started = Instant::now();
-    while started.elapsed() < 3 * INTERVAL {
+    while started.elapsed() < 2 * interval {
         client.send(frame(END | TEXT, true, b"tick")).await;
         assert_eq!(next(&mut endpoint).await.payload, b"tick");
         endpoint.send(frame(END | TEXT, false, b"tock")).await;
@@ -82,7 +88,7 @@ async fn who_does_not_answer_is_given_up() {
     let (address, mut arrivals) = played().await;
     for (target, by_client, end) in [(PingTarget::Both, true, "client_gone"), (PingTarget::Both, false, "upstream_cut")]
     {
-        let plane = Plane::start(wishing(address, pinging(target, INTERVAL)));
+        let plane = Plane::start(wishing(address, pinging(target, 5 * INTERVAL)));
         let (mut client, mut endpoint) = tunnel(&plane, &mut arrivals).await;
         let (silent, other) = if by_client { (&mut client, &mut endpoint) } else { (&mut endpoint, &mut client) };
         assert_eq!(next(silent).await.first, END | PING);
