@@ -56,7 +56,8 @@ pub(super) enum Known {
 }
 
 impl Known {
-    /// Finds a name, which is in lower case.
+    /// Finds a name, which is in lower case. Inlined, because for most callers it is a constant; see [`Known::find`].
+    #[inline(always)]
     fn of(name: &[u8]) -> Known {
         use Known::*;
         match name {
@@ -101,6 +102,12 @@ impl Known {
         }
     }
 
+    /// Finds a name that comes from a message or the configuration.
+    #[inline(never)]
+    fn find(name: &[u8]) -> Known {
+        Known::of(name)
+    }
+
     fn bit(self) -> u64 {
         1 << self as u8
     }
@@ -118,6 +125,8 @@ struct Line {
     name: Place,
     value: Place,
     known: Known,
+    /// Whether the text has it as HTTP/1 writes it: `name: value` and the end of a line.
+    written: bool,
 }
 
 /// A section of fields.
@@ -153,15 +162,14 @@ impl Fields {
             // An empty value may lie anywhere.
             let value = if value.length == 0 { Place { at: 0, length: 0 } } else { value };
             fields.place_mut(name).make_ascii_lowercase();
-            fields.add_line(name, value);
+            let known = Known::find(fields.at(name));
+            let (colon, end) = ((name.at + name.length) as usize, (value.at + value.length) as usize);
+            let written =
+                colon + 2 == value.at as usize && head[colon..].starts_with(b": ") && head[end..].starts_with(b"\r\n");
+            fields.present |= known.bit();
+            fields.lines.push(Line { name, value, known, written });
         }
         fields
-    }
-
-    fn add_line(&mut self, name: Place, value: Place) {
-        let known = Known::of(self.at(name));
-        self.present |= known.bit();
-        self.lines.push(Line { name, value, known });
     }
 
     fn at(&self, place: Place) -> &[u8] {
@@ -170,12 +178,6 @@ impl Fields {
 
     fn place_mut(&mut self, place: Place) -> &mut [u8] {
         &mut self.text[place.at as usize..(place.at + place.length) as usize]
-    }
-
-    fn store(&mut self, part: &[u8]) -> Place {
-        let at = self.text.len() as u32;
-        self.text.extend_from_slice(part);
-        Place { at, length: part.len() as u32 }
     }
 
     /// Number of lines.
@@ -233,18 +235,56 @@ impl Fields {
     }
 
     /// Adds a line. The name is a field name in lower case, the value a field value.
+    #[inline(always)]
     pub(super) fn add(&mut self, name: &str, value: &[u8]) {
-        let (name, value) = (self.store(name.as_bytes()), self.store(value));
-        self.add_line(name, value);
+        self.add_known(Known::of(name.as_bytes()), name, value);
+    }
+
+    fn add_known(&mut self, known: Known, name: &str, value: &[u8]) {
+        let at = self.text.len();
+        self.text.reserve(name.len() + value.len() + 4);
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            self.text.extend_from_slice(part);
+        }
+        let name = Place { at: at as u32, length: name.len() as u32 };
+        let value = Place { at: name.at + name.length + 2, length: value.len() as u32 };
+        self.present |= known.bit();
+        self.lines.push(Line { name, value, known, written: true });
     }
 
     /// Puts a line in the place of all of this name.
+    #[inline(always)]
     pub(super) fn set(&mut self, name: &str, value: &[u8]) {
-        match Known::of(name.as_bytes()) {
+        self.set_known(Known::of(name.as_bytes()), name, value);
+    }
+
+    fn set_known(&mut self, known: Known, name: &str, value: &[u8]) {
+        match known {
             Known::Other | Known::Underscored | Known::ForwardedOther => self.remove_named(name.as_bytes()),
             known => self.remove(known),
         }
-        self.add(name, value);
+        self.add_known(known, name, value);
+    }
+
+    /// Writes the lines as HTTP/1 has them, but for those that `leaves_out`. Neighbours are copied together.
+    pub(super) fn write(&self, out: &mut Vec<u8>, leaves_out: impl Fn(Known) -> bool) {
+        let mut run = 0..0;
+        for line in self.lines.iter().filter(|line| !leaves_out(line.known)) {
+            let (start, end) = (line.name.at as usize, (line.value.at + line.value.length) as usize + 2);
+            if line.written && start == run.end {
+                run.end = end;
+                continue;
+            }
+            out.extend_from_slice(&self.text[run]);
+            run = start..end;
+            if !line.written {
+                run = 0..0;
+                for part in [self.at(line.name), b": ", self.at(line.value), b"\r\n"] {
+                    out.extend_from_slice(part);
+                }
+            }
+        }
+        out.extend_from_slice(&self.text[run]);
     }
 
     /// Removes all lines of this name.
@@ -292,14 +332,14 @@ impl FieldLines for Fields {
 
 impl From<&HeaderMap> for Fields {
     fn from(map: &HeaderMap) -> Self {
-        let bytes: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let bytes: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         let mut fields = Fields {
             text: Vec::with_capacity(bytes + ROOM.0),
             lines: Vec::with_capacity(map.len() + ROOM.1),
             present: 0,
         };
         for (name, value) in map {
-            fields.add(name.as_str(), value.as_bytes());
+            fields.add_known(Known::find(name.as_str().as_bytes()), name.as_str(), value.as_bytes());
         }
         fields
     }
@@ -337,38 +377,5 @@ impl Fields {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_keep_their_order_and_names_lose_their_case() {
-        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-B: 2\r\nx-a:\r\nX-B: 3\r\n\r\n";
-        let mut parsed = [httparse::EMPTY_HEADER; 8];
-        let mut request = httparse::Request::new(&mut parsed);
-        assert!(request.parse(head).is_ok());
-        let mut fields = Fields::of_head(head, request.headers);
-        let text =
-            |fields: &Fields| fields.to_lines().iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(" ");
-        assert_eq!(text(&fields), "host=a x-b=2 x-a= x-b=3");
-        assert_eq!(fields.get(Known::Host), Some(&b"a"[..]));
-        fields.set("x-b", b"4");
-        fields.set("host", b"b");
-        assert_eq!(text(&fields), "x-a= x-b=4 host=b");
-        fields.remove(Known::Host);
-        assert!(!fields.contains(Known::Host) && fields.get(Known::Host).is_none());
-    }
-
-    #[test]
-    fn every_known_name_is_found_again() {
-        for name in
-            ["te", "via", "x-request-id", "x-forwarded-for", "proxy-authorization", "connection", "x-forwarded-x"]
-        {
-            let mut fields = Fields::of(&[("a", "1"), (name, "2"), ("a_b", "3")]);
-            let known = fields.known().nth(1).map(|(known, _, _)| known);
-            assert!(known.is_some_and(|known| known != Known::Other && fields.contains(known)), "{name}");
-            fields.set(name, b"4");
-            assert_eq!(fields.len(), 3, "{name}");
-        }
-        assert!((Known::Via as u8) < 64, "one bit each");
-    }
-}
+#[path = "fields_tests.rs"]
+mod tests;

@@ -245,9 +245,8 @@ async fn write(conn: &Conn, exchange: &Exchange, out: &mut Vec<u8>, data: &Bytes
         out.extend_from_slice(data);
         out.extend_from_slice(after);
     }
-    let (data_apart, after): (&[u8], &[u8]) = if copied { (b"", b"") } else { (data, after) };
-    let mut parts = [IoSlice::new(out), IoSlice::new(data_apart), IoSlice::new(after)];
-    let mut parts = &mut parts[..];
+    let mut parts = [IoSlice::new(out), IoSlice::new(data), IoSlice::new(after)];
+    let mut parts = if copied { &mut parts[..1] } else { &mut parts[..] };
     IoSlice::advance_slices(&mut parts, 0);
     let mut stalled = false;
     poll_fn(|cx| {

@@ -112,7 +112,10 @@ fn compare_requests(raw: &[u8]) -> Result<(), TestCaseError> {
             let path_and_query = hypers.head.uri().path_and_query().map(|text| text.as_str());
             prop_assert_eq!(&head.method, hypers.head.method());
             if head.form != Form::Other {
-                prop_assert_eq!(Some(head.path_and_query.as_str()), path_and_query);
+                // `http://a?b` has the path `/` without writing it; hyper leaves it so.
+                let path_and_query =
+                    path_and_query.map(|text| text.replacen('?', "/?", usize::from(text.starts_with('?'))));
+                prop_assert_eq!(Some(head.path_and_query.as_str()), path_and_query.as_deref());
             }
             prop_assert_eq!(head.version, hypers.head.version());
             prop_assert_eq!(&fields(&head.fields), hypers.head.headers());

@@ -59,17 +59,12 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &ResponseHead, framing: Outbound, p
     // "MUST NOT send a Content-Length header field in any response with a status code of 1xx (Informational) or 204".
     let keeps_length =
         framing == Outbound::None && !parts.status.is_informational() && parts.status != StatusCode::NO_CONTENT;
-    for (known, name, value) in parts.fields.known() {
-        let ours = match known {
-            Known::Connection | Known::TransferEncoding => true,
-            Known::Upgrade => !upgrade,
-            Known::ContentLength => !keeps_length,
-            _ => false,
-        };
-        if !ours {
-            field(out, name, value);
-        }
-    }
+    parts.fields.write(out, |name| match name {
+        Known::Connection | Known::TransferEncoding => true,
+        Known::Upgrade => !upgrade,
+        Known::ContentLength => !keeps_length,
+        _ => false,
+    });
     match framing {
         Outbound::Length(length) => field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
         Outbound::Chunked => field(out, b"transfer-encoding", b"chunked"),
@@ -93,12 +88,9 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &ResponseHead, framing: Outbound, p
 /// Writes an interim response, which has fields and nothing else.
 pub(super) fn interim(out: &mut Vec<u8>, head: &ResponseHead) {
     status_line(out, head.status);
-    for (known, name, value) in head.fields.known() {
-        // RFC 9110 8.6 and RFC 9112 6.1: no 1xx response has Content-Length or Transfer-Encoding.
-        if !matches!(known, Known::Connection | Known::TransferEncoding | Known::Upgrade | Known::ContentLength) {
-            field(out, name, value);
-        }
-    }
+    // RFC 9110 8.6 and RFC 9112 6.1: no 1xx response has Content-Length or Transfer-Encoding.
+    let ours = [Known::Connection, Known::TransferEncoding, Known::Upgrade, Known::ContentLength];
+    head.fields.write(out, |name| ours.contains(&name));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -144,14 +136,8 @@ pub(super) fn request_head(out: &mut Vec<u8>, head: &RequestHead, body: &Body) -
     if let Some(host) = head.fields.get(Known::Host) {
         field(out, b"host", host);
     }
-    let mut said_length = false;
-    for (known, name, value) in head.fields.known() {
-        match known {
-            Known::Host | Known::TransferEncoding => {}
-            Known::ContentLength => said_length = true,
-            _ => field(out, name, value),
-        }
-    }
+    let said_length = head.fields.contains(Known::ContentLength);
+    head.fields.write(out, |name| matches!(name, Known::Host | Known::TransferEncoding | Known::ContentLength));
     match framing {
         RequestFraming::Length(length) => field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
         RequestFraming::Chunked => field(out, b"transfer-encoding", b"chunked"),
