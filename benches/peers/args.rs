@@ -5,7 +5,7 @@ use clap::Parser;
 
 use crate::machine;
 use crate::peers::{Kind, Program};
-use crate::rows::{ROWS, Row};
+use crate::rows::{ROWS, Row, STREAMS};
 
 /// Measure Floodway beside nginx, HAProxy and Envoy.
 #[derive(Debug, Parser)]
@@ -75,6 +75,16 @@ impl Args {
         } else {
             format!("; numbers of streams, bytes and changes times {}", self.scale)
         }
+    }
+
+    /// Connections of clients that a proxy must be able to have at once.
+    pub(crate) fn connections(&self) -> usize {
+        self.count(STREAMS) + 1_000
+    }
+
+    /// Open files of whoever is between two others: two for each connection, and some more.
+    pub(crate) fn files(&self) -> usize {
+        2 * self.connections() + 200
     }
 
     /// A number of things, by the scale; at least one.

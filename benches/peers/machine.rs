@@ -72,15 +72,13 @@ fn busy(core: usize) -> Option<f64> {
 }
 
 /// Load and backend hold two sockets per stream in this process, and so does a proxy in its own.
-pub(crate) fn raise_open_files(streams: usize) -> Result<()> {
-    let needed = 2 * streams as u64 + 500;
+pub(crate) fn raise_open_files(needed: u64) -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX);
     if most < needed {
         bail!(
             "{needed} open files are needed, and this process may have {most}: run 'ulimit -Hn {needed}' as root, or raise \
-             'nofile' in /etc/security/limits.conf, or use --scale {:.2}",
-            most.saturating_sub(500) as f64 / needed as f64
+             'nofile' in /etc/security/limits.conf, or use a smaller --scale"
         );
     }
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;

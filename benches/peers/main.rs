@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<()> {
     let rows = args.rows()?;
-    machine::raise_open_files(args.count(rows::STREAMS))?;
+    machine::raise_open_files(args.files() as u64)?;
     machine::pin(args.cores.load)?;
     let programs: Vec<Program> = args.programs()?;
     machine::look_for_noise(args.cores).await;

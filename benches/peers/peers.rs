@@ -168,6 +168,8 @@ impl Peer {
             ("http1", ports.http1.to_string()),
             ("http2", ports.http2.to_string()),
             ("grpc", ports.grpc.to_string()),
+            ("connections", bench.args.connections().to_string()),
+            ("files", bench.args.files().to_string()),
             ("admin", admin.to_string()),
             ("admin-port", admin.port().to_string()),
             ("http1-port", ports.http1.port().to_string()),
