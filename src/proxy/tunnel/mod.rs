@@ -156,8 +156,9 @@ impl Tunnel {
                 },
                 Poll::Ready(Due::Expired(error)) => {
                     // Nobody is waited for any more, but what can be said at once is said.
-                    let error = match self.parting {
-                        Some(Parting { ending: Ending::Cut(before), .. }) => before,
+                    let error = match self.parting.map(|parting| parting.ending) {
+                        Some(Ending::Cut(before)) => before,
+                        Some(Ending::Left(farewell)) => farewell.error(),
                         _ => error,
                     };
                     self.part(Ending::Cut(error), error, None);
