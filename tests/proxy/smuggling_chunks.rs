@@ -56,6 +56,8 @@ async fn chunks_that_are_not_exactly_chunks() {
         "5\r\nhello\r\n0\r\nX: y\u{0}\r\n\r\n",
         "5\r\nhello\r\n0\r\nX: y\rZ: z\r\n\r\n",
         "5\r\nhello\r\n0\r\nX: y\nZ: z\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: y\n\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX: \ny\r\n\r\n",
         "5\r\nhello\r\n0\r\n: y\r\n\r\n",
         "5\r\nhello\r\n0\r\nGET /smuggled HTTP/1.1\r\n\r\n",
         &long,

@@ -157,7 +157,7 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
         };
         let colon = memchr::memchr(b':', line).ok_or(Malformed)?;
         let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Malformed)?;
-        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).map_err(|_| Malformed)?;
+        let value = HeaderValue::from_bytes(without_space(&line[colon + 1..])).map_err(|_| Malformed)?;
         if headers::allowed_in_trailers(&name) {
             fields.try_append(name, value).map_err(|_| Malformed)?;
         }
@@ -166,6 +166,14 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
             None => return Ok(Some(fields)),
         }
     }
+}
+
+/// RFC 9110 5.6.3: `OWS = *( SP / HTAB )`. No other space: a line feed that is taken for it would end a line elsewhere.
+fn without_space(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 #[cfg(test)]
@@ -239,6 +247,9 @@ mod tests {
             "0\r\n folded\r\n\r\n",
             "0\r\nX: a\rb\r\n\r\n",
             "0\r\nX: a\nY: b\r\n\r\n",
+            "0\r\nX: a\n\r\n\r\n",
+            "0\r\nX:\n\na\r\n\r\n",
+            "0\r\nX: a\x0c\r\n\r\n",
             "0\r\nno colon\r\n\r\n",
         ] {
             for split in 0..=raw.len() {
