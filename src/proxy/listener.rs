@@ -67,10 +67,11 @@ fn open(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Lets the kernel take no more than about `bytes` that it cannot send yet. Without it, a slow reader would make it hold
-/// megabytes for each connection, which the one who sends would take for having arrived.
-pub(super) fn bound_unsent<'a>(socket: impl Into<SockRef<'a>>, bytes: usize) -> io::Result<()> {
-    socket.into().set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))
+/// Lets the kernel take no more than about twice `room` bytes that it cannot send yet. Without it, a slow reader would make
+/// it hold megabytes for each connection, which whoever sends would take for having arrived. Twice, because the kernel asks
+/// for more at half of it: what is left then goes out while more is fetched.
+pub(super) fn bound_unsent<'a>(socket: impl Into<SockRef<'a>>, room: usize) -> io::Result<()> {
+    socket.into().set_tcp_notsent_lowat(u32::try_from(room * 2).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -97,7 +98,7 @@ mod tests {
             assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(17));
             assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(17));
             assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(Duration::from_secs(23)));
-            assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 48 * 1024);
+            assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 96 * 1024);
         }
     }
 }
