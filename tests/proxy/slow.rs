@@ -23,8 +23,8 @@ const EACH: usize = 200;
 /// What a stream takes beside its content: two sockets, two tasks, heads, and what the allocator wastes.
 const BESIDE: usize = 32 * 1024;
 
-/// What the systems of both sides and the proxy's own take besides.
-const SOCKETS: usize = 384 * 1024;
+/// What the systems of both sides and the proxy's own take besides: they tune their receive buffers up to some megabytes.
+const SOCKETS: usize = 8 << 20;
 
 const PIECE: usize = 4096;
 
