@@ -231,7 +231,9 @@ impl Fields {
 
     /// Whether a list field has this member, in any case.
     pub(super) fn lists(&self, name: Known, member: &str) -> bool {
-        self.tokens(name).any(|token| token.eq_ignore_ascii_case(member.as_bytes()))
+        // Nearly all lists are of one member.
+        self.all(name).any(|value| value.eq_ignore_ascii_case(member.as_bytes()))
+            || self.tokens(name).any(|token| token.eq_ignore_ascii_case(member.as_bytes()))
     }
 
     /// Adds a line. The name is a field name in lower case, the value a field value.

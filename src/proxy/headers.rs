@@ -185,11 +185,11 @@ pub(super) fn set_forwarded(fields: &mut Fields, peer: &Peer, client: Client, ho
     }
     if fields.contains(ForwardedFor) {
         let mut chain: Vec<&[u8]> = fields.tokens(ForwardedFor).collect();
-        chain.push(peer.name().as_bytes());
+        chain.push(peer.name());
         let chain = chain.join(&b", "[..]);
         fields.set("x-forwarded-for", &chain);
     } else {
-        fields.add("x-forwarded-for", peer.name().as_bytes());
+        fields.add("x-forwarded-for", peer.name());
     }
     if !matches!(fields.get(ForwardedProto), Some(b"http" | b"https")) {
         fields.set("x-forwarded-proto", peer.scheme.as_bytes());
@@ -213,9 +213,12 @@ pub(super) fn request_id(fields: &Fields, trusted: bool) -> Box<str> {
 
 /// 128 random bits in hexadecimal.
 pub(super) fn new_request_id() -> Box<str> {
-    let bits = fastrand::u128(..);
-    let digits: [u8; 32] = std::array::from_fn(|at| b"0123456789abcdef"[(bits >> (4 * at)) as usize & 15]);
-    std::str::from_utf8(&digits).unwrap_or_default().into()
+    let mut id = [0; 32];
+    for (pair, byte) in id.chunks_exact_mut(2).zip(fastrand::u128(..).to_ne_bytes()) {
+        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(&id).unwrap_or_default().into()
 }
 
 fn is_id_byte(byte: u8) -> bool {

@@ -21,8 +21,11 @@ pub(super) struct Target {
 /// # Errors
 /// Characters that no target has.
 pub(super) fn parse(target: &str) -> Result<(Form, Option<Box<str>>, PathAndQuery), Error> {
+    if target.starts_with('/') {
+        check_characters(target)?;
+        return Ok((Form::Origin, None, PathAndQuery::new(target)));
+    }
     let (form, authority, path) = match target.split_once("://") {
-        _ if target.starts_with('/') => (Form::Origin, None, target),
         _ if target == "*" => (Form::Asterisk, None, target),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
             let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));

@@ -72,8 +72,8 @@ impl Peer {
     }
 
     /// Its IP address as text.
-    pub(super) fn name(&self) -> &str {
-        std::str::from_utf8(&self.name.0[..usize::from(self.name.1)]).unwrap_or_default()
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name.0[..usize::from(self.name.1)]
     }
 }
 
