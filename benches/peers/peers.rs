@@ -4,9 +4,11 @@ use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -257,7 +259,18 @@ impl Drop for Peer {
     }
 }
 
-/// An address of loopback whose port nobody has.
+/// An address of loopback that nobody listens on. Not from the system's own range, where another connection could take it
+/// before the proxy does.
 fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    const RANGE: Range<u16> = 20_000..32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    for _ in RANGE {
+        // Begins elsewhere in each process, for two runs at once.
+        let step = NEXT.fetch_add(1, Relaxed).wrapping_add((std::process::id() % 97) as u16 * 100);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, RANGE.start + step % RANGE.len() as u16));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no port from {} to {} is free", RANGE.start, RANGE.end)
 }

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use super::Values;
@@ -44,6 +44,7 @@ pub(super) async fn routes(bench: &Bench, peer: &Peer) -> Result<Values> {
             break;
         }
         let host = format!("new-{change}.example.com");
+        until_settled(peer).await;
         let told = Instant::now();
         publish(peer, change, &host).await?;
         until_served(peer, &host, &mut asker).await?;
@@ -112,6 +113,29 @@ async fn until_served(peer: &Peer, host: &str, kept: &mut Option<Connection>) ->
     bail!("{host} is not served after twenty seconds")
 }
 
+/// HAProxy does not hear of a reload while it still does the one before, which ends a little later than a new route is
+/// served, and then it answers again. Does not count.
+async fn until_settled(peer: &Peer) {
+    const ANSWER: Duration = Duration::from_millis(200);
+    let answers = async || tokio::time::timeout(ANSWER, master(peer, "show proc")).await;
+    while peer.kind == Kind::Haproxy
+        && !answers().await.is_ok_and(|answer| answer.is_ok_and(|text| text.contains("worker")))
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Tells the first process of HAProxy something by its socket, and returns what it answers.
+async fn master(peer: &Peer, command: &str) -> Result<String> {
+    let mut socket = UnixStream::connect(peer.folder.path().join("master.sock")).await?;
+    socket.write_all(format!("{command}\n").as_bytes()).await?;
+    // It closes when it has answered and nothing more can come.
+    socket.shutdown().await?;
+    let mut answer = String::new();
+    let _ = socket.read_to_string(&mut answer).await;
+    Ok(answer)
+}
+
 async fn publish(peer: &Peer, change: usize, host: &str) -> Result<()> {
     let folder = peer.folder.path();
     match peer.kind {
@@ -133,14 +157,7 @@ async fn publish(peer: &Peer, change: usize, host: &str) -> Result<()> {
         }
         Kind::Haproxy => {
             append(&folder.join("new.map"), &format!("{host} {NEW}"))?;
-            // By its socket, because a signal is lost while the reload before is not complete.
-            let mut socket = loop {
-                match UnixStream::connect(folder.join("master.sock")) {
-                    Ok(socket) => break socket,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
-                }
-            };
-            socket.write_all(b"reload\n")?;
+            master(peer, "reload").await?;
         }
         Kind::Envoy => {
             let routes = folder.join("routes.yaml");
