@@ -2,7 +2,6 @@
 //! is as good as one that never answered. Who is asked then is `forward`'s to say.
 
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,12 +11,21 @@ use http_body_util::BodyExt as _;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
+use super::upstream::Answer;
 
-/// Waits for the first byte of content, or for its end. Returns all of the content.
+/// Waits for the first byte of an answer's content, or for its end.
 ///
 /// # Errors
 /// Why there is none: the endpoint broke off, or a clock ran out.
-pub(super) async fn awaited(mut body: Body, exchange: &Rc<Exchange>) -> Result<Body, Error> {
+pub(super) async fn awaited(mut answer: Answer, exchange: &Exchange) -> Result<Answer, Error> {
+    if answer.takeover.is_none() {
+        let body = std::mem::take(&mut answer.response.body);
+        answer.response.body = begun(body, exchange).await?;
+    }
+    Ok(answer)
+}
+
+async fn begun(mut body: Body, exchange: &Exchange) -> Result<Body, Error> {
     if body.is_end_stream() {
         return Ok(body);
     }
@@ -30,7 +38,7 @@ pub(super) async fn awaited(mut body: Body, exchange: &Rc<Exchange>) -> Result<B
         }
         Ok(None)
     };
-    match exchange.within(pin!(first)).await {
+    match exchange.within(pin!(first)).await.flatten() {
         Ok(Some(first)) => Ok(Body::stream(Begun { first: Some(first), rest: body })),
         Ok(None) => Ok(body),
         // The client got nothing of it.

@@ -97,29 +97,23 @@ pub(super) async fn send(
     let mut again = 0;
     loop {
         let connecting = connect(worker, &upstream, &mut tried, &action.timeouts, exchange);
-        let (lease, endpoint) = exchange.within(pin!(connecting)).await?;
+        let (lease, endpoint) = exchange.within(pin!(connecting)).await.flatten()?;
         let kept = lease.reused;
         if empty {
             exchange.request_sent();
         }
-        let sending = async { Ok(lease.send(head, body, exchange.downstream()).await) };
-        body = match exchange.within(pin!(sending)).await? {
-            Ok(mut answer) => {
-                if held && answer.takeover.is_none() {
-                    let content = std::mem::take(&mut answer.response.body);
-                    // In a box, because few routes ask for it and every exchange has room for what is awaited here.
-                    match Box::pin(first_byte::awaited(content, exchange)).await {
-                        Ok(content) => answer.response.body = content,
-                        Err(Error::UpstreamReset) if replayable && another(&upstream, &mut tried, endpoint) => {
-                            exchange.begins_anew();
-                            body = Body::empty();
-                            continue;
-                        }
-                        Err(error) => return Err(error),
-                    }
+        body = match exchange.within(pin!(lease.send(head, body, exchange.downstream()))).await? {
+            Ok(answer) if !held => return receive(answer, head, outgoing, exchange),
+            // In a box, because few routes ask for it and every exchange has room for what is awaited here.
+            Ok(answer) => match Box::pin(first_byte::awaited(answer, exchange)).await {
+                Ok(answer) => return receive(answer, head, outgoing, exchange),
+                Err(Error::UpstreamReset) if replayable && another(&upstream, &mut tried, endpoint) => {
+                    exchange.begins_anew();
+                    body = Body::empty();
+                    continue;
                 }
-                return receive(answer, head, outgoing, exchange);
-            }
+                Err(error) => return Err(error),
+            },
             // An endpoint may close a kept connection just as it is used again, or say that it made nothing of the request. It is
             // then sent once more, elsewhere or anew: if certainly nothing was made of it, or if it has no content and may be
             // repeated (RFC 9110 9.2.2).

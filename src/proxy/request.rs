@@ -40,33 +40,40 @@ pub(super) struct Reply {
 }
 
 /// Carries a request from its head to the head of its answer.
-pub(super) async fn handle(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and every exchange has room for this"
+)]
+pub(super) fn handle(
     worker: &Rc<Worker>,
     peer: &Peer,
     mut head: RequestHead,
     body: Body,
     downstream: &Rc<Downstream>,
-) -> Reply {
-    let client = headers::client(&head.fields, peer.address.ip(), &worker.settings.forwarding.trusted_proxies);
-    let (authority, host) = match target::target(&head) {
-        Ok(Target { authority, host }) => (Ok(authority), host),
-        Err(error) => (Err(error), "".into()),
-    };
-    let exchange = begin(worker, &head, client, host, downstream);
+) -> impl Future<Output = Reply> {
+    async move {
+        let client = headers::client(&head.fields, peer.address.ip(), &worker.settings.forwarding.trusted_proxies);
+        let (authority, host) = match target::target(&head) {
+            Ok(Target { authority, host }) => (Ok(authority), host),
+            Err(error) => (Err(error), "".into()),
+        };
+        let exchange = begin(worker, &head, client, host, downstream);
 
-    let step = authority.and_then(|authority| decide(worker, peer, &mut head, &body, client, &authority, &exchange));
-    let reply = match step {
-        Ok(Step::Answer(response)) => Ok(reply_locally(&exchange, response)),
-        Ok(Step::Send(outgoing)) => forward::send(worker, &head, &outgoing, body, &exchange).await,
-        Err(error) => Err(error),
-    };
-    let mut reply = reply.unwrap_or_else(|error| {
-        let response = reply::failure(error, Format::preferred(&head.fields), exchange.request_id());
-        exchange.refused(error, response.head.status);
-        Reply { response, exchange: Rc::clone(&exchange), local: true, last: error.casts_doubt(), takeover: None }
-    });
-    name(&mut reply.response, &exchange);
-    reply
+        let step =
+            authority.and_then(|authority| decide(worker, peer, &mut head, &body, client, &authority, &exchange));
+        let reply = match step {
+            Ok(Step::Answer(response)) => Ok(reply_locally(&exchange, response)),
+            Ok(Step::Send(outgoing)) => forward::send(worker, &head, &outgoing, body, &exchange).await,
+            Err(error) => Err(error),
+        };
+        let mut reply = reply.unwrap_or_else(|error| {
+            let response = reply::failure(error, Format::preferred(&head.fields), exchange.request_id());
+            exchange.refused(error, response.head.status);
+            Reply { response, exchange: Rc::clone(&exchange), local: true, last: error.casts_doubt(), takeover: None }
+        });
+        name(&mut reply.response, &exchange);
+        reply
+    }
 }
 
 /// Tells the client by which id the exchange is known.

@@ -75,12 +75,12 @@ impl Exchange {
     ///
     /// # Errors
     /// The clock that ran out.
-    pub(in crate::proxy) fn within<T, W: Future<Output = Result<T, Error>>>(
+    pub(in crate::proxy) fn within<T>(
         &self,
-        mut work: Pin<&mut W>,
+        mut work: Pin<&mut impl Future<Output = T>>,
     ) -> impl Future<Output = Result<T, Error>> {
         std::future::poll_fn(move |cx| match work.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Ready(result) => Poll::Ready(Ok(result)),
             Poll::Pending => self.poll_expired(cx).map(Err),
         })
     }

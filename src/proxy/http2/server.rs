@@ -206,12 +206,12 @@ async fn answer(stream: &mut SendStream<Piece>, body: &mut Body, exchange: Rc<Ex
             Stopped::Sink => Error::ClientGone,
         })
     };
-    let sent = exchange.within(pin!(sending)).await;
+    let sent = exchange.within(pin!(sending)).await.flatten();
     match sent {
         Ok(()) => exchange.complete(),
         Err(error) => {
             // A reset overtakes what waits before it. What came before the break goes out before the reset.
-            let _ = exchange.within(pin!(async { progress.taken(stream).await.map_err(|_| error) })).await;
+            let _ = exchange.within(pin!(progress.taken(stream))).await;
             tokio::task::yield_now().await;
             exchange.cut(error);
             stream.send_reset(code(error));

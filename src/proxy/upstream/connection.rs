@@ -120,31 +120,34 @@ impl Lease {
     ///
     /// # Errors
     /// [`SendFailure`], with the content if the request can be sent elsewhere.
-    pub(crate) async fn send(
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
+    pub(crate) fn send(
         mut self,
         head: &RequestHead,
         body: Body,
         downstream: &Downstream,
-    ) -> Result<Answer, SendFailure> {
-        match &mut self.connection {
-            Connection::Http1(client) => match client.send(head, body, downstream).await {
-                Ok(Received::Response(head, content)) => Ok(self.download(head, content)),
-                Ok(Received::Switched(head)) => {
-                    let extended = head.fields.contains(Known::WebSocketExtensions);
-                    let response = Response { head, body: Body::empty() };
-                    Ok(Answer { response, takeover: self.into_takeover(extended) })
-                }
-                Err(error) => Err(SendFailure { error, unsent: None }),
-            },
-            Connection::Http2(stream) => match Box::pin(stream.send(head, body, downstream)).await {
-                Ok(Answered::Response(head, content)) => Ok(self.download(head, content)),
-                Ok(Answered::Switched(head, pipe)) => {
-                    let extended = head.fields.contains(Known::WebSocketExtensions);
-                    let takeover = Takeover { pipe, early: Bytes::new(), extended, in_flight: self.in_flight };
-                    Ok(Answer { response: Response { head, body: Body::empty() }, takeover: Some(takeover) })
-                }
-                Err((error, unsent)) => Err(SendFailure { error, unsent }),
-            },
+    ) -> impl Future<Output = Result<Answer, SendFailure>> {
+        async move {
+            match &mut self.connection {
+                Connection::Http1(client) => match client.send(head, body, downstream).await {
+                    Ok(Received::Response(head, content)) => Ok(self.download(head, content)),
+                    Ok(Received::Switched(head)) => {
+                        let extended = head.fields.contains(Known::WebSocketExtensions);
+                        let response = Response { head, body: Body::empty() };
+                        Ok(Answer { response, takeover: self.into_takeover(extended) })
+                    }
+                    Err(error) => Err(SendFailure { error, unsent: None }),
+                },
+                Connection::Http2(stream) => match Box::pin(stream.send(head, body, downstream)).await {
+                    Ok(Answered::Response(head, content)) => Ok(self.download(head, content)),
+                    Ok(Answered::Switched(head, pipe)) => {
+                        let extended = head.fields.contains(Known::WebSocketExtensions);
+                        let takeover = Takeover { pipe, early: Bytes::new(), extended, in_flight: self.in_flight };
+                        Ok(Answer { response: Response { head, body: Body::empty() }, takeover: Some(takeover) })
+                    }
+                    Err((error, unsent)) => Err(SendFailure { error, unsent }),
+                },
+            }
         }
     }
 
