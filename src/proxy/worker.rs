@@ -209,22 +209,34 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker,
         };
         let peer = Peer::new(canonical(address), "http");
         let worker = Rc::clone(&worker);
-        clients.spawn_local(async move {
-            let _slot = slot;
-            connection(stream, peer, worker).await;
-        });
+        clients.spawn_local(connection(stream, slot, peer, worker));
     }
 }
 
-async fn connection(stream: TcpStream, peer: Peer, worker: Rc<Worker>) {
-    let _open = worker.recorder.connection();
-    let room = worker.settings.limits.stream_buffer_bytes;
-    // What follows gets a box of its own, so that a connection costs what it is and not what it might have become.
-    match Box::pin(http1::serve(Io::new(stream, room), peer, Rc::clone(&worker))).await {
-        Served::Closed => {}
-        Served::Http2(io) => Box::pin(http2::serve(io, peer, worker)).await,
-        Served::Switched { client, early, upstream, exchange } => {
-            Box::pin(tunnel::run(&worker, client, early, upstream, exchange)).await;
+/// Carries a connection from its first byte to its last. What it takes to serve it gets a box of its own, so that it costs what
+/// it is at the time: most connections of most servers rest.
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
+fn connection(stream: TcpStream, slot: Slot, peer: Peer, worker: Rc<Worker>) -> impl Future<Output = ()> {
+    async move {
+        let _slot = slot;
+        let _open = worker.recorder.connection();
+        let mut io = Io::new(stream, worker.settings.limits.stream_buffer_bytes);
+        let mut fresh = true;
+        loop {
+            match Box::pin(http1::serve(io, fresh, &peer, &worker)).await {
+                Served::Closed => return,
+                Served::Resting(resting) => {
+                    if !http1::rest(&resting, &worker).await {
+                        return;
+                    }
+                    io = resting;
+                    fresh = false;
+                }
+                Served::Http2(io) => return Box::pin(http2::serve(io, peer, worker)).await,
+                Served::Switched { client, early, upstream, exchange } => {
+                    return Box::pin(tunnel::run(&worker, client, early, upstream, exchange)).await;
+                }
+            }
         }
     }
 }
@@ -359,5 +371,17 @@ impl Drop for Active {
     fn drop(&mut self) {
         self.0.running.set(self.0.running.get() - 1);
         self.0.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// What a connection takes while it rests, beside its socket.
+    #[test]
+    fn a_connection_that_rests_is_small() {
+        fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(super::connection) <= 640, "{}", size(super::connection));
     }
 }

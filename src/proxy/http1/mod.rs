@@ -19,4 +19,4 @@ mod response;
 mod server;
 
 pub(super) use client::{Client, Received, ResponseBody};
-pub(super) use server::{Served, serve};
+pub(super) use server::{Served, rest, serve};

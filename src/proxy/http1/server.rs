@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Version};
@@ -29,6 +30,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 pub(in crate::proxy) enum Served {
     /// It is over.
     Closed,
+    /// No request has come for a while. Whoever has it may wait with less than it takes to serve.
+    Resting(Io),
     /// The client speaks HTTP/2 with prior knowledge; nothing of it was consumed.
     Http2(Io),
     /// Both sides have switched protocols.
@@ -44,29 +47,41 @@ pub(in crate::proxy) enum Served {
     },
 }
 
+/// How long a connection without a request stays ready for the next one.
+const RESTS_AFTER: Duration = Duration::from_secs(1);
+
 /// What comes next on a connection.
 enum Next {
     Head(Head),
+    Rest,
     Http2,
     Closed,
     Refused(Error),
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends or rests. `fresh` is one that has had no request yet.
 ///
 /// An `async` block instead of an `async fn`, here and where answers are sent: a stream that waits for a day keeps its arguments
 /// once, not twice.
-pub(in crate::proxy) fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> impl Future<Output = Served> {
-    let conn = Rc::new(Conn::new(io));
+pub(in crate::proxy) fn serve(io: Io, fresh: bool, peer: &Peer, worker: &Rc<Worker>) -> impl Future<Output = Served> {
+    let mut conn = Rc::new(Conn::new(io));
     let downstream = Rc::new(Downstream::default());
     async move {
         let mut draining = worker.leaving.drain.awaiting();
-        let mut first = true;
+        let mut first = fresh;
         loop {
-            let answer = match next_answer(&conn, &worker, &peer, &downstream, &mut draining, first).await {
+            let answer = match next_answer(&conn, worker, peer, &downstream, &mut draining, first).await {
                 Ahead::Answer(answer) => answer,
+                Ahead::Rest => match Rc::try_unwrap(conn) {
+                    Ok(conn) => return Served::Resting(conn.io.into_inner()),
+                    // An endpoint still holds on to what it read from.
+                    Err(held) => {
+                        conn = held;
+                        continue;
+                    }
+                },
                 Ahead::Switch(interim, reply, upstream) => {
-                    let switched = Box::pin(switch(&conn, &worker, interim, reply)).await;
+                    let switched = Box::pin(switch(&conn, worker, interim, reply)).await;
                     return match (switched, Rc::into_inner(conn)) {
                         (Ok(exchange), Some(conn)) => {
                             let early = conn.buffer.into_inner().freeze();
@@ -84,7 +99,7 @@ pub(in crate::proxy) fn serve(io: Io, peer: Peer, worker: Rc<Worker>) -> impl Fu
                 Ahead::Nothing => return Served::Closed,
             };
             first = false;
-            match answer.send(&conn, &worker).await {
+            match answer.send(&conn, worker).await {
                 After::Reuse => continue,
                 After::Close => Box::pin(linger(&conn)).await,
                 After::Abandon => {}
@@ -101,6 +116,7 @@ enum Ahead {
     /// Both sides switch protocols, after interim responses that are not sent yet.
     Switch(Vec<u8>, Reply, Takeover),
     Http2,
+    Rest,
     Nothing,
 }
 
@@ -116,6 +132,7 @@ async fn next_answer(
     let head = match next_head(conn, worker, &downstream.timer, draining, first).await {
         Next::Head(head) => head,
         Next::Closed => return Ahead::Nothing,
+        Next::Rest => return Ahead::Rest,
         Next::Http2 => return Ahead::Http2,
         Next::Refused(error) => {
             let reply = request::refuse(worker, peer, downstream, error);
@@ -146,6 +163,17 @@ async fn next_answer(
     }
 }
 
+/// Waits with a connection that rests; whether anything more has come on it.
+pub(in crate::proxy) async fn rest(io: &Io, worker: &Worker) -> bool {
+    let mut draining = worker.leaving.drain.awaiting();
+    let something = poll_fn(|cx| match draining.poll(cx) {
+        Poll::Ready(()) => Poll::Ready(false),
+        Poll::Pending => io.poll_readable(cx).map(|_| true),
+    });
+    let left = worker.settings.limits.keep_alive_idle.saturating_sub(RESTS_AFTER);
+    tokio::time::timeout(left, something).await.unwrap_or(false)
+}
+
 /// Waits for a head. A connection that waits holds no buffer.
 async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, draining: &mut Awaiting<'_>, first: bool) -> Next {
     let limits = &worker.settings.limits;
@@ -171,11 +199,17 @@ async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, draining: &mut A
         if !started && !first && draining.poll(cx).is_ready() {
             return Poll::Ready(Next::Closed);
         }
+        let may_rest = begun.is_none() && conn.buffer.borrow().is_empty() && RESTS_AFTER < limits.keep_alive_idle;
         let deadline = match begun {
             Some(begun) => begun + limits.header_timeout,
+            None if may_rest => waiting_since + RESTS_AFTER,
             None => waiting_since + limits.keep_alive_idle,
         };
-        timer.poll_at(cx, deadline).map(|()| if started { Next::Refused(Error::SlowHead) } else { Next::Closed })
+        timer.poll_at(cx, deadline).map(|()| match started {
+            true => Next::Refused(Error::SlowHead),
+            false if may_rest => Next::Rest,
+            false => Next::Closed,
+        })
     })
     .await
 }
@@ -185,9 +219,9 @@ mod tests {
     /// What a connection takes while it waits for a request, or its answer for more to send.
     #[test]
     fn a_connection_that_waits_is_small() {
-        fn size<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+        fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(super::serve) <= 1100, "{}", size(super::serve));
+        assert!(size(super::serve) <= 1024, "{}", size(super::serve));
     }
 }
