@@ -31,6 +31,9 @@ async fn per_connection(bench: &Bench, peer: &Peer, opening: Opening) -> Result<
     let processes = peer.processes();
     let before = settled(&processes).await?;
     let opened = open(peer.ports.http1, count, opening).await?;
+    // Fifteen seconds at the usual length of a measurement: idle is what has been idle for a while, and allocators give memory
+    // back some time after it was given to them.
+    tokio::time::sleep(Duration::from_secs_f64(7.5 * bench.args.seconds)).await;
     let after = settled(&processes).await?;
     drop(opened);
     Ok(vec![(after as f64 - before as f64) / count as f64 / 1000.0])
