@@ -4,9 +4,9 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
-use crate::snapshot::FieldLines;
+use crate::snapshot::{FieldLines, joined};
 
 /// Names that the data plane knows, so that it compares numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +15,9 @@ use crate::snapshot::FieldLines;
 pub(super) enum Known {
     Other,
     Accept,
-    Authorization,
-    CacheControl,
     Connection,
     ContentEncoding,
     ContentLength,
-    ContentRange,
     ContentType,
     Cookie,
     Date,
@@ -35,7 +32,6 @@ pub(super) enum Known {
     Host,
     Http2Settings,
     KeepAlive,
-    Location,
     ProxyAuthenticate,
     ProxyAuthorization,
     ProxyConnection,
@@ -44,10 +40,8 @@ pub(super) enum Known {
     WebSocketAccept,
     WebSocketExtensions,
     WebSocketKey,
-    SetCookie,
     Te,
     Traceparent,
-    Trailer,
     TransferEncoding,
     /// A name with an underscore, which CGI and its heirs read as one with a hyphen.
     Underscored,
@@ -62,12 +56,9 @@ impl Known {
         use Known::*;
         match name {
             b"accept" => Accept,
-            b"authorization" => Authorization,
-            b"cache-control" => CacheControl,
             b"connection" => Connection,
             b"content-encoding" => ContentEncoding,
             b"content-length" => ContentLength,
-            b"content-range" => ContentRange,
             b"content-type" => ContentType,
             b"cookie" => Cookie,
             b"date" => Date,
@@ -77,17 +68,14 @@ impl Known {
             b"host" => Host,
             b"http2-settings" => Http2Settings,
             b"keep-alive" => KeepAlive,
-            b"location" => Location,
             b"proxy-authenticate" => ProxyAuthenticate,
             b"proxy-authorization" => ProxyAuthorization,
             b"proxy-connection" => ProxyConnection,
             b"sec-websocket-accept" => WebSocketAccept,
             b"sec-websocket-extensions" => WebSocketExtensions,
             b"sec-websocket-key" => WebSocketKey,
-            b"set-cookie" => SetCookie,
             b"te" => Te,
             b"traceparent" => Traceparent,
-            b"trailer" => Trailer,
             b"transfer-encoding" => TransferEncoding,
             b"upgrade" => Upgrade,
             b"via" => Via,
@@ -322,13 +310,7 @@ impl Fields {
 
 impl FieldLines for Fields {
     fn value(&self, name: &HeaderName) -> Option<Cow<'_, [u8]>> {
-        let mut lines = self.iter().filter(|(line, _)| *line == name.as_str().as_bytes()).map(|(_, value)| value);
-        let first = Cow::Borrowed(lines.next()?);
-        Some(lines.fold(first, |mut joined, line| {
-            joined.to_mut().extend_from_slice(b", ");
-            joined.to_mut().extend_from_slice(line);
-            joined
-        }))
+        joined(self.iter().filter(|(line, _)| *line == name.as_str().as_bytes()).map(|(_, value)| value))
     }
 }
 
@@ -344,19 +326,6 @@ impl From<&HeaderMap> for Fields {
             fields.add_known(Known::find(name.as_str().as_bytes()), name.as_str(), value.as_bytes());
         }
         fields
-    }
-}
-
-impl From<&Fields> for HeaderMap {
-    /// Everything that is in a section is valid there, too.
-    fn from(fields: &Fields) -> Self {
-        let mut map = HeaderMap::with_capacity(fields.len());
-        for (name, value) in fields.iter() {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                map.append(name, value);
-            }
-        }
-        map
     }
 }
 

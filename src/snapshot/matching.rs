@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
@@ -109,14 +109,18 @@ pub trait FieldLines: std::fmt::Debug {
 
 impl FieldLines for HeaderMap {
     fn value(&self, name: &HeaderName) -> Option<Cow<'_, [u8]>> {
-        let mut lines = self.get_all(name).iter();
-        let first = Cow::Borrowed(lines.next()?.as_bytes());
-        Some(lines.fold(first, |mut joined, line| {
-            joined.to_mut().extend_from_slice(b", ");
-            joined.to_mut().extend_from_slice(line.as_bytes());
-            joined
-        }))
+        joined(self.get_all(name).iter().map(HeaderValue::as_bytes))
     }
+}
+
+/// The lines of one field as the list that they are; `None` if there are none.
+pub fn joined<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> Option<Cow<'a, [u8]>> {
+    let first = Cow::Borrowed(lines.next()?);
+    Some(lines.fold(first, |mut joined, line| {
+        joined.to_mut().extend_from_slice(b", ");
+        joined.to_mut().extend_from_slice(line);
+        joined
+    }))
 }
 
 /// The first value of a query parameter, decoded as forms encode it. The Gateway API: "If a query param is repeated in

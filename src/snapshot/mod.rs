@@ -22,7 +22,7 @@ use serde::Serialize;
 
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol};
 pub use host::{HostPattern, InvalidHost};
-pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch};
+pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined};
 pub use publish::{Publisher, Reader, channel};
 pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,

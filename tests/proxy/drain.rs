@@ -9,8 +9,6 @@ use super::clients::*;
 use super::support::*;
 
 const LONG: Duration = Duration::from_secs(600);
-const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-
 /// Waits until the addresses are no longer listened on.
 async fn refused(plane: &Plane) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -171,21 +169,6 @@ async fn http2_connections_say_goaway_and_finish_their_streams() {
     within(plane.ended()).await;
 }
 
-/// An event stream that has told one event.
-async fn stream(plane: &Plane, arrivals: &mut Arrivals) -> (Raw, Raw) {
-    let mut client = plane.connect().await;
-    client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let (mut endpoint, _) = arrivals.request().await;
-    endpoint.send(EVENTS).await;
-    tell(&mut endpoint, &mut client).await;
-    (client, endpoint)
-}
-
-async fn tell(endpoint: &mut Raw, client: &mut Raw) {
-    endpoint.send("9\r\ndata: x\n\n\r\n").await;
-    client.until("9\r\ndata: x\n\n\r\n").await;
-}
-
 #[tokio::test]
 async fn streams_are_ended_politely_one_after_the_other_and_idle_ones_first() {
     const EACH: usize = 16;
@@ -194,8 +177,8 @@ async fn streams_are_ended_politely_one_after_the_other_and_idle_ones_first() {
     let plane = Plane::start(to(address));
     let (mut idle, mut busy) = (Vec::new(), Vec::new());
     for _ in 0..EACH {
-        idle.push(stream(&plane, &mut arrivals).await);
-        busy.push(stream(&plane, &mut arrivals).await);
+        idle.push(event_stream(&plane, &mut arrivals).await);
+        busy.push(event_stream(&plane, &mut arrivals).await);
     }
     for (client, endpoint) in &mut busy {
         tell(endpoint, client).await;
@@ -250,7 +233,7 @@ async fn a_second_signal_brings_the_polite_ends_forward() {
     let plane = Plane::start(to(address));
     let mut streams = Vec::new();
     for _ in 0..8 {
-        streams.push(stream(&plane, &mut arrivals).await);
+        streams.push(event_stream(&plane, &mut arrivals).await);
     }
     plane.drain.begin(LONG);
     refused(&plane).await;
@@ -266,8 +249,8 @@ async fn a_second_signal_brings_the_polite_ends_forward() {
 async fn streams_that_end_by_themselves_are_counted_as_such() {
     let (address, mut arrivals) = played().await;
     let plane = Plane::start(to(address));
-    let (mut client, mut endpoint) = stream(&plane, &mut arrivals).await;
-    let (leaving, _held) = stream(&plane, &mut arrivals).await;
+    let (mut client, mut endpoint) = event_stream(&plane, &mut arrivals).await;
+    let (leaving, _held) = event_stream(&plane, &mut arrivals).await;
     plane.drain.begin(LONG);
     refused(&plane).await;
     endpoint.send("0\r\n\r\n").await;

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::support::*;
 
-const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const GRACE: Duration = Duration::from_millis(1500);
 /// Until when a stream may still be undisturbed.
 const BEFORE: Duration = Duration::from_millis(1125);
@@ -31,20 +30,6 @@ fn routes(name: &str, address: SocketAddr, removal_grace: Option<Duration>) -> S
     snapshot(vec![other, route], vec![cluster("backend", Protocol::Http1, &[address])])
 }
 
-async fn stream(plane: &Plane, arrivals: &mut Arrivals) -> (Raw, Raw) {
-    let mut client = plane.connect().await;
-    client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let (mut endpoint, _) = arrivals.request().await;
-    endpoint.send(EVENTS).await;
-    tell(&mut endpoint, &mut client).await;
-    (client, endpoint)
-}
-
-async fn tell(endpoint: &mut Raw, client: &mut Raw) {
-    endpoint.send("9\r\ndata: x\n\n\r\n").await;
-    assert!(client.until("\n\n\r\n").await.ends_with("9\r\ndata: x\n\n\r\n"));
-}
-
 /// Waits for the polite end of a stream that was asked to leave since `since`.
 async fn leaves(plane: &Plane, client: &mut Raw, since: Instant, why: &str) {
     assert_eq!(client.until("0\r\n\r\n").await, "0\r\n\r\n");
@@ -59,13 +44,13 @@ async fn streams_move_from_an_endpoint_that_is_gone() {
     let (old, mut arrivals) = played().await;
     let (new, mut others) = played().await;
     let plane = Plane::start(endpoints(&[old], Some(GRACE)));
-    let (mut client, mut endpoint) = stream(&plane, &mut arrivals).await;
+    let (mut client, mut endpoint) = event_stream(&plane, &mut arrivals).await;
     let since = Instant::now();
     plane.publisher.publish(endpoints(&[new], Some(GRACE)));
     // It runs on, whatever else changes meanwhile; its successors go elsewhere.
     plane.publisher.publish(endpoints(&[new, SocketAddr::from(([127, 0, 0, 1], 1))], Some(GRACE)));
     plane.publisher.publish(endpoints(&[new], Some(GRACE)));
-    let (mut next, mut elsewhere) = stream(&plane, &mut others).await;
+    let (mut next, mut elsewhere) = event_stream(&plane, &mut others).await;
     tell(&mut endpoint, &mut client).await;
     leaves(&plane, &mut client, since, "endpoint_gone").await;
     endpoint.closed().await;
@@ -76,7 +61,7 @@ async fn streams_move_from_an_endpoint_that_is_gone() {
 async fn streams_move_with_their_cluster_and_before_their_head() {
     let (address, mut arrivals) = played().await;
     let plane = Plane::start(endpoints(&[address], Some(GRACE)));
-    let (mut client, endpoint) = stream(&plane, &mut arrivals).await;
+    let (mut client, endpoint) = event_stream(&plane, &mut arrivals).await;
     let since = Instant::now();
     // The whole cluster goes.
     plane.publisher.publish(snapshot(Vec::new(), Vec::new()));
@@ -103,7 +88,7 @@ async fn streams_stay_where_nobody_moves_them() {
     // Kept; and back in time.
     for (move_after, back) in [(None, false), (Some(GRACE), true)] {
         let plane = Plane::start(endpoints(&[old], move_after));
-        let (mut client, mut endpoint) = stream(&plane, &mut arrivals).await;
+        let (mut client, mut endpoint) = event_stream(&plane, &mut arrivals).await;
         plane.publisher.publish(endpoints(&[new], move_after));
         tell(&mut endpoint, &mut client).await;
         if back {
@@ -119,7 +104,7 @@ async fn streams_stay_where_nobody_moves_them() {
 async fn streams_of_a_removed_route_run_on_for_a_while() {
     let (address, mut arrivals) = played().await;
     let plane = Plane::start(routes("one", address, Some(GRACE)));
-    let (mut client, mut endpoint) = stream(&plane, &mut arrivals).await;
+    let (mut client, mut endpoint) = event_stream(&plane, &mut arrivals).await;
     let since = Instant::now();
     plane.publisher.publish(routes("two", address, Some(GRACE)));
     tell(&mut endpoint, &mut client).await;
@@ -146,7 +131,7 @@ async fn streams_of_routes_that_stay_or_have_no_bound_run_on() {
         (Some(GRACE), vec![removed(Some(GRACE)), edited()]),
     ] {
         let plane = Plane::start(routes("one", address, grace));
-        let (mut client, mut endpoint) = stream(&plane, &mut arrivals).await;
+        let (mut client, mut endpoint) = event_stream(&plane, &mut arrivals).await;
         for change in changes {
             plane.publisher.publish(change);
             tell(&mut endpoint, &mut client).await;

@@ -350,3 +350,22 @@ pub fn snapshot(routes: Vec<Route>, clusters: Vec<Cluster>) -> Snapshot {
 pub fn to(endpoint: SocketAddr) -> Snapshot {
     snapshot(vec![forward("", "backend")], vec![cluster("backend", Protocol::Http1, &[endpoint])])
 }
+
+/// The head of an event stream.
+pub const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// An event stream that has told one event.
+pub async fn event_stream(plane: &Plane, arrivals: &mut Arrivals) -> (Raw, Raw) {
+    let mut client = plane.connect().await;
+    client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut endpoint, _) = arrivals.request().await;
+    endpoint.send(EVENTS).await;
+    tell(&mut endpoint, &mut client).await;
+    (client, endpoint)
+}
+
+/// Lets the endpoint tell an event that the client hears.
+pub async fn tell(endpoint: &mut Raw, client: &mut Raw) {
+    endpoint.send("9\r\ndata: x\n\n\r\n").await;
+    assert!(client.until("\n\n\r\n").await.ends_with("9\r\ndata: x\n\n\r\n"));
+}

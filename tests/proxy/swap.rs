@@ -5,8 +5,6 @@ use floodway::snapshot::Protocol;
 use super::clients::*;
 use super::support::*;
 
-const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-
 #[tokio::test]
 async fn connections_to_an_endpoint_that_is_removed_end_with_what_runs_on_them() {
     let (address, mut arrivals) = played().await;
