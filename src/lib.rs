@@ -11,6 +11,7 @@ pub mod demo;
 pub mod drain;
 pub mod proxy;
 pub mod ready;
+pub mod resilience;
 pub mod settings;
 pub mod snapshot;
 pub mod source;

@@ -36,7 +36,16 @@ const TABLE: &[Room] = &[
     },
     Room { name: "source", uses: &["api", "translate", "snapshot", "telemetry", "ready", "yaml"], never: &["hyper::"] },
     Room { name: "status", uses: &["api", "translate", "telemetry"], never: &["hyper::"] },
-    Room { name: "proxy", uses: &["snapshot", "settings", "drain", "ready", "telemetry"], never: KUBERNETES },
+    Room {
+        name: "proxy",
+        uses: &["snapshot", "settings", "drain", "ready", "resilience", "telemetry"],
+        never: KUBERNETES,
+    },
+    Room {
+        name: "resilience",
+        uses: &["snapshot"],
+        never: &["kube::", "k8s_openapi::", "tokio::", "hyper::", "now()"],
+    },
     Room { name: "telemetry", uses: &[], never: NETWORK },
     Room { name: "drain", uses: &[], never: KUBERNETES },
     Room { name: "ready", uses: &[], never: KUBERNETES },

@@ -1,10 +1,11 @@
 //! The facts and clocks of one exchange. Shared by everyone who carries a part of it; when the last one lets go, it is
 //! written down, once, however it ended.
 
+mod attempt;
 mod record;
 mod waiting;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use self::attempt::Attempt;
 use super::clocks::{Clocks, Flow, Phase};
 use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
@@ -51,9 +53,7 @@ pub(super) struct Exchange {
     /// Which snapshot was in force when it began.
     version: u32,
     route: OnceCell<Arc<Route>>,
-    cluster: RefCell<Option<ClusterName>>,
-    endpoint: Cell<Option<SocketAddr>>,
-    attempts: Cell<u32>,
+    attempt: Attempt,
     connect: Cell<Option<Duration>>,
     first_byte: Cell<Option<Duration>>,
     status: Cell<StatusCode>,
@@ -69,16 +69,15 @@ pub(super) struct Exchange {
 impl Exchange {
     /// An exchange that begins now. `downstream` belongs to whoever polls the answer.
     pub(super) fn new(worker: Rc<Worker>, subject: Subject, downstream: Rc<Downstream>) -> Rc<Self> {
+        let clocks = Clocks::start();
         Rc::new(Exchange {
             version: worker.streams.version(),
             worker,
             subject,
             downstream,
-            clocks: Clocks::start(),
+            attempt: Attempt::none(clocks.started),
+            clocks,
             route: OnceCell::new(),
-            cluster: RefCell::new(None),
-            endpoint: Cell::new(None),
-            attempts: Cell::new(0),
             connect: Cell::new(None),
             first_byte: Cell::new(None),
             status: Cell::new(CLIENT_CLOSED_REQUEST),
@@ -138,7 +137,7 @@ impl Exchange {
 
     /// The endpoint that answers, and its cluster.
     pub(super) fn endpoint(&self) -> Option<(ClusterName, SocketAddr)> {
-        Some((self.cluster.borrow().clone()?, self.endpoint.get()?))
+        Some((self.attempt.cluster()?, self.attempt.endpoint()?))
     }
 
     pub(super) fn last_moved(&self) -> Instant {
@@ -165,13 +164,6 @@ impl Exchange {
     /// The route was found.
     pub(super) fn routed(&self, route: &Arc<Route>) {
         let _ = self.route.set(Arc::clone(route));
-    }
-
-    /// An endpoint is tried.
-    pub(super) fn attempt(&self, cluster: &ClusterName, endpoint: SocketAddr) {
-        self.cluster.replace(Some(cluster.clone()));
-        self.endpoint.set(Some(endpoint));
-        self.attempts.set(self.attempts.get() + 1);
     }
 
     /// A connection to the endpoint is there, after so long.
@@ -228,6 +220,10 @@ impl Exchange {
         self.clocks.enter(if bounded { Phase::FirstByte } else { Phase::Streaming });
         // From here a client that leaves is an end, not a reason.
         self.reason.set(None);
+        // Its endpoint may say nothing until the client does.
+        if kind == Kind::WebSocket {
+            self.attempt_answered(now);
+        }
         if kind != Kind::Http {
             let stream = self.stream.get_or_init(Box::default);
             self.mind_age();
@@ -237,6 +233,7 @@ impl Exchange {
 
     /// Floodway itself answers, with a status that tells of the failure or, to gRPC clients, does not.
     pub(super) fn refused(&self, error: Error, status: StatusCode) {
+        self.attempt_failed(error);
         self.status.set(status);
         self.reason.set(Some(error.reason()));
         self.clocks.enter(Phase::Local);
@@ -258,7 +255,9 @@ impl Exchange {
     /// Body bytes went to the client.
     pub(super) fn sent(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
-        let gap = self.clocks.moved_down(Instant::now());
+        let now = Instant::now();
+        let gap = self.clocks.moved_down(now);
+        self.attempt_answered(now);
         if self.clocks.phase() == Phase::FirstByte {
             self.clocks.enter(Phase::Streaming);
         }
@@ -293,6 +292,7 @@ impl Exchange {
 
     /// Everything was said and sent. A stream that left has said why before.
     pub(super) fn complete(&self) {
+        self.attempt_answered(self.last_moved());
         if self.end.get() == End::ClientGone {
             self.end.set(if self.clocks.phase() == Phase::Local { End::Answered } else { End::Complete });
         }
@@ -300,6 +300,7 @@ impl Exchange {
 
     /// It was cut after its head.
     pub(super) fn cut(&self, error: Error) {
+        self.attempt_cut(error);
         self.reason.set(Some(error.reason()));
         self.end.set(error.end());
     }

@@ -108,6 +108,7 @@ pub(super) async fn send(
             Ok(answer) => match Box::pin(first_byte::awaited(answer, exchange)).await {
                 Ok(answer) => return receive(answer, head, outgoing, exchange),
                 Err(Error::UpstreamReset) if replayable && another(&upstream, &mut tried, endpoint) => {
+                    exchange.attempt_failed(Error::UpstreamReset);
                     exchange.begins_anew();
                     body = Body::empty();
                     continue;
@@ -134,6 +135,7 @@ pub(super) async fn send(
             Err(SendFailure { error: Error::UpstreamReset, .. })
                 if held && replayable && another(&upstream, &mut tried, endpoint) =>
             {
+                exchange.attempt_failed(Error::UpstreamReset);
                 exchange.begins_anew();
                 Body::empty()
             }
@@ -167,7 +169,7 @@ async fn connect(
     while tried.len() < MAX_ENDPOINTS {
         let Some(host) = upstream.pick(tried) else { break };
         let endpoint = host.endpoint.address;
-        exchange.attempt(&cluster.name, endpoint);
+        exchange.attempt(host);
         if let Some(lease) = Lease::waiting(upstream, host) {
             exchange.connected(Duration::ZERO);
             return Ok((lease, endpoint));
@@ -184,6 +186,7 @@ async fn connect(
                 return Ok((lease, endpoint));
             }
             Err(error) if error.retryable() => {
+                exchange.attempt_failed(error);
                 failure = error;
                 tried.push(endpoint);
             }

@@ -39,6 +39,7 @@ use tokio::sync::mpsc;
 
 use crate::drain::DrainWatcher;
 use crate::ready::Live;
+use crate::resilience::Registry;
 use crate::settings::Settings;
 use crate::snapshot::Reader;
 use crate::telemetry::Telemetry;
@@ -88,7 +89,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Proxy {
     addresses: Vec<SocketAddr>,
-    counters: upstream::Counters,
+    registry: Registry,
     ended: mpsc::Receiver<()>,
 }
 
@@ -99,7 +100,7 @@ pub struct Proxy {
 pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: DrainWatcher) -> Result<Proxy, StartError> {
     let workers = config.workers.max(1);
     let (addresses, listeners) = listener::bind(&config.settings, workers)?;
-    let counters = upstream::Counters::default();
+    let registry = Registry::default();
     let connections = Arc::new(AtomicUsize::new(0));
     let (running, ended) = mpsc::channel(1);
     for (index, listeners) in listeners.into_iter().enumerate() {
@@ -109,7 +110,7 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
             reader: reader.clone(),
             telemetry: telemetry.clone(),
             drain: drain.clone(),
-            counters: counters.clone(),
+            registry: registry.clone(),
             connections: Arc::clone(&connections),
             listeners,
             pulse: config.live.pulse(name.clone()),
@@ -125,7 +126,7 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
             })
             .map_err(StartError::Worker)?;
     }
-    Ok(Proxy { addresses, counters, ended })
+    Ok(Proxy { addresses, registry, ended })
 }
 
 impl Proxy {
@@ -136,7 +137,7 @@ impl Proxy {
 
     /// Requests in flight to endpoints, tunnels included.
     pub fn in_flight(&self) -> u64 {
-        self.counters.total()
+        self.registry.in_flight()
     }
 
     /// Waits until every worker has ended, which they do once a drain is over.

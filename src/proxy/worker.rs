@@ -22,9 +22,10 @@ use super::http2;
 use super::io::Io;
 use super::streams::Streams;
 use super::tunnel;
-use super::upstream::{Counters, Upstreams};
+use super::upstream::Upstreams;
 use crate::drain::DrainWatcher;
 use crate::ready::Pulse;
+use crate::resilience::Registry;
 use crate::settings::Settings;
 use crate::snapshot::{Reader, Snapshot};
 use crate::telemetry::{Recorder, Telemetry};
@@ -84,7 +85,7 @@ pub(super) struct Seed {
     pub(super) reader: Reader,
     pub(super) telemetry: Telemetry,
     pub(super) drain: DrainWatcher,
-    pub(super) counters: Counters,
+    pub(super) registry: Registry,
     pub(super) connections: Arc<AtomicUsize>,
     pub(super) listeners: Vec<std::net::TcpListener>,
     pub(super) pulse: Pulse,
@@ -132,12 +133,12 @@ pub(super) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed) -> std::io::Result<()> {
-    let Seed { settings, mut reader, telemetry, mut drain, counters, connections, listeners, pulse } = seed;
+    let Seed { settings, mut reader, telemetry, mut drain, registry, connections, listeners, pulse } = seed;
     let room = settings.limits.stream_buffer_bytes;
     let worker = Rc::new(Worker {
         settings,
         recorder: telemetry.recorder(),
-        upstreams: Upstreams::new(counters, room),
+        upstreams: Upstreams::new(registry, room),
         streams: Streams::default(),
         leaving: Leaving::default(),
         reader: RefCell::new(reader.clone()),

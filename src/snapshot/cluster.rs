@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Resilience;
+
 /// The identity of a cluster, stable across snapshots: what running state and metrics are keyed by. For example
 /// `shop/llm:8080`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -40,6 +42,8 @@ pub struct Cluster {
     pub protocol: Protocol,
     /// How connections are made and kept.
     pub connections: Connections,
+    /// How it is balanced, checked and protected.
+    pub resilience: Arc<Resilience>,
     /// Who may be chosen, in a stable order. Terminating endpoints are here only while no other is ready.
     pub endpoints: Arc<[Endpoint]>,
     /// How long streams of an endpoint that is gone from the list run on, until they are ended politely so that their clients

@@ -105,7 +105,7 @@ impl<'a> Lookup<'a> {
 
     /// The cluster of a source. `None` if the source is gone.
     pub(super) fn cluster(self, name: ClusterName, source: &Source) -> Option<Cluster> {
-        let (protocol, connections, endpoints, move_after) = match source {
+        let (protocol, connections, endpoints, settings) = match source {
             Source::Upstream(key) => {
                 let plan = self.upstreams.plans.get(key)?;
                 let endpoints = match &plan.place {
@@ -113,7 +113,7 @@ impl<'a> Lookup<'a> {
                     Place::Endpoints(endpoints) => Arc::clone(endpoints),
                     Place::Hostname { name, port } => self.resolved(name, *port),
                 };
-                (protocol(plan.protocol, None), plan.connections.clone(), endpoints, plan.move_after)
+                (protocol(plan.protocol, None), plan.connections.clone(), endpoints, Some(plan))
             }
             Source::Service(key, number) => {
                 let service = self.resources.services.get(key)?;
@@ -128,10 +128,12 @@ impl<'a> Lookup<'a> {
                 let spoken = port.app_protocol.as_deref().or_else(|| slice_protocol(&port, slices?));
                 let connections =
                     settings.map_or_else(|| default_connections(self.context), |plan| plan.connections.clone());
-                (protocol(asked, spoken), connections, endpoints, settings.and_then(|plan| plan.move_after))
+                (protocol(asked, spoken), connections, endpoints, settings)
             }
         };
-        Some(Cluster { name, protocol, connections, endpoints, move_after })
+        let move_after = settings.and_then(|plan| plan.move_after);
+        let resilience = settings.map(|plan| Arc::clone(&plan.resilience)).unwrap_or_default();
+        Some(Cluster { name, protocol, connections, resilience, endpoints, move_after })
     }
 
     /// The upstream whose settings a source has.

@@ -10,7 +10,7 @@ use super::conditions::{Problem, Verdict, conditions, reason, sentences};
 use super::route::Age;
 use super::{Context, Key, Own, Resources};
 use crate::api::{self, Condition};
-use crate::snapshot::{Connections, Endpoint, Map};
+use crate::snapshot::{Connections, Endpoint, Map, Resilience};
 
 /// Unused connections kept per endpoint and worker when nobody says otherwise.
 const MAX_IDLE_PER_ENDPOINT: u32 = 64;
@@ -27,6 +27,7 @@ pub(super) struct UpstreamPlan {
     pub(super) place: Place,
     pub(super) protocol: api::Protocol,
     pub(super) connections: Connections,
+    pub(super) resilience: Arc<Resilience>,
     pub(super) move_after: Option<Duration>,
     pub(super) problems: Vec<Problem>,
 }
@@ -66,6 +67,7 @@ impl UpstreamPlan {
             place,
             protocol: *protocol,
             connections: self::connections(connections.as_ref(), context, &mut problems),
+            resilience: Arc::default(),
             move_after: move_after(endpoint_drain.as_ref(), &mut problems),
             problems,
         }

@@ -293,6 +293,7 @@ pub fn cluster(name: &str, protocol: Protocol, endpoints: &[SocketAddr]) -> Clus
         },
         endpoints: endpoints.iter().map(|&address| Endpoint { address, weight: 1 }).collect(),
         move_after: None,
+        resilience: Arc::default(),
     }
 }
 

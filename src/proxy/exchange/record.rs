@@ -28,6 +28,7 @@ impl Drop for Exchange {
                 self.cut(Error::ClientGone);
             }
         }
+        self.attempt.ends();
         if let Some(stream) = self.stream() {
             worker.streams.exit(self, stream);
             if worker.leaving.drain.has_happened() {
@@ -42,7 +43,7 @@ impl Drop for Exchange {
         if self.first_byte.get().is_some() {
             worker.recorder.ends(self.kind.get());
         }
-        let cluster = self.cluster.take();
+        let cluster = self.attempt.cluster();
         let route = self.route_name();
         worker.recorder.record(&telemetry::Exchange {
             request_id: &self.subject.request_id,
@@ -55,7 +56,7 @@ impl Drop for Exchange {
             route: route.map(|name| &*name.object),
             rule: route.map(|name| &*name.rule),
             upstream: cluster.as_ref().map(ClusterName::as_str),
-            endpoint: self.endpoint.get(),
+            endpoint: self.attempt.endpoint(),
             status: self.status.get().as_u16(),
             reason: self.reason.get(),
             kind: self.kind.get(),
@@ -66,7 +67,7 @@ impl Drop for Exchange {
             connect: self.connect.get(),
             first_byte: self.first_byte.get(),
             duration: self.duration(),
-            attempts: self.attempts.get(),
+            attempts: self.attempt.number.get(),
         });
     }
 }

@@ -29,6 +29,6 @@ fn two_of(count: usize) -> (usize, usize) {
 
 /// Compares (in flight + 1) / weight without dividing.
 fn load(a: &Host, b: &Host) -> std::cmp::Ordering {
-    let cost = |host: &Host, other: &Host| (u128::from(host.in_flight()) + 1) * u128::from(other.endpoint.weight);
+    let cost = |host: &Host, other: &Host| (u128::from(host.state.in_flight()) + 1) * u128::from(other.endpoint.weight);
     cost(a, b).cmp(&cost(b, a))
 }

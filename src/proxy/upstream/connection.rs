@@ -76,7 +76,7 @@ pub(crate) struct SendFailure {
 
 impl Lease {
     /// A waiting connection to `host`, or `None`.
-    pub(crate) fn waiting(upstream: &Upstream, host: &Host) -> Option<Lease> {
+    pub(crate) fn waiting(upstream: &Upstream, host: &Rc<Host>) -> Option<Lease> {
         let settings = &upstream.cluster().connections;
         let connection = match upstream.cluster().protocol {
             Protocol::Http1 => Connection::Http1(host.pool.take_http1(settings.idle_timeout)?),
@@ -89,7 +89,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`Error::ConnectFailed`] or [`Error::ConnectTimeout`].
-    pub(crate) async fn connect(upstream: &Upstream, host: &Host, timeout: Duration) -> Result<Lease, Error> {
+    pub(crate) async fn connect(upstream: &Upstream, host: &Rc<Host>, timeout: Duration) -> Result<Lease, Error> {
         let settings = &upstream.cluster().connections;
         let protocol = upstream.cluster().protocol;
         let connecting = async {
@@ -112,8 +112,14 @@ impl Lease {
         Ok(Lease::new(connection, host, settings, reused))
     }
 
-    fn new(connection: Connection, host: &Host, settings: &Connections, reused: bool) -> Self {
-        Lease { connection, pool: Rc::clone(&host.pool), settings: settings.clone(), reused, in_flight: host.begin() }
+    fn new(connection: Connection, host: &Rc<Host>, settings: &Connections, reused: bool) -> Self {
+        Lease {
+            connection,
+            pool: Rc::clone(&host.pool),
+            settings: settings.clone(),
+            reused,
+            in_flight: InFlight::new(host),
+        }
     }
 
     /// Sends a request and waits for the head of the answer.

@@ -1,5 +1,6 @@
-//! The running side of clusters: connections and counters, by cluster and endpoint. They outlive snapshots: a snapshot that
-//! changes a cluster's endpoints keeps the state of those that stay. Who they are is `snapshot::Cluster`'s to say.
+//! The running side of clusters, as one worker sees it: connections, by cluster and endpoint. They outlive snapshots: a snapshot
+//! that changes a cluster's endpoints keeps those of endpoints that stay. Who these are is `snapshot::Cluster`'s to say; what
+//! all workers know of them together is `resilience`'s.
 
 mod balance;
 mod connection;
@@ -8,42 +9,18 @@ mod pool;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub(super) use connection::{Answer, Lease, SendFailure, Takeover};
 pub(super) use pool::Pool;
 
+use crate::resilience::{EndpointState, Registry};
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Map, Snapshot};
-
-/// Requests in flight to each endpoint, counted for the whole process and shared by all workers.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counters(Arc<Mutex<InFlightByEndpoint>>);
-
-type InFlightByEndpoint = Map<(ClusterName, SocketAddr), Arc<AtomicU64>>;
-
-impl Counters {
-    fn of(&self, cluster: &ClusterName, endpoint: SocketAddr) -> Arc<AtomicU64> {
-        let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(counters.entry((cluster.clone(), endpoint)).or_default())
-    }
-
-    /// Of all endpoints together.
-    pub(super) fn total(&self) -> u64 {
-        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.values().map(|counter| counter.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Forgets endpoints that no worker knows any more.
-    fn prune(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, counter| Arc::strong_count(counter) > 1);
-    }
-}
 
 /// One worker's upstreams.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
-    counters: Counters,
+    registry: Registry,
     room: usize,
     by_name: RefCell<Map<ClusterName, Rc<Upstream>>>,
 }
@@ -62,31 +39,26 @@ pub(super) struct Upstream {
 pub(super) struct Host {
     /// Address and weight.
     pub endpoint: Endpoint,
-    in_flight: Arc<AtomicU64>,
+    /// What the whole process knows of it.
+    pub state: Arc<EndpointState>,
     /// Unused connections.
     pub pool: Rc<Pool>,
 }
 
 /// Counts a request in flight until dropped.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<AtomicU64>);
+pub(super) struct InFlight(Rc<Host>);
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl InFlight {
+    fn new(host: &Rc<Host>) -> Self {
+        host.state.enter();
+        InFlight(Rc::clone(host))
     }
 }
 
-impl Host {
-    /// Requests in flight, of all workers.
-    pub(super) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Counts one more.
-    pub(super) fn begin(&self) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(&self.in_flight))
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.state.leave();
     }
 }
 
@@ -112,9 +84,9 @@ impl Upstream {
 }
 
 impl Upstreams {
-    /// A worker's upstreams; `counters` are the process's. Of a stream's content they hold no more than `room` bytes.
-    pub(super) fn new(counters: Counters, room: usize) -> Self {
-        Upstreams { counters, room, by_name: RefCell::default() }
+    /// A worker's upstreams; `registry` is the process's. Of a stream's content they hold no more than `room` bytes.
+    pub(super) fn new(registry: Registry, room: usize) -> Self {
+        Upstreams { registry, room, by_name: RefCell::default() }
     }
 
     /// The running side of `cluster`.
@@ -137,19 +109,10 @@ impl Upstreams {
             .into_iter()
             .flat_map(|before| before.hosts.iter().map(|host| (host.endpoint.address, host)))
             .collect();
-        let hosts = cluster.endpoints.iter().map(|endpoint| {
-            let known = known.get(&endpoint.address);
-            Rc::new(Host {
-                endpoint: *endpoint,
-                in_flight: match known {
-                    Some(host) => Arc::clone(&host.in_flight),
-                    None => self.counters.of(&cluster.name, endpoint.address),
-                },
-                pool: match known {
-                    Some(host) => Rc::clone(&host.pool),
-                    None => Rc::default(),
-                },
-            })
+        let states = self.registry.of(cluster);
+        let hosts = cluster.endpoints.iter().zip(states).map(|(endpoint, state)| {
+            let pool = known.get(&endpoint.address).map(|host| Rc::clone(&host.pool)).unwrap_or_default();
+            Rc::new(Host { endpoint: *endpoint, state, pool })
         });
         let hosts: Box<[Rc<Host>]> = hosts.collect();
         if let Some(before) = before {
@@ -172,7 +135,7 @@ impl Upstreams {
                 false
             }
         });
-        self.counters.prune();
+        self.registry.prune();
     }
 
     /// Closes connections that were unused for too long.

@@ -19,6 +19,7 @@ fn cluster(ports: &[u16]) -> Arc<Cluster> {
         },
         endpoints: ports.iter().map(endpoint).collect(),
         move_after: None,
+        resilience: Arc::default(),
     })
 }
 
@@ -27,28 +28,30 @@ fn port(host: &Host) -> u16 {
 }
 
 #[test]
-fn counters_survive_a_change_of_endpoints_and_are_shared_by_workers() {
-    let counters = Counters::default();
-    let (one, two) = (Upstreams::new(counters.clone(), 65536), Upstreams::new(counters.clone(), 65536));
+fn what_is_known_survives_a_change_of_endpoints_and_is_shared_by_workers() {
+    let registry = Registry::default();
+    let (one, two) = (Upstreams::new(registry.clone(), 65536), Upstreams::new(registry.clone(), 65536));
     let before = one.of(&cluster(&[1, 2]));
-    let running = before.hosts[1].begin();
+    let running = InFlight::new(&before.hosts[1]);
     let after = one.of(&cluster(&[2, 3]));
-    assert_eq!(after.hosts.iter().map(|host| (port(host), host.in_flight())).collect::<Vec<_>>(), [(2, 1), (3, 0)]);
-    assert_eq!(two.of(&cluster(&[2])).hosts[0].in_flight(), 1, "another worker sees it");
+    let loads: Vec<_> = after.hosts.iter().map(|host| (port(host), host.state.in_flight())).collect();
+    assert_eq!(loads, [(2, 1), (3, 0)]);
+    assert_eq!(two.of(&cluster(&[2])).hosts[0].state.in_flight(), 1, "another worker sees it");
     drop(running);
-    assert_eq!(after.hosts[0].in_flight(), 0);
+    assert_eq!(after.hosts[0].state.in_flight(), 0);
 
+    let state = Arc::downgrade(&after.hosts[0].state);
     drop((before, after));
     one.retain(&Snapshot::default());
     two.retain(&Snapshot::default());
-    assert!(counters.0.lock().unwrap().is_empty(), "what nobody knows is forgotten");
+    assert!(state.upgrade().is_none(), "what nobody knows is forgotten");
 }
 
 #[test]
 fn the_less_loaded_endpoint_is_picked() {
     let upstreams = Upstreams::default();
     let upstream = upstreams.of(&cluster(&[1, 2]));
-    let _running = upstream.hosts[0].begin();
+    let _running = InFlight::new(&upstream.hosts[0]);
     for _ in 0..20 {
         assert_eq!(port(upstream.pick(&[]).unwrap()), 2);
     }

@@ -1,0 +1,116 @@
+//! The attempt of an exchange at an endpoint, and what it says of the endpoint. It is judged when the answer begins: with its
+//! first byte of content, or with its head if it has none. What fails later is a second outcome; a client that leaves
+//! says nothing of the endpoint.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::Exchange;
+use crate::proxy::error::Error;
+use crate::proxy::upstream::Host;
+use crate::resilience::Outcome;
+use crate::snapshot::ClusterName;
+
+/// The attempt that is being made, after those that failed.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// How many there were, this one included.
+    pub(super) number: Cell<u32>,
+    host: RefCell<Option<Rc<Host>>>,
+    began: Cell<Instant>,
+    judged: Cell<bool>,
+}
+
+impl Attempt {
+    /// None yet.
+    pub(super) fn none(now: Instant) -> Self {
+        Attempt { number: Cell::new(0), host: RefCell::new(None), began: Cell::new(now), judged: Cell::new(true) }
+    }
+
+    fn report(&self, outcome: Outcome, now: Instant) {
+        if let Some(host) = &*self.host.borrow() {
+            host.state.report(outcome, now.into_std().into());
+        }
+    }
+
+    /// Only the first judgement counts.
+    fn judge(&self, outcome: Outcome, now: Instant) {
+        if !self.judged.replace(true) {
+            self.report(outcome, now);
+        }
+    }
+
+    /// It is over, whatever it said.
+    pub(super) fn ends(&self) {
+        if !self.judged.get() {
+            self.judge(Outcome::Unknown, Instant::now());
+        }
+    }
+
+    pub(super) fn cluster(&self) -> Option<ClusterName> {
+        self.host.borrow().as_ref().map(|host| host.state.cluster().name().clone())
+    }
+
+    pub(super) fn endpoint(&self) -> Option<SocketAddr> {
+        self.host.borrow().as_ref().map(|host| host.endpoint.address)
+    }
+}
+
+impl Exchange {
+    /// An endpoint is tried. That the one before was not judged says nothing of it: an endpoint may close a connection that was
+    /// kept, or not take a request.
+    pub(in crate::proxy) fn attempt(&self, host: &Rc<Host>) {
+        let now = Instant::now();
+        self.attempt.judge(Outcome::Unknown, now);
+        let Attempt { number, host: current, began, judged } = &self.attempt;
+        current.replace(Some(Rc::clone(host)));
+        number.set(number.get() + 1);
+        began.set(now);
+        judged.set(false);
+    }
+
+    /// The endpoint gave no answer.
+    pub(in crate::proxy) fn attempt_failed(&self, error: Error) {
+        self.attempt.judge(unanswered(error), Instant::now());
+    }
+
+    /// The answer has begun.
+    pub(in crate::proxy) fn attempt_answered(&self, now: Instant) {
+        let (status, first_byte) =
+            (self.status.get().as_u16(), now.saturating_duration_since(self.attempt.began.get()));
+        self.attempt.judge(Outcome::Answered { status, first_byte }, now);
+    }
+
+    /// The answer ends before its time.
+    pub(super) fn attempt_cut(&self, error: Error) {
+        let now = Instant::now();
+        match unanswered(error) {
+            Outcome::Failed if self.attempt.judged.get() && is_cut(error) => self.attempt.report(Outcome::Cut, now),
+            outcome => self.attempt.judge(outcome, now),
+        }
+    }
+}
+
+/// What a failure before the answer says of the endpoint.
+fn unanswered(error: Error) -> Outcome {
+    use Error::*;
+    match error {
+        ConnectFailed | ConnectTimeout => Outcome::Unreachable,
+        UpstreamReset | UpstreamProtocol | HeadTimeout | FirstByteTimeout | UpstreamStalled | UpstreamSilent
+        | UpstreamCut | RequestTimeout => Outcome::Failed,
+        BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
+        | BodyIncomplete | ClientGone | NoRoute | InvalidRoute | NoBackend | NoEndpoint | Idle | UploadIdle
+        | ClientStalled | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone | RouteRemoved => {
+            Outcome::Unknown
+        }
+    }
+}
+
+/// Whether it is the endpoint that ended an answer which had begun.
+fn is_cut(error: Error) -> bool {
+    use Error::*;
+    matches!(error, UpstreamReset | UpstreamProtocol | UpstreamStalled | UpstreamSilent | UpstreamCut)
+}
