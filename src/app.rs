@@ -13,6 +13,7 @@ mod running;
 mod signals;
 mod sources;
 mod table;
+mod vigil;
 
 use std::io::Write;
 use std::path::Path;

@@ -65,6 +65,7 @@ const TABLE: &[Room] = &[
             "drain",
             "proxy",
             "ready",
+            "resilience",
             "settings",
             "snapshot",
             "source",

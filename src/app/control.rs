@@ -18,10 +18,12 @@ use super::complaints;
 use super::signals::Signals;
 use super::sources::{self, Source};
 use super::table::Table;
+use super::vigil;
 use crate::admin::{self, AdminState};
 use crate::drain::{self, DrainTrigger};
 use crate::proxy;
 use crate::ready::{Live, Ready};
+use crate::resilience::Registry;
 use crate::settings::Settings;
 use crate::snapshot;
 use crate::source::{Store, dns};
@@ -109,7 +111,9 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let routes = table.translate();
 
     let (trigger, watcher) = drain::channel();
-    let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live };
+    let registry = Registry::default();
+    tokio::spawn(vigil::run(registry.clone()));
+    let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live, registry };
     let proxy = proxy::start(config, reader, &telemetry, watcher.clone()).map_err(with_remedy)?;
     let status = match started.cluster {
         Some(cluster) => Some(cluster.write_statuses(table.statuses(), &telemetry, watcher.clone())),

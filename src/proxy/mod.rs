@@ -67,6 +67,8 @@ pub struct Config {
     pub workers: usize,
     /// Where workers show that they are alive.
     pub live: Live,
+    /// Where workers share what they know of endpoints.
+    pub registry: Registry,
 }
 
 /// Why the data plane could not be started.
@@ -100,7 +102,7 @@ pub struct Proxy {
 pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: DrainWatcher) -> Result<Proxy, StartError> {
     let workers = config.workers.max(1);
     let (addresses, listeners) = listener::bind(&config.settings, workers)?;
-    let registry = Registry::default();
+    let registry = config.registry;
     let connections = Arc::new(AtomicUsize::new(0));
     let (running, ended) = mpsc::channel(1);
     for (index, listeners) in listeners.into_iter().enumerate() {

@@ -8,6 +8,7 @@ mod ewma;
 mod moment;
 mod outcome;
 mod state;
+mod transition;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,12 +17,17 @@ pub use ewma::Ewma;
 pub use moment::Moment;
 pub use outcome::Outcome;
 pub use state::{ClusterState, EndpointState, KeptOut};
+pub use transition::{Change, State, Subject, Transition, Untold, Why};
 
 use crate::snapshot::{Cluster, ClusterName, Map};
+use transition::Journal;
 
 /// Every cluster that a worker knows. Cheap to clone: all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(Arc<Mutex<Map<ClusterName, Entry>>>);
+pub struct Registry {
+    entries: Arc<Mutex<Map<ClusterName, Entry>>>,
+    journal: Journal,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -34,7 +40,7 @@ impl Registry {
     pub fn of(&self, cluster: &Cluster) -> Vec<Arc<EndpointState>> {
         let mut entries = self.entries();
         let entry = entries.entry(cluster.name.clone()).or_insert_with(|| Entry {
-            cluster: Arc::new(ClusterState::new(cluster.name.clone())),
+            cluster: Arc::new(ClusterState::new(cluster.name.clone(), self.journal.clone())),
             endpoints: Map::default(),
         });
         let Entry { cluster: shared, endpoints } = entry;
@@ -59,7 +65,12 @@ impl Registry {
         });
     }
 
+    /// Takes the changes that nobody was told of yet.
+    pub fn untold(&self) -> Untold {
+        self.journal.take()
+    }
+
     fn entries(&self) -> MutexGuard<'_, Map<ClusterName, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

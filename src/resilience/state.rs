@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use super::{Ewma, Moment, Outcome};
+use super::transition::Journal;
+use super::{Change, Ewma, Moment, Outcome, Transition};
 use crate::snapshot::ClusterName;
 
 /// One cluster.
@@ -12,6 +13,7 @@ use crate::snapshot::ClusterName;
 pub struct ClusterState {
     name: ClusterName,
     version: AtomicU32,
+    journal: Journal,
 }
 
 /// Why an endpoint gets no requests. Each reason comes and goes by itself.
@@ -27,8 +29,8 @@ pub enum KeptOut {
 }
 
 impl ClusterState {
-    pub(super) fn new(name: ClusterName) -> Self {
-        ClusterState { name, version: AtomicU32::new(0) }
+    pub(super) fn new(name: ClusterName, journal: Journal) -> Self {
+        ClusterState { name, version: AtomicU32::new(0), journal }
     }
 
     /// Its identity.
@@ -39,6 +41,11 @@ impl ClusterState {
     /// Changes whenever an endpoint is kept out or let in: what workers compute from that is theirs until then.
     pub fn version(&self) -> u32 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Lets people know of a change of the cluster as a whole.
+    pub fn tell(&self, change: Change) {
+        self.journal.note(Transition { cluster: self.name.clone(), endpoint: None, change });
     }
 }
 
@@ -118,6 +125,12 @@ impl EndpointState {
         news
     }
 
+    /// Lets people know of a change of this endpoint.
+    pub fn tell(&self, change: Change) {
+        let Self { cluster, address, .. } = self;
+        cluster.journal.note(Transition { cluster: cluster.name.clone(), endpoint: Some(*address), change });
+    }
+
     /// Learns what became of an attempt.
     pub fn report(&self, outcome: Outcome, now: Moment) {
         if let Outcome::Answered { first_byte, .. } = outcome {
@@ -132,7 +145,7 @@ mod tests {
 
     #[test]
     fn reasons_to_be_kept_out_come_and_go_by_themselves() {
-        let cluster = Arc::new(ClusterState::new(ClusterName::new("shop/llm:80")));
+        let cluster = Arc::new(ClusterState::new(ClusterName::new("shop/llm:80"), Journal::default()));
         let endpoint = EndpointState::new(([127, 0, 0, 1], 80).into(), cluster);
         assert!(endpoint.keep_out(KeptOut::Ejected, true));
         assert!(!endpoint.keep_out(KeptOut::Ejected, true), "no news");

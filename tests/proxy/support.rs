@@ -7,6 +7,7 @@ use std::time::Duration;
 use floodway::drain::{self, DrainTrigger};
 use floodway::proxy::{self, Config, Proxy};
 use floodway::ready::Live;
+use floodway::resilience::Registry;
 use floodway::settings::Settings;
 use floodway::snapshot::{
     Action, Backend, Cluster, ClusterName, Connections, Endpoint, Forward, HostPattern, PathMatch, Protocol, Publisher,
@@ -43,7 +44,8 @@ impl Plane {
         let (trigger, watcher) = drain::channel();
         let log = tempfile::NamedTempFile::new().unwrap();
         let telemetry = Telemetry::new(&AccessLog::File(log.path().to_owned())).unwrap();
-        let config = Config { settings: Arc::new(settings), workers: 2, live: Live::default() };
+        let config =
+            Config { settings: Arc::new(settings), workers: 2, live: Live::default(), registry: Registry::default() };
         let proxy = proxy::start(config, reader, &telemetry, watcher).unwrap();
         Plane { address: proxy.addresses()[0], publisher, telemetry, drain: trigger, proxy: Some(proxy), log }
     }

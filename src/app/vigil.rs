@@ -1,0 +1,41 @@
+//! Watches over what is known of endpoints, and tells of each change: one line in the log.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::resilience::{Moment, Registry, Transition};
+
+/// How late a change may be told.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Tells of changes, for ever.
+pub(super) async fn run(registry: Registry) -> Infallible {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = Instant::now().into_std().into();
+        let untold = registry.untold();
+        for transition in &untold.transitions {
+            log(transition, now);
+        }
+        if untold.lost > 0 {
+            tracing::warn!(lost = untold.lost, "more endpoints changed than can be told");
+        }
+    }
+}
+
+fn log(transition: &Transition, now: Moment) {
+    let Transition { cluster, endpoint, change } = transition;
+    let endpoint = endpoint.map(tracing::field::display);
+    let until =
+        change.until.map(|until| tracing::field::debug(Duration::from_millis((until - now).as_millis() as u64)));
+    let (from, to, why) = (change.from.word(), change.to.word(), change.why.word());
+    if change.to.is_bad() {
+        tracing::warn!(%cluster, endpoint, from, to, why, detail = change.detail, until, "endpoint taken out");
+    } else {
+        tracing::info!(%cluster, endpoint, from, to, why, detail = change.detail, until, "endpoint changed");
+    }
+}
