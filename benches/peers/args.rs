@@ -11,7 +11,7 @@ use crate::rows::{ROWS, Row, STREAMS};
 #[derive(Debug, Parser)]
 #[command(name = "make bench ARGS=…", no_binary_name = false)]
 pub(crate) struct Args {
-    /// Rows to measure, by name; all when absent
+    /// Rows to measure, by name, or by its beginning as in 'fault-*'; all when absent
     #[arg(long, value_delimiter = ',', value_name = "ROW,…")]
     rows: Vec<String>,
     /// Proxies to measure; all that are there when absent
@@ -45,10 +45,14 @@ impl Args {
         if self.rounds == 0 {
             bail!("--rounds must be at least 1");
         }
-        if let Some(unknown) = self.rows.iter().find(|name| !ROWS.iter().any(|row| row.name == **name)) {
+        let means = |name: &str, row: &Row| match name.strip_suffix('*') {
+            Some(beginning) => row.name.starts_with(beginning),
+            None => row.name == name,
+        };
+        if let Some(unknown) = self.rows.iter().find(|name| !ROWS.iter().any(|row| means(name, row))) {
             bail!("there is no row {unknown}; --list names them");
         }
-        Ok(ROWS.iter().filter(|row| self.rows.is_empty() || self.rows.iter().any(|name| name == row.name)).collect())
+        Ok(ROWS.iter().filter(|row| self.rows.is_empty() || self.rows.iter().any(|name| means(name, row))).collect())
     }
 
     /// The proxies that were asked for and are there. Those that are missing are named.
@@ -85,6 +89,11 @@ impl Args {
     /// Open files of whoever is between two others: two for each connection, and some more.
     pub(crate) fn files(&self) -> usize {
         2 * self.connections() + 200
+    }
+
+    /// Share of the usual numbers, at most all of them.
+    pub(crate) fn scale(&self) -> f64 {
+        self.scale.min(1.0)
     }
 
     /// A number of things, by the scale; at least one.

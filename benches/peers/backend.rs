@@ -11,6 +11,7 @@
 mod http1;
 pub(crate) mod http2;
 pub(crate) mod paced;
+pub(crate) mod pods;
 pub(crate) mod socket;
 
 use std::collections::HashMap;
@@ -30,6 +31,8 @@ pub(crate) struct Backend {
     /// Address of the HTTP/2 server, which answers gRPC calls.
     pub(crate) http2: SocketAddr,
     pub(crate) shared: Arc<Shared>,
+    /// Servers that can be made sick.
+    pub(crate) pods: [pods::Pod; pods::PODS],
 }
 
 /// What the connections of the backend share.
@@ -45,7 +48,8 @@ impl Backend {
     pub(crate) fn start(cores: Cores) -> Result<Self> {
         let (http1, http2) = (listener()?, listener()?);
         let shared = Arc::new(Shared::default());
-        let backend = Backend { http1: http1.local_addr()?, http2: http2.local_addr()?, shared: shared.clone() };
+        let pods = [pods::Pod::start()?, pods::Pod::start()?, pods::Pod::start()?, pods::Pod::start()?];
+        let backend = Backend { http1: http1.local_addr()?, http2: http2.local_addr()?, shared: shared.clone(), pods };
         if cores.backend == cores.load {
             tokio::spawn(serve(http1, http2, shared));
         } else {

@@ -149,6 +149,8 @@ pub(crate) enum Setup {
     Logged,
     /// As the first, and ready for routes that are added.
     Changing,
+    /// A route to four pods that fall ill, with what each proxy has against that.
+    Faulty,
 }
 
 /// A proxy that runs. It is ended with all its processes when this is dropped.
@@ -181,6 +183,10 @@ impl Peer {
             ("backend-grpc", bench.backend.http2.to_string()),
             ("backend-port", bench.backend.http1.port().to_string()),
             ("backend-grpc-port", bench.backend.http2.port().to_string()),
+            ("pod-1", bench.backend.pods[0].address.port().to_string()),
+            ("pod-2", bench.backend.pods[1].address.port().to_string()),
+            ("pod-3", bench.backend.pods[2].address.port().to_string()),
+            ("pod-4", bench.backend.pods[3].address.port().to_string()),
         ];
         for (name, text) in program.kind.files() {
             let path = folder.path().join(name);

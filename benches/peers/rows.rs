@@ -3,6 +3,7 @@
 mod after;
 mod bodies;
 mod changes;
+mod faults;
 mod http2;
 mod idle;
 mod latency;
@@ -14,11 +15,25 @@ use std::pin::Pin;
 use anyhow::Result;
 
 use crate::Bench;
+use crate::backend::pods::Health;
 use crate::peers::{Kind, Peer, Setup};
 
 /// Rows that the summary tells of.
-pub(crate) const SUMMARY: &[&str] =
-    &["http1", "1m", "http2", "grpc", "latency", "sse-idle", "ws-idle", "sse-fan", "ws-echo", "changes", "after"];
+pub(crate) const SUMMARY: &[&str] = &[
+    "http1",
+    "1m",
+    "http2",
+    "grpc",
+    "latency",
+    "sse-idle",
+    "ws-idle",
+    "sse-fan",
+    "ws-echo",
+    "changes",
+    "after",
+    "fault-cutting",
+    "fault-restart",
+];
 
 /// Streams that are open at once where memory is measured.
 pub(crate) const STREAMS: usize = 4_000;
@@ -136,6 +151,25 @@ macro_rules! memory {
             rounds: usize::MAX,
             measure: Measure::Each(|bench, peer| Box::pin($measure(bench, peer))),
             figures: &[figure($about, "KB", $aim)],
+        }
+    };
+}
+
+/// A row of what clients see of a fault.
+macro_rules! fault {
+    ($name:literal, $about:literal, $aim:expr, $fault:expr) => {
+        Row {
+            name: $name,
+            about: $about,
+            setup: Setup::Faulty,
+            life: Life::Round,
+            rounds: 1,
+            measure: Measure::Each(|bench, peer| Box::pin(faults::befalls(bench, peer, $fault))),
+            figures: &[
+                figure(concat!("of 1,000 requests failed: ", $about), "requests", $aim),
+                context(concat!($about, ": latency, p99"), "ms"),
+                context(concat!($about, ": requests"), "requests"),
+            ],
         }
     };
 }
@@ -266,4 +300,45 @@ pub(crate) const ROWS: &[Row] = &[
             context("resident memory 20 s after it", "MB"),
         ],
     },
+    fault!("fault-dead", "one of four pods refuses connections", Aim::AtMost(0.0), faults::Fault::One(Health::Dead)),
+    fault!(
+        "fault-unreachable",
+        "one of four pods does not accept connections",
+        Aim::AtMost(0.0),
+        faults::Fault::One(Health::Unreachable)
+    ),
+    fault!("fault-silent", "one of four pods does not answer", Aim::AtMost(0.0), faults::Fault::One(Health::Silent)),
+    fault!("fault-broken", "one of four pods answers 500", Aim::AtMost(0.0), faults::Fault::One(Health::Broken)),
+    fault!("fault-slow", "one of four pods answers after a second", Aim::AtMost(0.0), faults::Fault::One(Health::Slow)),
+    fault!(
+        "fault-cutting",
+        "one of four pods resets its answers in the middle",
+        Aim::OfBest(1.0),
+        faults::Fault::One(Health::Cutting)
+    ),
+    fault!(
+        "fault-lying",
+        "one of four pods ends its answers in the middle",
+        Aim::OfBest(1.0),
+        faults::Fault::One(Health::Lying)
+    ),
+    fault!(
+        "fault-flapping",
+        "one of four pods dies and comes back every second",
+        Aim::AtMost(0.0),
+        faults::Fault::Flaps
+    ),
+    fault!(
+        "fault-one-left",
+        "three of four pods refuse connections",
+        Aim::AtMost(0.0),
+        faults::Fault::AllButOne(Health::Dead)
+    ),
+    fault!(
+        "fault-one-well",
+        "three of four pods answer 500",
+        Aim::AtMost(0.0),
+        faults::Fault::AllButOne(Health::Broken)
+    ),
+    fault!("fault-restart", "four pods restart one after the other", Aim::AtMost(0.0), faults::Fault::Restart),
 ];

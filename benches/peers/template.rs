@@ -1,8 +1,8 @@
 //! Configurations of proxies as files with a few marks, so that what is measured can be read.
 //!
 //! * `@name@` is replaced by its value.
-//! * A line that begins with `#log# ` holds where an access log is written, one with `#quiet# ` where none is, and one with
-//!   `#change# ` where routes are added.
+//! * A line that begins with `#log# ` holds where an access log is written, one with `#quiet# ` where none is, one with
+//!   `#change# ` where routes are added, and one with `#fault# ` where pods fall ill (`#steady# `: where none do).
 //! * A line with `@host@` is repeated for each of [`HOSTS`] hosts.
 
 use crate::peers::Setup;
@@ -22,6 +22,8 @@ pub(crate) fn filled(text: &str, setup: Setup, values: &[(&str, String)]) -> Str
             ("#log# ", setup == Setup::Logged),
             ("#quiet# ", setup != Setup::Logged),
             ("#change# ", setup == Setup::Changing),
+            ("#fault# ", setup == Setup::Faulty),
+            ("#steady# ", setup != Setup::Faulty),
         ];
         let marked = marks.into_iter().find_map(|(mark, holds)| Some((line.strip_prefix(mark)?, holds)));
         let (line, holds) = marked.unwrap_or((line, true));
