@@ -1,5 +1,5 @@
 //! Holding back the head of an answer until its content begins, where a route asks for it: an endpoint that breaks off before
-//! is as good as one that never answered. Who is asked then is `forward`'s to say.
+//! is as good as one that never answered. Who is asked then is `attempts`' to say.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};

@@ -1,35 +1,24 @@
-//! The second half of a request's life: pick an endpoint, connect, send, and make the endpoint's answer the client's.
+//! The second half of a request's life: choose a backend, get an answer of it (`attempts`), and make that the client's.
 
-use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{StatusCode, Version};
-use http_body::Body as _;
-use tokio::time::Instant;
 
+use super::attempts;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::fields::Known;
-use super::first_byte;
 use super::followed;
 use super::headers;
 use super::http2::connect;
 use super::message::{RequestHead, Response, ResponseHead};
 use super::request::Reply;
-use super::upload::Upload;
-use super::upstream::{Answer, Lease, SendFailure, Upstream};
+use super::upstream::Answer;
 use super::worker::Worker;
-use crate::snapshot::{Action, Cluster, Forward, Route, Snapshot, Timeouts};
+use crate::snapshot::{Cluster, Forward, Route, Snapshot};
 use crate::telemetry::Kind;
-
-/// Endpoints that are tried when connections fail.
-const MAX_ENDPOINTS: usize = 3;
-/// How often a request is sent again because it was not taken.
-const MAX_AGAIN: usize = 3;
 
 /// What was decided of a request that goes on.
 #[derive(Debug)]
@@ -80,120 +69,8 @@ pub(super) async fn send(
     content: Body,
     exchange: &Rc<Exchange>,
 ) -> Result<Reply, Error> {
-    let Action::Forward(action) = &outgoing.route.action else { return Err(Error::InvalidRoute) };
-    let upstream = worker.upstreams.of(&outgoing.cluster);
-    let empty = content.is_end_stream();
-    let replayable = empty && head.method.is_idempotent() && !outgoing.upgrade;
-    let mut failed = None;
-    let mut body = Body::empty();
-    if !empty {
-        let upload = Upload::new(content, Rc::clone(exchange), worker.settings.limits.body_bytes);
-        failed = Some(upload.failure());
-        body = Body::stream(upload);
-    }
-
-    let held = action.streaming.as_ref().is_some_and(|streaming| streaming.hold_first_byte);
-    let mut tried = Vec::new();
-    let mut again = 0;
-    loop {
-        let connecting = connect(worker, &upstream, &mut tried, &action.timeouts, exchange);
-        let (lease, endpoint) = exchange.within(pin!(connecting)).await.flatten()?;
-        let kept = lease.reused;
-        if empty {
-            exchange.request_sent();
-        }
-        body = match exchange.within(pin!(lease.send(head, body, exchange.downstream()))).await? {
-            Ok(answer) if !held => return receive(answer, head, outgoing, exchange),
-            // In a box, because few routes ask for it and every exchange has room for what is awaited here.
-            Ok(answer) => match Box::pin(first_byte::awaited(answer, exchange)).await {
-                Ok(answer) => return receive(answer, head, outgoing, exchange),
-                Err(Error::UpstreamReset) if replayable && another(&upstream, &mut tried, endpoint) => {
-                    exchange.attempt_failed(Error::UpstreamReset);
-                    exchange.begins_anew();
-                    body = Body::empty();
-                    continue;
-                }
-                Err(error) => return Err(error),
-            },
-            // An endpoint may close a kept connection just as it is used again, or say that it made nothing of the request. It is
-            // then sent once more, elsewhere or anew: if certainly nothing was made of it, or if it has no content and may be
-            // repeated (RFC 9110 9.2.2).
-            Err(SendFailure { unsent: Some(unsent), .. }) if again < MAX_AGAIN => {
-                again += 1;
-                // Rather elsewhere; the only endpoint is asked again.
-                if !another(&upstream, &mut tried, endpoint) {
-                    tried.pop();
-                }
-                unsent
-            }
-            Err(SendFailure { error: Error::UpstreamReset, unsent: None })
-                if kept && replayable && again < MAX_AGAIN =>
-            {
-                again += 1;
-                Body::empty()
-            }
-            Err(SendFailure { error: Error::UpstreamReset, .. })
-                if held && replayable && another(&upstream, &mut tried, endpoint) =>
-            {
-                exchange.attempt_failed(Error::UpstreamReset);
-                exchange.begins_anew();
-                Body::empty()
-            }
-            // The client's own failure to send its content explains the endpoint's.
-            Err(SendFailure { error, .. }) => {
-                return Err(failed.and_then(|failed| failed.get()).unwrap_or(error));
-            }
-        };
-        tracing::debug!(%endpoint, "a request was not taken; trying again");
-    }
-}
-
-/// Whether there is another endpoint to try than those that failed and this one, which did now.
-fn another(upstream: &Upstream, tried: &mut Vec<SocketAddr>, failed: SocketAddr) -> bool {
-    tried.push(failed);
-    tried.len() < MAX_ENDPOINTS && upstream.pick(tried).is_some()
-}
-
-/// A connection to an endpoint: one that waits, or a new one. Endpoints that cannot be connected to are passed over, since
-/// nothing was sent to them.
-async fn connect(
-    worker: &Worker,
-    upstream: &Upstream,
-    tried: &mut Vec<SocketAddr>,
-    timeouts: &Timeouts,
-    exchange: &Exchange,
-) -> Result<(Lease, SocketAddr), Error> {
-    let cluster = upstream.cluster();
-    let limit = timeouts.connect.unwrap_or(cluster.connections.connect_timeout);
-    let mut failure = Error::NoEndpoint;
-    while tried.len() < MAX_ENDPOINTS {
-        let Some(host) = upstream.pick(tried) else { break };
-        let endpoint = host.endpoint.address;
-        exchange.attempt(host);
-        if let Some(lease) = Lease::waiting(upstream, host) {
-            exchange.connected(Duration::ZERO);
-            return Ok((lease, endpoint));
-        }
-        let started = Instant::now();
-        // In a box, so that the many requests that find a connection do not carry the room to open one.
-        let connected = Box::pin(Lease::connect(upstream, host, limit)).await;
-        if !connected.as_ref().is_ok_and(|lease| lease.reused) {
-            worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
-        }
-        match connected {
-            Ok(lease) => {
-                exchange.connected(started.elapsed());
-                return Ok((lease, endpoint));
-            }
-            Err(error) if error.retryable() => {
-                exchange.attempt_failed(error);
-                failure = error;
-                tried.push(endpoint);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Err(failure)
+    let answer = attempts::answer(worker, head, outgoing, content, exchange).await?;
+    receive(answer, head, outgoing, exchange)
 }
 
 /// Makes the endpoint's answer the client's.
