@@ -19,7 +19,7 @@ use super::clocks::{Clocks, Flow, Phase};
 use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
 use super::streams::Stream;
-pub(super) use super::streams::{Due, Farewell};
+pub(super) use super::streams::{Due, Farewell, Manner};
 use super::worker::Worker;
 use crate::snapshot::{Action, ClusterName, Forward, Route, RouteName, Streaming};
 use crate::telemetry::{End, Kind, Protocol};
@@ -150,6 +150,13 @@ impl Exchange {
             && let Some(stream) = self.stream()
         {
             stream.leave_at(self.clocks.started + age, Farewell::MaxAge);
+        }
+    }
+
+    /// How it can end as a stream, if it is one.
+    pub(super) fn ends(&self, manner: Manner) {
+        if let Some(stream) = self.stream() {
+            stream.manner.set(manner);
         }
     }
 

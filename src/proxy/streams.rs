@@ -54,6 +54,18 @@ impl Farewell {
 /// How long a stream that is asked to end may take to do so.
 const PARTING: Duration = Duration::from_secs(5);
 
+/// How a stream can end that is asked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Politely, in a while.
+    #[default]
+    Polite,
+    /// Nobody knows where it could end: it is cut when it is asked, so that those who listen do not come back all at once.
+    Cut,
+    /// It has an end of its own, and comes to it.
+    ByItself,
+}
+
 /// When a stream is asked to end, or, once it was, when it is cut.
 #[derive(Clone, Copy, Debug)]
 struct Leave {
@@ -66,10 +78,12 @@ struct Leave {
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     leave: Cell<Option<Leave>>,
+    /// What its kind and its head say.
+    pub(super) manner: Cell<Manner>,
     /// Whoever looked at the clocks last: it carries the stream.
     carrier: RefCell<Option<Waker>>,
     place: Cell<usize>,
-    /// Events, messages or frames so far.
+    /// Events or messages so far.
     pub(super) events: Cell<u64>,
     /// Whether it ended as it was asked to.
     pub(super) parted: Cell<bool>,
@@ -123,7 +137,11 @@ impl Stream {
     /// When it is cut, if it has not ended by then.
     pub(super) fn cut_at(&self) -> Option<(Instant, Error)> {
         let leave = self.leave.get()?;
-        let at = if leave.told { leave.at } else { leave.at + PARTING };
+        let at = match self.manner.get() {
+            Manner::Polite if !leave.told => leave.at + PARTING,
+            Manner::Polite | Manner::Cut => leave.at,
+            Manner::ByItself => return None,
+        };
         Some((at, leave.why.error()))
     }
 }

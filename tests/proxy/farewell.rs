@@ -190,6 +190,37 @@ async fn a_stream_that_never_comes_between_events_is_cut() {
 }
 
 #[tokio::test]
+async fn an_encoded_stream_is_cut_when_it_is_asked_and_one_with_a_length_left_to_end() {
+    let (address, mut arrivals) = played().await;
+    let plane = Plane::start(aged(address, Some(Duration::from_secs(1))));
+    // This one is given some time to come to the end of its event, and began before the others.
+    let (mut patient, mut telling) = events(&plane, &mut arrivals, "/patient").await;
+    telling.send(chunk("data: to be")).await;
+    patient.until("be\r\n").await;
+    let mut bound = plane.connect().await;
+    bound.send("GET /bound HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut lasting, _) = arrivals.request().await;
+    lasting.send(format!("{EVENTS}Content-Length: 18\r\n\r\ndata: a\n\n")).await;
+    bound.until("data: a\n\n").await;
+    let mut encoded = plane.connect().await;
+    encoded.send("GET /encoded HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (mut unseen, _) = arrivals.request().await;
+    unseen
+        .send(format!("{EVENTS}Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n{}", chunk("packed")))
+        .await;
+    encoded.until("packed\r\n").await;
+
+    assert_eq!(encoded.to_end().await, "", "no last chunk");
+    unseen.closed().await;
+    says_max_age(&plane, "/encoded", "packed".len()).await;
+    telling.send(chunk("\n\n")).await;
+    assert!(patient.until("0\r\n\r\n").await.ends_with(&format!("{}0\r\n\r\n", chunk("retry: 1000\n\n"))));
+    lasting.send("data: b\n\n").await;
+    assert_eq!(bound.until("data: b\n\n").await, "data: b\n\n");
+    assert_eq!(plane.logged("/bound").await["end"], "complete");
+}
+
+#[tokio::test]
 async fn a_stream_that_never_pauses_ends_between_events_all_the_same() {
     let (address, mut arrivals) = played().await;
     let plane = Plane::start(aged(address, None));

@@ -18,7 +18,7 @@ use self::events::EventScan;
 use self::messages::MessageScan;
 use super::body::Body;
 use super::error::Error;
-use super::exchange::{Due, Exchange, Farewell};
+use super::exchange::{Due, Exchange, Farewell, Manner};
 use super::fields::Known;
 use super::message::Response;
 use crate::snapshot::Streaming;
@@ -28,14 +28,20 @@ use crate::telemetry::{Kind, Protocol};
 /// gRPC has to end with trailers, which only HTTP/2 carries to every client.
 pub(super) fn follow(response: Response, kind: Kind, exchange: &Rc<Exchange>) -> Response {
     let follow = match kind {
-        Kind::Sse => followed::<EventScan>,
-        Kind::Grpc if exchange.protocol() == Protocol::Http2 => followed::<MessageScan>,
+        Kind::Sse => Some(followed::<EventScan> as fn(Body, Rc<Exchange>) -> Body),
+        Kind::Grpc if exchange.protocol() == Protocol::Http2 => Some(followed::<MessageScan> as _),
+        Kind::Grpc => None,
         _ => return response,
     };
     let identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
     let Response { head, body } = response;
-    let bound = body.size_hint().exact().is_some() || !head.fields.tokens(Known::ContentEncoding).all(identity);
-    let body = if bound { body } else { follow(body, Rc::clone(exchange)) };
+    let seen = head.fields.tokens(Known::ContentEncoding).all(identity);
+    let (body, manner) = match follow {
+        _ if body.size_hint().exact().is_some() => (body, Manner::ByItself),
+        Some(follow) if seen => (follow(body, Rc::clone(exchange)), Manner::Polite),
+        _ => (body, Manner::Cut),
+    };
+    exchange.ends(manner);
     Response { head, body }
 }
 
