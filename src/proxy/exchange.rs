@@ -273,11 +273,13 @@ impl Exchange {
         }
     }
 
-    /// Events, messages or frames went to the client whole.
+    /// Events or messages went to the client whole. Those of WebSockets are counted each way where they pass.
     pub(super) fn events(&self, count: u64) {
         if let Some(stream) = self.stream() {
             stream.events.set(stream.events.get() + count);
-            self.worker.recorder.events(self.kind.get(), count);
+            if self.kind.get() != Kind::WebSocket {
+                self.worker.recorder.events(self.kind.get(), count);
+            }
         }
     }
 

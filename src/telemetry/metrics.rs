@@ -65,7 +65,7 @@ declare! {
     STREAM_GAP: Histogram "floodway_stream_gap_seconds" ["kind"]
         "Time between two pieces of a stream on their way to the client, gRPC included.";
     STREAM_EVENTS: Counter "floodway_stream_events_total" ["kind"]
-        "Events, messages or frames that went to clients, counted as they pass.";
+        "Events of event streams and messages of gRPC that went to clients, counted as they pass.";
     ACTIVE: Gauge "floodway_active_streams" ["kind"]
         "Exchanges that have begun and not ended.";
     DRAINED: Counter "floodway_drained_streams_total" ["kind", "outcome"]

@@ -211,7 +211,7 @@ impl Recorder {
         self.shard.stream_gaps[kind as usize].observe(gap);
     }
 
-    /// Events, messages or frames went to the client.
+    /// Events or messages of gRPC went to the client.
     pub fn events(&self, kind: Kind, count: u64) {
         self.shard.stream_events[kind as usize].add(count);
     }
