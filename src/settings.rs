@@ -94,7 +94,7 @@ pub struct Listeners {
     #[serde(with = "duration_text")]
     pub tcp_keep_alive: Duration,
     /// How long what was sent to a client, a keep-alive probe included, may go unacknowledged until its connection is
-    /// given up (TCP_USER_TIMEOUT); zero leaves it to the kernel.
+    /// given up (TCP_USER_TIMEOUT); zero leaves it to the kernel. Clients that are slow have `stall` instead.
     #[serde(with = "duration_text")]
     pub tcp_user_timeout: Duration,
 }

@@ -62,6 +62,9 @@ pub(super) enum Error {
     /// The endpoint's answer breaks HTTP.
     #[error("upstream answered with something that is not HTTP")]
     UpstreamProtocol,
+    /// A WebSocket was asked for, and the endpoint speaks HTTP/2 that carries none.
+    #[error("upstream takes no WebSockets over HTTP/2")]
+    NoWebSocket,
     /// The endpoint's head did not come in time.
     #[error("upstream response timed out")]
     HeadTimeout,
@@ -126,7 +129,7 @@ impl Error {
             NoRoute => StatusCode::NOT_FOUND,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
             NoBackend | NoEndpoint | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
-            ConnectFailed | UpstreamReset | UpstreamProtocol | UpstreamCut => StatusCode::BAD_GATEWAY,
+            ConnectFailed | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => StatusCode::BAD_GATEWAY,
             ConnectTimeout | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
             | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -154,6 +157,7 @@ impl Error {
             ConnectTimeout => "connect_timeout",
             UpstreamReset => "upstream_reset",
             UpstreamProtocol => "upstream_protocol",
+            NoWebSocket => "no_websocket",
             HeadTimeout => "head_timeout",
             FirstByteTimeout => "first_byte_timeout",
             Idle => "idle",
@@ -197,8 +201,8 @@ impl Error {
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
             NoRoute | InvalidRoute | NoBackend | NoEndpoint | ConnectFailed | ConnectTimeout | UpstreamReset
-            | UpstreamProtocol | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
-            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
+            | UpstreamProtocol | NoWebSocket | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled
+            | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }
 

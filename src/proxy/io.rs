@@ -29,7 +29,14 @@ impl Io {
         self.room
     }
 
-    /// Lets the peer take nothing for so long before the kernel gives it up (TCP_USER_TIMEOUT).
+    /// Has the kernel bear with a peer that takes nothing for as long as it answers. Its clock (TCP_USER_TIMEOUT) counts from the
+    /// moment at which the peer first takes nothing, and does not notice what it takes later as long as something waits:
+    /// whoever is slow for that long would be cut, however steadily it reads.
+    pub(super) fn be_patient(&self) {
+        self.bear_with(Duration::ZERO);
+    }
+
+    /// Lets the peer take nothing for so long before the kernel gives it up; zero for as long as it answers.
     pub(super) fn bear_with(&self, time: Duration) {
         if let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_user_timeout(Some(time)) {
             tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
@@ -75,6 +82,9 @@ pub(super) trait Pipe: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin {
 
     /// Makes the drop that follows look broken to the peer, and not like an end.
     fn abort(&mut self);
+
+    /// See [`Io::be_patient`].
+    fn be_patient(&self);
 }
 
 impl Pipe for Io {
@@ -84,6 +94,10 @@ impl Pipe for Io {
 
     fn abort(&mut self) {
         self.reset_on_close(true);
+    }
+
+    fn be_patient(&self) {
+        Io::be_patient(self);
     }
 }
 

@@ -12,6 +12,9 @@ use crate::settings::Settings;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
+/// As many probes as Linux lets go unanswered (TCP_KEEPCNT).
+const MAX_PROBES: u64 = 127;
+
 /// Binds every address once per worker. Port 0 takes a free port, the same for all workers.
 pub(super) fn bind(
     settings: &Settings,
@@ -57,7 +60,13 @@ fn open(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     let listeners = &settings.listeners;
     if !listeners.tcp_keep_alive.is_zero() {
         let interval = listeners.tcp_keep_alive;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(interval).with_interval(interval))?;
+        let mut probes = TcpKeepalive::new().with_time(interval).with_interval(interval);
+        if !listeners.tcp_user_timeout.is_zero() {
+            // For when a slow client has made that one longer: `Io::be_patient`.
+            let retries = listeners.tcp_user_timeout.as_secs().div_ceil(interval.as_secs().max(1));
+            probes = probes.with_retries(retries.clamp(1, MAX_PROBES) as u32);
+        }
+        socket.set_tcp_keepalive(&probes)?;
     }
     if !listeners.tcp_user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(listeners.tcp_user_timeout))?;
@@ -98,6 +107,7 @@ mod tests {
             assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(17));
             assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(17));
             assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(Duration::from_secs(23)));
+            assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 2);
             assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 96 * 1024);
         }
     }

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use floodway::snapshot::{Action, Protocol, Snapshot, Timeouts};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
+use tokio::time::Instant;
 
 use super::clients::*;
 use super::endpoints::nothing_is_left;
+use super::frames;
 use super::support::*;
+use super::websocket::{SWITCHED, UPGRADE};
 
 const SHORT: Duration = Duration::from_millis(300);
 const HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -226,4 +230,69 @@ async fn a_head_without_content_meets_its_own_bound() {
     endpoint.send("2\r\nho\r\n0\r\n\r\n").await;
     client.until("2\r\nho\r\n0\r\n\r\n").await;
     assert_eq!(plane.logged("/begun").await["end"], "complete");
+}
+
+/// Asks for `/slow`, over HTTP/2 with windows that never fill, so that nothing but TCP itself holds the answer up.
+async fn asks_as(client: &mut Raw, kind: &str) {
+    match kind {
+        "http2" => {
+            let largest = i32::MAX.to_be_bytes();
+            client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+            // SETTINGS_INITIAL_WINDOW_SIZE, and then the connection's.
+            client.send(frames::frame(frames::SETTINGS, 0, 0, &[&[0, 4][..], &largest].concat())).await;
+            client.send(frames::frame(frames::WINDOW_UPDATE, 0, 0, &(i32::MAX - 65_535).to_be_bytes())).await;
+            let head = [(":method", "GET"), (":scheme", "http"), (":path", "/slow"), (":authority", "a")];
+            let flags = frames::END_HEADERS | frames::END_STREAM;
+            client.send(frames::frame(frames::HEADERS, flags, 1, &frames::fields(&head))).await;
+        }
+        "websocket" => client.send(format!("GET /slow HTTP/1.1\r\n{UPGRADE}\r\n")).await,
+        _ => client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await,
+    }
+}
+
+/// A client whose system takes little ahead of it.
+async fn small_client(plane: &Plane) -> Raw {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    Raw(within(socket.connect(plane.address)).await.unwrap())
+}
+
+/// The kernel's clock for peers that take nothing notices nothing of what they take in between.
+#[tokio::test]
+async fn a_reader_that_is_slow_is_neither_cut_nor_taken_for_gone_by_the_kernel() {
+    const STALL: Duration = Duration::from_secs(3);
+    let flooding = backend(|mut endpoint| async move {
+        let head = endpoint.head().await;
+        endpoint
+            .send(if head.contains("upgrade: websocket") { [SWITCHED, "\r\n"].concat() } else { HEAD.to_owned() })
+            .await;
+        if head.contains("upgrade: websocket") {
+            endpoint.send([0x82, 127, 0, 0, 0, 1, 0, 0, 0, 0]).await;
+        }
+        let piece = vec![b'x'; 64 * 1024];
+        let chunk = [b"10000\r\n", &piece[..], b"\r\n"].concat();
+        let piece = if head.contains("upgrade: websocket") { piece } else { chunk };
+        while endpoint.0.write_all(&piece).await.is_ok() {}
+    });
+    let snapshot = bounded(flooding.await, Protocol::Http1, |timeouts| timeouts.stall = STALL);
+    let plane = Plane::with(snapshot, |settings| settings.listeners.tcp_user_timeout = Duration::from_millis(500));
+    let read = |kind: &'static str| {
+        let plane = &plane;
+        async move {
+            let mut client = small_client(plane).await;
+            asks_as(&mut client, kind).await;
+            let begun = Instant::now();
+            let mut piece = vec![0; 8 * 1024];
+            while begun.elapsed() < 2 * STALL {
+                within(client.0.read_exact(&mut piece)).await.unwrap_or_else(|error| panic!("{kind} was cut: {error}"));
+                tokio::time::sleep(STALL / 20).await;
+            }
+            // And now it takes nothing at all.
+            client
+        }
+    };
+    let _unread = tokio::join!(read("http1"), read("http2"), read("websocket"));
+    for line in plane.logged_times("/slow", 3).await {
+        assert_eq!((&line["end"], &line["reason"]), (&"stalled".into(), &"client_stalled".into()), "{line}");
+    }
 }

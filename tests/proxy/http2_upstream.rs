@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use floodway::snapshot::{Protocol, Snapshot};
+use floodway::snapshot::{Action, Protocol, Snapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -253,4 +254,83 @@ async fn interim_answers_pass_between_connections_of_http2() {
     let told = within(std::future::poll_fn(|cx| answer.poll_informational(cx))).await.unwrap().unwrap();
     assert_eq!((told.status().as_u16(), &told.headers()["link"]), (103, &http::HeaderValue::from_static("</a.css>")));
     assert_eq!(within(answer).await.unwrap().status(), 200);
+}
+
+/// An endpoint with small windows for its connections, which reads every request but those for `/unread`, and answers with how
+/// much there was.
+async fn picky() -> std::net::SocketAddr {
+    http2_backend(|mut request, mut answer| async move {
+        if request.uri().path() == "/unread" {
+            // As servers do, it forgets what it has not read once it is told that nobody waits.
+            let _ = std::future::poll_fn(|cx| answer.poll_reset(cx)).await;
+            return;
+        }
+        let (read, _) = content(request.body_mut()).await.unwrap();
+        let mut stream = answer.send_response(http::Response::new(()), false).unwrap();
+        stream.send_data(Bytes::from(read.len().to_string()), true).unwrap();
+    })
+    .await
+}
+
+/// More than fits the windows of an endpoint that does not read it, and those of the proxy.
+const MUCH: usize = 200_000;
+
+/// Uploads that much for `/unread`, as far as it is taken. What becomes of it.
+async fn unread(mut client: h2::client::SendRequest<Bytes>) -> tokio::task::JoinHandle<http::Response<h2::RecvStream>> {
+    let (answer, mut stream) = client.send_request(post("/unread"), false).unwrap();
+    tokio::spawn(async move {
+        let sending = send(&mut stream, vec![b'x'; MUCH].into(), true);
+        tokio::select! {
+            answer = answer => answer.unwrap(),
+            _ = sending => panic!("it was read"),
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_reads_is_ended_and_others_get_its_room() {
+    const STALL: Duration = Duration::from_secs(3);
+    let mut route = forward("", "backend");
+    let Action::Forward(action) = &mut route.action else { unreachable!() };
+    action.timeouts.stall = STALL;
+    let plane = Plane::start(snapshot(vec![route], vec![cluster("backend", Protocol::Http2, &[picky().await])]));
+    let mut client = http2(plane.address).await;
+    let (other, mut stream) = client.send_request(post("/read"), false).unwrap();
+    send(&mut stream, vec![b'x'; 1000].into(), false).await.unwrap();
+    let unread = unread(client).await;
+    // The clock of what comes now begins later.
+    tokio::time::sleep(STALL / 3).await;
+    within(send(&mut stream, vec![b'x'; MUCH].into(), true)).await.unwrap();
+    let mut answer = within(other).await.unwrap();
+    assert_eq!(content(answer.body_mut()).await.unwrap().0, (MUCH + 1000).to_string().as_bytes());
+    let answer = within(unread).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-floodway-reason"]),
+        (504, &"upstream_stalled".parse().unwrap())
+    );
+    assert_eq!(plane.logged("/unread").await["reason"], "upstream_stalled");
+    assert_eq!(plane.metric(CONNECTS, ""), 1.0, "on one connection");
+}
+
+#[tokio::test]
+async fn while_an_upload_is_held_up_new_requests_get_another_connection() {
+    let plane = Plane::start(to_http2(picky().await));
+    let client = http2(plane.address).await;
+    let _unread = unread(client.clone()).await;
+    // Those of the first second may share the connection, and wait for it; the others do not.
+    let upload = |mut client: h2::client::SendRequest<Bytes>| async move {
+        let (answer, mut stream) = client.send_request(post("/read"), false).unwrap();
+        send(&mut stream, vec![b'x'; MUCH].into(), true).await.unwrap();
+        content(within(answer).await.unwrap().body_mut()).await.unwrap().0
+    };
+    let mut read = None;
+    for _ in 0..20 {
+        let uploading = upload(client.clone());
+        read = tokio::time::timeout(Duration::from_millis(500), uploading).await.ok();
+        if read.is_some() {
+            break;
+        }
+    }
+    assert_eq!(read.unwrap(), MUCH.to_string().as_bytes());
+    assert_eq!(plane.metric(CONNECTS, ""), 2.0);
 }

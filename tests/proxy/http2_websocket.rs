@@ -168,7 +168,7 @@ async fn an_endpoint_that_does_not_take_them_or_has_not_read_the_handshake_is_a_
     let answer = within(answer).await.unwrap();
     assert_eq!(
         (answer.status().as_u16(), &answer.headers()["x-floodway-reason"]),
-        (502, &HeaderValue::from_static("upstream_protocol"))
+        (502, &HeaderValue::from_static("no_websocket"))
     );
 
     let (address, mut arrivals) = played().await;

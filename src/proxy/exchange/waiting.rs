@@ -19,12 +19,11 @@ impl Exchange {
         }
     }
 
-    /// How long the kernel must bear with a client that takes nothing, if the route bears with it for longer than the listener.
+    /// What `Io::bear_with` is told once a client was slow to take what waits for it: the clock of the stream is a better one
+    /// from then on. Told once.
     pub(in crate::proxy) fn longer_than_kernel(&self) -> Option<Duration> {
-        let limit = self.worker.settings.listeners.tcp_user_timeout;
-        let stall = self.bounds().stall;
-        // The kernel's clock must not be the first to run out, or it would look as if the client had left.
-        (!limit.is_zero() && stall > limit).then(|| stall + stall / 8)
+        let bounded = !self.worker.settings.listeners.tcp_user_timeout.is_zero();
+        (bounded && !self.was_slow.replace(true)).then_some(Duration::ZERO)
     }
 
     /// Ready with the clock that ran out first; looks at clocks, moves no timer while the stream moves.

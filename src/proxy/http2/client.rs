@@ -17,11 +17,14 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::duplex::Duplex;
+use super::duplex::{Below, Duplex};
 use super::kept::Kept;
-use super::stream::{self, Inbound, Piece, Stopped};
+use super::room::{Room, Waiter};
+use super::stream::{self, Inbound, Piece, Stopped, Watch as _};
+use super::wire::Wire;
 use super::{connect, header_map, windows};
 use crate::proxy::body::Body;
+use crate::proxy::clocks::Flow;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
@@ -58,6 +61,7 @@ struct Shared {
     pings: Mutex<Option<PingPong>>,
     /// Whether the endpoint's settings have certainly come.
     settled: Cell<bool>,
+    room: Rc<Room>,
 }
 
 /// One of the connection's streams, until dropped.
@@ -80,6 +84,7 @@ impl Http2 {
     /// Speaks HTTP/2 on a fresh connection, with prior knowledge. A stream holds no more than `room` bytes each way.
     pub(in crate::proxy) async fn open(io: Io, room: usize) -> Result<Self, Error> {
         let windows = windows(room, STREAMS);
+        let wire = Wire::new(io);
         let handshake = client::Builder::new()
             .initial_max_send_streams(STREAMS)
             .initial_window_size(windows.0)
@@ -88,7 +93,7 @@ impl Http2 {
             .max_send_buffer_size(room)
             .max_header_list_size(MAX_HEAD)
             .enable_push(false)
-            .handshake::<_, Piece>(io);
+            .handshake::<_, Piece>(wire.clone());
         let (sender, mut connection) = handshake.await.map_err(|_| Error::ConnectFailed)?;
         let shared = Rc::new(Shared {
             streams: Cell::new(0),
@@ -96,6 +101,7 @@ impl Http2 {
             last_used: Cell::new(Instant::now()),
             pings: Mutex::new(connection.ping_pong()),
             settled: Cell::new(false),
+            room: Room::new(wire),
         });
         let told = Rc::clone(&shared);
         tokio::task::spawn_local(poll_fn(move |cx| {
@@ -117,7 +123,7 @@ impl Http2 {
 
     pub(in crate::proxy) fn has_room(&self) -> bool {
         // An endpoint that allows none at all still gets its turn: a request then waits on the connection.
-        self.shared.streams.get() < self.shared.allowed.get().clamp(1, STREAMS)
+        self.shared.streams.get() < self.shared.allowed.get().clamp(1, STREAMS) && !self.shared.room.is_held_up()
     }
 
     pub(in crate::proxy) fn idle_for(&self, time: Duration) -> bool {
@@ -131,18 +137,20 @@ impl Http2 {
     }
 
     /// Whether the endpoint takes extended CONNECT.
-    async fn allows_connect(&self) -> bool {
+    ///
+    /// # Errors
+    /// It has told neither, and is gone.
+    async fn allows_connect(&self) -> Result<bool, Error> {
         if !self.sender.is_extended_connect_protocol_enabled() && !self.shared.settled.get() {
             // RFC 9113 3.4: the endpoint's SETTINGS "MUST be the first frame" it sends, so that they come before its answer
             // to a ping.
             let mut pings = self.shared.pings.lock().await;
-            if let Some(pings) = pings.as_mut().filter(|_| !self.shared.settled.get())
-                && pings.ping(Ping::opaque()).await.is_ok()
-            {
+            if let Some(pings) = pings.as_mut().filter(|_| !self.shared.settled.get()) {
+                pings.ping(Ping::opaque()).await.map_err(|error| meaning(&error))?;
                 self.shared.settled.set(true);
             }
         }
-        self.sender.is_extended_connect_protocol_enabled()
+        Ok(self.sender.is_extended_connect_protocol_enabled())
     }
 }
 
@@ -178,7 +186,8 @@ impl Stream {
         let kept = Kept::new(body);
         let wanted = Rc::new(Notify::new());
         let waits = head.fields.contains(Known::Expect).then(|| Rc::clone(&wanted));
-        let mut sending: Option<Sending> = Some(Box::pin(upload(kept.share(), stream, waits)));
+        let mut sending: Option<Sending> =
+            Some(Box::pin(upload(kept.share(), stream, waits, Waiter::new(&self.0.shared.room))));
         match receive(response, &mut sending, &wanted, downstream).await {
             Ok((head, inbound)) => {
                 kept.forget();
@@ -197,8 +206,10 @@ impl Stream {
         let mut request = request(head);
         let proof = connect::connect(&mut request).ok_or((Error::BadRequest("Sec-WebSocket-Key"), None))?;
         // RFC 8441 3: "A sender MUST NOT" ask for it "without first receiving" the setting that allows it.
-        if !self.0.allows_connect().await {
-            return Err((Error::UpstreamProtocol, None));
+        match self.0.allows_connect().await {
+            Ok(true) => {}
+            Ok(false) => return Err((Error::NoWebSocket, None)),
+            Err(error) => return Err((error, Some(Body::empty()))),
         }
         let begun = self.0.sender.send_request(request, false);
         let (response, mut stream) = begun.map_err(|error| (meaning(&error), Some(Body::empty())))?;
@@ -210,8 +221,25 @@ impl Stream {
             return Ok(Answered::Response(head, Http2Body { inbound, _sending: None }));
         }
         connect::switch(&mut head, &proof);
-        Ok(Answered::Switched(head, Box::new(Duplex::new(stream, inbound.into_stream(), self.0.begin()))))
+        let below = Carried { _stream: self.0.begin(), waiter: Waiter::new(&self.0.shared.room) };
+        Ok(Answered::Switched(head, Box::new(Duplex::new(stream, inbound.into_stream(), below))))
     }
+}
+
+/// What a tunnel takes of a connection.
+#[derive(Debug)]
+struct Carried {
+    _stream: Stream,
+    waiter: Waiter,
+}
+
+impl Below for Carried {
+    fn waits(&self, waits: bool) {
+        if waits { self.waiter.waits(Flow::Sink) } else { self.waiter.moves() }
+    }
+
+    /// The waiter sees to it.
+    fn be_patient(&self) {}
 }
 
 impl Drop for Stream {
@@ -239,11 +267,16 @@ fn request(head: &RequestHead) -> Request<()> {
 type Sending = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 /// Sends the content, once the endpoint wants it if it is asked.
-async fn upload(mut body: Kept, mut stream: SendStream<Piece>, wanted: Option<Rc<Notify>>) -> Result<(), Error> {
+async fn upload(
+    mut body: Kept,
+    mut stream: SendStream<Piece>,
+    wanted: Option<Rc<Notify>>,
+    waiter: Waiter,
+) -> Result<(), Error> {
     if let Some(wanted) = wanted {
         let _ = tokio::time::timeout(CONTINUE_WAIT, wanted.notified()).await;
     }
-    match stream::send(&mut body, &mut stream, None).await {
+    match stream::send(&mut body, &mut stream, &waiter).await {
         // RFC 9113 8.1: after a complete answer the endpoint may reset the stream to have no more content, and "clients MUST NOT
         // discard responses as a result of receiving such a RST_STREAM".
         Ok(()) | Err(Stopped::Sink) => Ok(()),

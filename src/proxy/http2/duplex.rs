@@ -9,22 +9,38 @@ use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::{Piece, poll_room};
+use super::wire::Wire;
 use crate::proxy::io::Pipe;
 
-/// A stream as one end of a tunnel; `G` is held as long as it lasts.
+/// What is below a stream that is one end of a tunnel, held as long as it lasts.
+pub(super) trait Below: std::fmt::Debug + Unpin {
+    /// What is written waits for room, or no longer.
+    fn waits(&self, _: bool) {}
+
+    /// See `Io::be_patient`.
+    fn be_patient(&self);
+}
+
+impl Below for Wire {
+    fn be_patient(&self) {
+        Wire::be_patient(self);
+    }
+}
+
+/// A stream as one end of a tunnel.
 #[derive(Debug)]
-pub(super) struct Duplex<G> {
+pub(super) struct Duplex<B> {
     send: SendStream<Piece>,
     recv: RecvStream,
     unread: Bytes,
     closed: bool,
-    _guard: G,
+    below: B,
 }
 
-impl<G> Duplex<G> {
+impl<B> Duplex<B> {
     /// Both halves of a stream whose heads have passed.
-    pub(super) fn new(send: SendStream<Piece>, recv: RecvStream, guard: G) -> Self {
-        Duplex { send, recv, unread: Bytes::new(), closed: false, _guard: guard }
+    pub(super) fn new(send: SendStream<Piece>, recv: RecvStream, below: B) -> Self {
+        Duplex { send, recv, unread: Bytes::new(), closed: false, below }
     }
 
     /// Ready when there is something unread, or with `false` at the end.
@@ -40,7 +56,7 @@ impl<G> Duplex<G> {
     }
 }
 
-impl<G: std::fmt::Debug + Unpin> Pipe for Duplex<G> {
+impl<B: Below> Pipe for Duplex<B> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_unread(cx).map_ok(drop)
     }
@@ -49,9 +65,13 @@ impl<G: std::fmt::Debug + Unpin> Pipe for Duplex<G> {
     fn abort(&mut self) {
         self.send.send_reset(Reason::CANCEL);
     }
+
+    fn be_patient(&self) {
+        self.below.be_patient();
+    }
 }
 
-impl<G: Unpin> AsyncRead for Duplex<G> {
+impl<B: Below> AsyncRead for Duplex<B> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if ready!(this.poll_unread(cx))? {
@@ -66,13 +86,15 @@ impl<G: Unpin> AsyncRead for Duplex<G> {
     }
 }
 
-impl<G: Unpin> AsyncWrite for Duplex<G> {
+impl<B: Below> AsyncWrite for Duplex<B> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
         self.send.reserve_capacity(bytes.len());
-        let room = ready!(poll_room(&mut self.send, cx))?.min(bytes.len());
+        let room = poll_room(&mut self.send, cx);
+        self.below.waits(room.is_pending());
+        let room = ready!(room)?.min(bytes.len());
         let piece = Piece::new(Bytes::copy_from_slice(&bytes[..room]), None);
         self.send.send_data(piece, false).map_err(|_| io::ErrorKind::ConnectionReset)?;
         Poll::Ready(Ok(room))

@@ -6,8 +6,10 @@ mod client;
 pub(super) mod connect;
 mod duplex;
 mod kept;
+mod room;
 mod server;
 mod stream;
+mod wire;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

@@ -17,6 +17,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::duplex::Duplex;
 use super::stream::{self, Inbound, Piece, Progress, Stopped};
+use super::wire::Wire;
 use super::{connect, header_map, windows};
 use crate::proxy::body::Body;
 use crate::proxy::downstream::Downstream;
@@ -47,7 +48,8 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
         .data_frame_budget(FRAME_BUDGET)
         .max_send_buffer_size(limits.stream_buffer_bytes)
         .enable_connect_protocol();
-    let handshake = tokio::time::timeout(limits.header_timeout, builder.handshake::<_, Piece>(io));
+    let wire = Wire::new(io);
+    let handshake = tokio::time::timeout(limits.header_timeout, builder.handshake::<_, Piece>(wire.clone()));
     let mut connection = match handshake.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "HTTP/2 handshake"),
@@ -67,7 +69,8 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let active = activity.begin();
-                    tokio::task::spawn_local(exchange(Rc::clone(&worker), peer, request, respond, active));
+                    let stream = (request, respond, wire.clone());
+                    tokio::task::spawn_local(exchange(Rc::clone(&worker), peer, stream, active));
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "HTTP/2 connection"),
                 None => return,
@@ -105,8 +108,7 @@ type Respond = Rc<RefCell<Option<SendResponse<Piece>>>>;
 async fn exchange(
     worker: Rc<Worker>,
     peer: Peer,
-    request: Request<RecvStream>,
-    respond: SendResponse<Piece>,
+    (request, respond, wire): (Request<RecvStream>, SendResponse<Piece>, Wire),
     _active: Active,
 ) {
     let downstream = Rc::new(Downstream::default());
@@ -165,11 +167,11 @@ async fn exchange(
     };
     match (takeover, tunnelled) {
         (Some(takeover), Some(received)) => {
-            let client = Duplex::new(stream, received, ());
+            let client = Duplex::new(stream, received, wire);
             tunnel::run(&worker, client, Bytes::new(), takeover, exchange).await;
         }
         _ if ends => exchange.complete(),
-        (_, _unread) => answer(&mut stream, &mut body, exchange).await,
+        (_, _unread) => answer(&mut stream, &mut body, exchange, wire).await,
     }
 }
 
@@ -194,11 +196,11 @@ fn finish(worker: &Worker, head: &ResponseHead, body: &Body) -> Response<()> {
 }
 
 /// Sends the content of an answer. It is complete once the connection has taken all of it.
-async fn answer(stream: &mut SendStream<Piece>, body: &mut Body, exchange: Rc<Exchange>) {
-    let progress = Progress::new(Rc::clone(&exchange));
+async fn answer(stream: &mut SendStream<Piece>, body: &mut Body, exchange: Rc<Exchange>, wire: Wire) {
+    let progress = Progress::new(&exchange, wire);
     let sending = async {
         let sent = async {
-            stream::send(body, stream, Some(&progress)).await?;
+            stream::send(body, stream, &progress).await?;
             progress.taken(stream).await
         };
         sent.await.map_err(|stopped| match stopped {

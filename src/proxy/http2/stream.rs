@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
 
+use super::wire::Wire;
 use crate::proxy::clocks::Flow;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
@@ -93,7 +94,9 @@ pub(super) struct Piece {
 /// How far the content of an answer went.
 #[derive(Debug)]
 pub(super) struct Progress {
-    exchange: Rc<Exchange>,
+    /// Not kept alive by what h2 still holds of an answer that was given up.
+    exchange: Weak<Exchange>,
+    wire: Wire,
     /// Given to h2, and not taken by the connection yet.
     underway: Cell<usize>,
     /// Whether there is nothing else to send.
@@ -103,21 +106,16 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Nothing is underway yet.
-    pub(super) fn new(exchange: Rc<Exchange>) -> Rc<Self> {
-        Rc::new(Progress { exchange, underway: Cell::new(0), drained: Cell::new(false), waiting: RefCell::default() })
-    }
-
-    /// What is waited for: room with the client, or more to send. Then too it may be the client who has not taken all.
-    fn waits(&self, flow: Flow) {
-        self.drained.set(flow == Flow::Source);
-        self.exchange.download_waits(if self.underway.get() > 0 { Flow::Sink } else { flow });
+    pub(super) fn new(exchange: &Rc<Exchange>, wire: Wire) -> Rc<Self> {
+        let (underway, drained) = (Cell::new(0), Cell::new(false));
+        Rc::new(Progress { exchange: Rc::downgrade(exchange), wire, underway, drained, waiting: RefCell::default() })
     }
 
     /// Waits until the connection has taken everything that was sent. What comes after, the kernel keeps to itself.
     ///
     /// # Errors
     /// The peer gave it up.
-    pub(super) async fn taken(&self, stream: &mut SendStream<Piece>) -> Result<(), Stopped> {
+    pub(super) async fn taken(self: &Rc<Self>, stream: &mut SendStream<Piece>) -> Result<(), Stopped> {
         poll_fn(|cx| {
             if self.underway.get() == 0 {
                 return Poll::Ready(Ok(()));
@@ -127,6 +125,35 @@ impl Progress {
             poll_stopped(stream, cx).map(Err)
         })
         .await
+    }
+}
+
+/// Looks on while content is sent.
+pub(super) trait Watch {
+    /// What is waited for: room with the peer, or more to send.
+    fn waits(&self, flow: Flow);
+
+    /// There is room again.
+    fn moves(&self) {}
+
+    /// A piece that goes out.
+    fn piece(&self, bytes: Bytes) -> Piece;
+}
+
+impl Watch for Rc<Progress> {
+    /// When there is no more to send, too, it may be the client who has not taken all.
+    fn waits(&self, flow: Flow) {
+        self.drained.set(flow == Flow::Source);
+        let flow = if self.underway.get() > 0 { Flow::Sink } else { flow };
+        let Some(exchange) = self.exchange.upgrade() else { return };
+        exchange.download_waits(flow);
+        if flow == Flow::Sink && exchange.longer_than_kernel().is_some() {
+            self.wire.be_patient();
+        }
+    }
+
+    fn piece(&self, bytes: Bytes) -> Piece {
+        Piece::new(bytes, Some(self))
     }
 }
 
@@ -156,10 +183,12 @@ impl Buf for Piece {
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         if let Some(progress) = &self.progress {
-            progress.exchange.sent(count);
             progress.underway.set(progress.underway.get() - count);
-            if progress.underway.get() == 0 && progress.drained.get() {
-                progress.exchange.download_waits(Flow::Source);
+            if let Some(exchange) = progress.exchange.upgrade() {
+                exchange.sent(count);
+                if progress.underway.get() == 0 && progress.drained.get() {
+                    exchange.download_waits(Flow::Source);
+                }
             }
             if progress.underway.get() == 0
                 && let Some(waiting) = progress.waiting.take()
@@ -192,16 +221,14 @@ fn poll_stopped(stream: &mut SendStream<Piece>, cx: &mut Context<'_>) -> Poll<St
 pub(super) async fn send(
     body: &mut (impl http_body::Body<Data = Bytes, Error = Error> + Unpin),
     stream: &mut SendStream<Piece>,
-    progress: Option<&Rc<Progress>>,
+    watch: &impl Watch,
 ) -> Result<(), Stopped> {
     let stopped = |_| Stopped::Sink;
     loop {
         let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(frame.transpose().map_err(Stopped::Source)),
             Poll::Pending => {
-                if let Some(progress) = progress {
-                    progress.waits(Flow::Source);
-                }
+                watch.waits(Flow::Source);
                 poll_stopped(stream, cx).map(Err)
             }
         });
@@ -219,14 +246,15 @@ pub(super) async fn send(
             stream.reserve_capacity(data.len());
             let room = poll_fn(|cx| {
                 let room = poll_room(stream, cx);
-                if let (Poll::Pending, Some(progress)) = (&room, progress) {
-                    progress.waits(Flow::Sink);
+                match room {
+                    Poll::Pending => watch.waits(Flow::Sink),
+                    Poll::Ready(_) => watch.moves(),
                 }
                 room
             });
             let room = room.await.map_err(|_| Stopped::Sink)?;
             let piece = data.split_to(room.min(data.len()));
-            stream.send_data(Piece::new(piece, progress), last && data.is_empty()).map_err(stopped)?;
+            stream.send_data(watch.piece(piece), last && data.is_empty()).map_err(stopped)?;
             if last && data.is_empty() {
                 return Ok(());
             }

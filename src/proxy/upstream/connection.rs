@@ -206,11 +206,11 @@ async fn open(address: SocketAddr, settings: &Connections, room: usize) -> Resul
 }
 
 /// Has the kernel break the connection to an endpoint that vanished without a word: probes after `interval` of silence, and
-/// as much patience with what was sent, which probes do not see. Linux counts the time in which an endpoint takes nothing,
-/// too (TCP_USER_TIMEOUT), so that this is longer than stalls are usually allowed to be.
+/// as much patience with what was sent, which probes do not see.
 fn find_dead(stream: &TcpStream, interval: Duration) -> std::io::Result<()> {
     let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(interval).with_interval(interval))?;
+    let probes = socket2::TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(UNANSWERED);
+    socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(interval * UNANSWERED))
 }
 
