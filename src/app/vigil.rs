@@ -1,4 +1,5 @@
-//! Watches over what is known of endpoints, and tells of each change: one line in the log.
+//! Watches over what is known of endpoints: lets those in again whose time is over, has them compared with each other, and
+//! tells of each change, with one line in the log.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,16 +8,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::resilience::{Moment, Registry, Transition};
 
-/// How late a change may be told.
+/// How late a change may come, and be told.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Tells of changes, for ever.
+/// Watches, for ever.
 pub(super) async fn run(registry: Registry) -> Infallible {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let now = Instant::now().into_std().into();
+        let now = Moment::from(Instant::now().into_std());
+        registry.sweep(now);
         let untold = registry.untold();
         for transition in &untold.transitions {
             log(transition, now);

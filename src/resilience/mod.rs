@@ -4,19 +4,24 @@
 //! Not here: connections, which are a worker's own (`proxy::upstream`); configuration (`snapshot`); anything that waits or
 //! speaks to the network.
 
+mod ejection;
 mod ewma;
 mod moment;
 mod outcome;
+mod standing;
 mod state;
 mod transition;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use ejection::Out;
 pub use ewma::Ewma;
 pub use moment::Moment;
 pub use outcome::Outcome;
-pub use state::{ClusterState, EndpointState, KeptOut};
+pub use standing::KeptOut;
+pub use state::{ClusterState, EndpointState};
 pub use transition::{Change, State, Subject, Transition, Untold, Why};
 
 use crate::snapshot::{Cluster, ClusterName, Map};
@@ -33,22 +38,40 @@ pub struct Registry {
 struct Entry {
     cluster: Arc<ClusterState>,
     endpoints: Map<SocketAddr, Arc<EndpointState>>,
+    /// When the endpoints were last compared with each other.
+    compared: Option<Moment>,
 }
 
 impl Registry {
-    /// The states of a cluster's endpoints, in their order.
+    /// The states of a cluster's endpoints, in their order. Its settings and its endpoints are now those of `cluster`.
     pub fn of(&self, cluster: &Cluster) -> Vec<Arc<EndpointState>> {
         let mut entries = self.entries();
         let entry = entries.entry(cluster.name.clone()).or_insert_with(|| Entry {
             cluster: Arc::new(ClusterState::new(cluster.name.clone(), self.journal.clone())),
             endpoints: Map::default(),
+            compared: None,
         });
-        let Entry { cluster: shared, endpoints } = entry;
+        let Entry { cluster: shared, endpoints, .. } = entry;
+        shared.configure(cluster);
         let states = cluster.endpoints.iter().map(|endpoint| {
             let state = endpoints.entry(endpoint.address);
             Arc::clone(state.or_insert_with(|| Arc::new(EndpointState::new(endpoint.address, Arc::clone(shared)))))
         });
-        states.collect()
+        let states: Vec<_> = states.collect();
+        states.iter().for_each(|state| state.join());
+        if endpoints.len() > states.len() {
+            let present: HashSet<SocketAddr> = states.iter().map(|state| state.address()).collect();
+            endpoints.values().filter(|state| !present.contains(&state.address())).for_each(|state| state.part());
+        }
+        states
+    }
+
+    /// What time brings: endpoints whose ejection is over come in again, and from time to time they are compared with each
+    /// other. To be called often.
+    pub fn sweep(&self, now: Moment) {
+        for Entry { cluster, endpoints, compared } in self.entries().values_mut() {
+            ejection::sweep(cluster, endpoints.values(), compared, now);
+        }
     }
 
     /// Requests in flight to all endpoints.

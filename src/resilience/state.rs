@@ -2,35 +2,41 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
+
+use super::ejection::Judged;
+use super::standing::{Counts, Standing};
 use super::transition::Journal;
-use super::{Change, Ewma, Moment, Outcome, Transition};
-use crate::snapshot::ClusterName;
+use super::{Change, Ewma, KeptOut, Moment, Outcome, Transition};
+use crate::snapshot::{Cluster, ClusterName, Resilience};
 
 /// One cluster.
 #[derive(Debug)]
 pub struct ClusterState {
     name: ClusterName,
-    version: AtomicU32,
+    settings: ArcSwap<Resilience>,
+    pub(super) counts: Counts,
     journal: Journal,
-}
-
-/// Why an endpoint gets no requests. Each reason comes and goes by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum KeptOut {
-    /// Health checks fail.
-    Unhealthy = 1,
-    /// Its answers were failures, or much slower than those of others.
-    Ejected = 2,
-    /// Its circuit breaker is open.
-    BreakerOpen = 4,
 }
 
 impl ClusterState {
     pub(super) fn new(name: ClusterName, journal: Journal) -> Self {
-        ClusterState { name, version: AtomicU32::new(0), journal }
+        ClusterState { name, settings: ArcSwap::default(), counts: Counts::default(), journal }
+    }
+
+    /// Takes the settings of a new snapshot.
+    pub(super) fn configure(&self, cluster: &Cluster) {
+        self.counts.set_members(cluster.endpoints.len());
+        if !Arc::ptr_eq(&self.settings.load(), &cluster.resilience) {
+            self.settings.store(Arc::clone(&cluster.resilience));
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Guard<Arc<Resilience>> {
+        self.settings.load()
     }
 
     /// Its identity.
@@ -40,7 +46,7 @@ impl ClusterState {
 
     /// Changes whenever an endpoint is kept out or let in: what workers compute from that is theirs until then.
     pub fn version(&self) -> u32 {
-        self.version.load(Ordering::Acquire)
+        self.counts.version()
     }
 
     /// Lets people know of a change of the cluster as a whole.
@@ -56,8 +62,8 @@ pub struct EndpointState {
     address: SocketAddr,
     in_flight: AtomicU64,
     first_byte: Ewma,
-    /// Bits of [`KeptOut`].
-    kept_out: AtomicU8,
+    pub(super) standing: Standing,
+    pub(super) judged: Judged,
 }
 
 impl EndpointState {
@@ -67,7 +73,8 @@ impl EndpointState {
             address,
             in_flight: AtomicU64::new(0),
             first_byte: Ewma::default(),
-            kept_out: AtomicU8::new(0),
+            standing: Standing::new(),
+            judged: Judged::default(),
         }
     }
 
@@ -103,26 +110,17 @@ impl EndpointState {
 
     /// Whether it may get requests.
     pub fn is_available(&self) -> bool {
-        self.kept_out.load(Ordering::Relaxed) == 0
+        self.standing.is_available()
     }
 
     /// Whether it is kept out for this reason.
     pub fn is_kept_out(&self, why: KeptOut) -> bool {
-        self.kept_out.load(Ordering::Relaxed) & why as u8 != 0
+        self.standing.has(why)
     }
 
     /// Keeps it out for a reason, or not any more. Returns whether that is news.
     pub fn keep_out(&self, why: KeptOut, out: bool) -> bool {
-        let bit = why as u8;
-        let before = match out {
-            true => self.kept_out.fetch_or(bit, Ordering::Relaxed),
-            false => self.kept_out.fetch_and(!bit, Ordering::Relaxed),
-        };
-        let news = (before & bit != 0) != out;
-        if news {
-            self.cluster.version.fetch_add(1, Ordering::Release);
-        }
-        news
+        self.standing.set(why, out, &self.cluster.counts)
     }
 
     /// Lets people know of a change of this endpoint.
@@ -136,23 +134,6 @@ impl EndpointState {
         if let Outcome::Answered { first_byte, .. } = outcome {
             self.first_byte.observe(first_byte, now);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_to_be_kept_out_come_and_go_by_themselves() {
-        let cluster = Arc::new(ClusterState::new(ClusterName::new("shop/llm:80"), Journal::default()));
-        let endpoint = EndpointState::new(([127, 0, 0, 1], 80).into(), cluster);
-        assert!(endpoint.keep_out(KeptOut::Ejected, true));
-        assert!(!endpoint.keep_out(KeptOut::Ejected, true), "no news");
-        assert!(endpoint.keep_out(KeptOut::Unhealthy, true));
-        assert_eq!(endpoint.cluster().version(), 2, "only news count");
-        assert!(endpoint.keep_out(KeptOut::Ejected, false));
-        assert!(!endpoint.is_available() && endpoint.is_kept_out(KeptOut::Unhealthy));
-        assert!(endpoint.keep_out(KeptOut::Unhealthy, false) && endpoint.is_available());
+        self.judge(outcome, now);
     }
 }

@@ -105,6 +105,18 @@ words! {
     Why {
         /// The connection was refused, or not accepted in time.
         Refused = "refused",
+        /// Too many failures in a row.
+        Failures = "failures",
+        /// Too many failures in a row that a gateway would answer with 502, 503 or 504.
+        GatewayFailures = "gateway_failures",
+        /// Too many connections in a row could not be made.
+        ConnectFailures = "connect_failures",
+        /// Too many of its requests failed.
+        FailureRate = "failure_rate",
+        /// More of its requests failed than of others'.
+        SuccessRate = "success_rate",
+        /// It is much slower than others.
+        Latency = "latency",
         /// The time of the ejection is over.
         TimeOver = "time_over",
         /// The rule is not in force any more.

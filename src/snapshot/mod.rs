@@ -25,7 +25,7 @@ pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined};
 pub use publish::{Publisher, Reader, channel};
-pub use resilience::Resilience;
+pub use resilience::{Ejection, Resilience};
 pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
 };

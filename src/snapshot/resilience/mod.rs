@@ -1,7 +1,14 @@
 //! How a cluster is balanced, checked and protected. What comes of it while traffic flows is `resilience`'s.
 
+mod ejection;
+
 use serde::Serialize;
+
+pub use ejection::Ejection;
 
 /// How a cluster is balanced, checked and protected. The default is that of a Service without a ProxyUpstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Resilience {}
+pub struct Resilience {
+    /// Passive health; `None` only leaves endpoints alone for a moment that refuse connections.
+    pub ejection: Option<Ejection>,
+}
