@@ -79,7 +79,14 @@ fn every_flag_is_in_the_settings() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"];
-    let in_docs = ["docs/routes.md", "docs/streaming.md", "docs/settings.md", "docs/errors.md", "docs/metrics.md"];
+    let in_docs = [
+        "docs/routes.md",
+        "docs/streaming.md",
+        "docs/settings.md",
+        "docs/errors.md",
+        "docs/metrics.md",
+        "docs/resilience.md",
+    ];
     for document in documents.into_iter().chain(in_docs) {
         let folder = root().join(document).parent().unwrap().to_owned();
         for link in read(document).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -21,7 +21,8 @@ pub use route::{
 pub use rules::UNEDITABLE_HEADERS;
 pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming, TimeBounds, WebSocket};
 pub use upstream::{
-    Connections, DrainMode, Endpoint, EndpointDrain, Protocol, ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus,
+    Connections, DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain, HealthCheck, Passive, Protocol,
+    ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus,
 };
 pub use validate::{Violation, validate};
 

@@ -9,6 +9,7 @@ mod conditions;
 mod convert;
 mod hosts;
 mod matches;
+mod resilience;
 mod resources;
 mod route;
 mod streaming;

@@ -72,7 +72,8 @@ fn payload(most: Option<u32>, at: impl Fn() -> String) -> Result<Option<u64>, Pr
     }
 }
 
-fn time_within(
+/// A duration within bounds.
+pub(super) fn time_within(
     text: &Option<String>,
     (least, most): api::TimeBounds,
     at: impl Fn() -> String,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::action::time;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
+use super::resilience::resilience;
 use super::route::Age;
 use super::{Context, Key, Own, Resources};
 use crate::api::{self, Condition};
@@ -47,7 +48,15 @@ pub(super) enum Place {
 impl UpstreamPlan {
     pub(super) fn read(key: &Key, object: &Own<api::ProxyUpstreamSpec>, context: &Context) -> Self {
         let Own { created, generation, spec } = object;
-        let api::ProxyUpstreamSpec { target_refs, endpoints, hostname, protocol, connections, endpoint_drain } = spec;
+        let api::ProxyUpstreamSpec {
+            target_refs,
+            endpoints,
+            hostname,
+            protocol,
+            connections,
+            health_check,
+            endpoint_drain,
+        } = spec;
         let mut problems = Vec::new();
         let place = match (&target_refs[..], &endpoints[..], hostname) {
             ([_, ..], [], None) => services(target_refs, key, &mut problems),
@@ -67,7 +76,7 @@ impl UpstreamPlan {
             place,
             protocol: *protocol,
             connections: self::connections(connections.as_ref(), context, &mut problems),
-            resilience: Arc::default(),
+            resilience: Arc::new(resilience(health_check.as_ref(), &mut problems)),
             move_after: move_after(endpoint_drain.as_ref(), &mut problems),
             problems,
         }

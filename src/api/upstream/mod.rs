@@ -1,11 +1,17 @@
 //! ProxyUpstream: how one Service, or a set of addresses outside the cluster, is connected to.
 
+mod health;
+mod passive;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{duration, rules};
 use super::{Condition, TargetRef};
+
+pub use health::HealthCheck;
+pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
 
 /// How one Service, or a set of addresses of its own, is connected to: exactly one of `targetRefs`, `endpoints` and
 /// `hostname`.
@@ -64,6 +70,9 @@ pub struct ProxyUpstreamSpec {
     /// How connections are made and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
+    /// How it is found out which endpoints are well. For example `{passive: {consecutiveFailures: 3}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// What becomes of the streams of an endpoint that goes: one that terminates, is not ready, or was removed. It gets no new
     /// requests in any case, unless no other is left. For example `{mode: Move, grace: 1m}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

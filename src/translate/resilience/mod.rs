@@ -1,0 +1,15 @@
+//! How a cluster is balanced, checked and protected, from what its ProxyUpstream says of it.
+
+mod ejection;
+
+use super::conditions::Problem;
+use crate::api;
+use crate::snapshot::Resilience;
+
+/// What a ProxyUpstream says; what is wrong is left out.
+pub(super) fn resilience(health: Option<&api::HealthCheck>, problems: &mut Vec<Problem>) -> Resilience {
+    let mut keep = |problem| problems.push(problem);
+    let passive = health.and_then(|health| health.passive.as_ref());
+    let ejection = passive.map(|given| ejection::ejection(given, "spec.healthCheck.passive"));
+    Resilience { ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()) }
+}
