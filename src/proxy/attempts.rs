@@ -51,7 +51,7 @@ pub(super) async fn answer(
     let mut tried = Vec::new();
     let mut again = 0;
     loop {
-        let connecting = connect(worker, &upstream, &mut tried, &action.timeouts, exchange);
+        let connecting = connect(worker, &upstream, &mut tried, outgoing, &action.timeouts, exchange);
         let (lease, endpoint) = exchange.within(pin!(connecting)).await.flatten()?;
         let kept = lease.reused;
         if empty {
@@ -62,7 +62,7 @@ pub(super) async fn answer(
             // In a box, because few routes ask for it and every exchange has room for what is awaited here.
             Ok(answer) => match Box::pin(first_byte::awaited(answer, exchange)).await {
                 Ok(answer) => return Ok(answer),
-                Err(Error::UpstreamReset) if replayable && another(&upstream, &mut tried, endpoint) => {
+                Err(Error::UpstreamReset) if replayable && another(&upstream, &mut tried, outgoing, endpoint) => {
                     exchange.attempt_failed(Error::UpstreamReset);
                     exchange.begins_anew();
                     body = Body::empty();
@@ -76,7 +76,7 @@ pub(super) async fn answer(
             Err(SendFailure { unsent: Some(unsent), .. }) if again < MAX_AGAIN => {
                 again += 1;
                 // Rather elsewhere; the only endpoint is asked again.
-                if !another(&upstream, &mut tried, endpoint) {
+                if !another(&upstream, &mut tried, outgoing, endpoint) {
                     tried.pop();
                 }
                 unsent
@@ -88,7 +88,7 @@ pub(super) async fn answer(
                 Body::empty()
             }
             Err(SendFailure { error: Error::UpstreamReset, .. })
-                if held && replayable && another(&upstream, &mut tried, endpoint) =>
+                if held && replayable && another(&upstream, &mut tried, outgoing, endpoint) =>
             {
                 exchange.attempt_failed(Error::UpstreamReset);
                 exchange.begins_anew();
@@ -104,9 +104,9 @@ pub(super) async fn answer(
 }
 
 /// Whether there is another endpoint to try than those that failed and this one, which did now.
-fn another(upstream: &Upstream, tried: &mut Vec<SocketAddr>, failed: SocketAddr) -> bool {
+fn another(upstream: &Upstream, tried: &mut Vec<SocketAddr>, outgoing: &Outgoing, failed: SocketAddr) -> bool {
     tried.push(failed);
-    tried.len() < MAX_ENDPOINTS && upstream.pick(tried).is_some()
+    tried.len() < MAX_ENDPOINTS && upstream.has_another(tried, &outgoing.wish)
 }
 
 /// A connection to an endpoint: one that waits, or a new one. Endpoints that cannot be connected to are passed over, since
@@ -115,6 +115,7 @@ async fn connect(
     worker: &Worker,
     upstream: &Upstream,
     tried: &mut Vec<SocketAddr>,
+    outgoing: &Outgoing,
     timeouts: &Timeouts,
     exchange: &Exchange,
 ) -> Result<(Lease, SocketAddr), Error> {
@@ -122,7 +123,7 @@ async fn connect(
     let limit = timeouts.connect.unwrap_or(cluster.connections.connect_timeout);
     let mut failure = Error::NoEndpoint;
     while tried.len() < MAX_ENDPOINTS {
-        let Some(host) = upstream.pick(tried) else { break };
+        let Some(host) = upstream.pick(tried, &outgoing.wish) else { break };
         let endpoint = host.endpoint.address;
         exchange.attempt(host);
         if let Some(lease) = Lease::waiting(upstream, host) {

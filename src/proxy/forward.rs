@@ -15,7 +15,7 @@ use super::headers;
 use super::http2::connect;
 use super::message::{RequestHead, Response, ResponseHead};
 use super::request::Reply;
-use super::upstream::Answer;
+use super::upstream::{Answer, Wish};
 use super::worker::Worker;
 use crate::snapshot::{Cluster, Forward, Route, Snapshot};
 use crate::telemetry::Kind;
@@ -29,6 +29,8 @@ pub(super) struct Outgoing {
     pub cluster: Arc<Cluster>,
     /// Its route, whose action is to forward.
     pub route: Arc<Route>,
+    /// What it says of its endpoint.
+    pub wish: Wish,
 }
 
 /// Chooses a backend by weight.
@@ -89,6 +91,9 @@ fn receive(answer: Answer, head: &RequestHead, outgoing: &Outgoing, exchange: &R
         return Err(Error::UpstreamProtocol);
     }
     headers::clean_response(fields);
+    if let Some(cookie) = outgoing.wish.issued() {
+        fields.add("set-cookie", cookie.as_bytes());
+    }
     if let Some(edits) = &outgoing.route.response_headers {
         headers::edit(fields, edits);
     }

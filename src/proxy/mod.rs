@@ -4,6 +4,7 @@
 //! Read [`request`] first: the life of a request from top to bottom. Below it are the connection layers, `http1` and
 //! `http2` towards clients and `upstream` towards endpoints; beside it the facts of an exchange ([`exchange`]).
 
+mod affinity;
 mod attempts;
 mod body;
 mod clocks;

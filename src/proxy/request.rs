@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{Method, Version};
 use http_body::Body as _;
 
+use super::affinity;
 use super::body::Body;
 use super::downstream::Downstream;
 use super::error::Error;
@@ -169,6 +170,7 @@ fn decide(
         }
         Action::Forward(action) => {
             let cluster = forward::choose(&snapshot, action)?;
+            let wish = affinity::wish(&cluster, &head.fields, &path, query, client.address);
             let rewritten = match &action.rewrite.path {
                 Some(rewrite) => target::rewrite_path(rewrite, matched.path, &path).into(),
                 None => path,
@@ -180,7 +182,7 @@ fn decide(
             let upgrade = wants_websocket(head, body)?;
             let host = action.rewrite.host.as_ref().map_or(authority.as_bytes(), |host| host.as_bytes());
             go_on(head, body, peer, client, authority, host, route, exchange, upgrade);
-            Ok(Step::Send(Outgoing { upgrade, cluster, route: Arc::clone(route) }))
+            Ok(Step::Send(Outgoing { upgrade, cluster, route: Arc::clone(route), wish }))
         }
     }
 }

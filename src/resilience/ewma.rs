@@ -12,7 +12,7 @@ const DECAY: Duration = Duration::from_secs(10);
 /// average replaces it, one below pulls it down by the time that has passed since the last.
 ///
 /// Both facts are in one word, so that workers update it without a lock: microseconds (32 bits, up to 71 minutes) and the
-/// millisecond of the last sample (32 bits, which come round after 49 days, when one sample weighs too much).
+/// millisecond of the last sample (32 bits, which come round after 49 days).
 #[derive(Debug, Default)]
 pub struct Ewma(AtomicU64);
 
@@ -25,23 +25,40 @@ impl Ewma {
         }
     }
 
+    /// What is left of the average now if nothing came since the last sample, in microseconds: who was slow is asked again some
+    /// time. `None` before the first sample.
+    pub fn micros(&self, now: Moment) -> Option<f64> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word != 0).then(|| f64::from((word >> 32) as u32) * kept(word as u32, stamp(now)))
+    }
+
     /// Takes a sample.
     pub fn observe(&self, sample: Duration, now: Moment) {
         let sample = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX).max(1);
-        let stamp = (now.nanos() / 1_000_000) as u32;
+        let stamp = stamp(now);
         // Lost races are lost samples' weights; the loop ends because somebody wins each round.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             let (average, last) = ((word >> 32) as u32, word as u32);
             let next = if sample >= average {
                 sample
             } else {
-                let passed = f64::from(stamp.wrapping_sub(last)) / DECAY.as_millis() as f64;
-                let kept = (-passed).exp();
+                let kept = kept(last, stamp);
                 (f64::from(average) * kept + f64::from(sample) * (1.0 - kept)).max(1.0) as u32
             };
             Some(u64::from(next) << 32 | u64::from(stamp))
         });
     }
+}
+
+/// The millisecond of a moment.
+fn stamp(now: Moment) -> u32 {
+    (now.nanos() / 1_000_000) as u32
+}
+
+/// The weight that what was known at `last` still has. Another worker may have looked at the clock a little later.
+fn kept(last: u32, now: u32) -> f64 {
+    let passed = now.wrapping_sub(last).cast_signed().max(0);
+    (-f64::from(passed) / DECAY.as_millis() as f64).exp()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Not here: connections, which are a worker's own (`proxy::upstream`); configuration (`snapshot`); anything that waits or
 //! speaks to the network.
 
+pub mod balance;
 mod ejection;
 mod ewma;
 mod moment;
@@ -43,22 +44,24 @@ struct Entry {
 }
 
 impl Registry {
-    /// The states of a cluster's endpoints, in their order. Its settings and its endpoints are now those of `cluster`.
+    /// The states of a cluster's endpoints, in their order. Its settings and its endpoints are now those of `cluster`. Those that are
+    /// new to a cluster which has others are eased in.
     pub fn of(&self, cluster: &Cluster) -> Vec<Arc<EndpointState>> {
         let mut entries = self.entries();
-        let entry = entries.entry(cluster.name.clone()).or_insert_with(|| Entry {
-            cluster: Arc::new(ClusterState::new(cluster.name.clone(), self.journal.clone())),
-            endpoints: Map::default(),
-            compared: None,
-        });
-        let Entry { cluster: shared, endpoints, .. } = entry;
+        let Entry { cluster: shared, endpoints, .. } = self.entry(&mut entries, &cluster.name);
         shared.configure(cluster);
+        let first = endpoints.is_empty();
         let states = cluster.endpoints.iter().map(|endpoint| {
             let state = endpoints.entry(endpoint.address);
             Arc::clone(state.or_insert_with(|| Arc::new(EndpointState::new(endpoint.address, Arc::clone(shared)))))
         });
         let states: Vec<_> = states.collect();
-        states.iter().for_each(|state| state.join());
+        for state in &states {
+            if !first && !state.standing.is_member() {
+                state.arrives();
+            }
+            state.join();
+        }
         if endpoints.len() > states.len() {
             let present: HashSet<SocketAddr> = states.iter().map(|state| state.address()).collect();
             endpoints.values().filter(|state| !present.contains(&state.address())).for_each(|state| state.part());
@@ -74,17 +77,30 @@ impl Registry {
         }
     }
 
+    /// The state of a cluster as a whole.
+    pub fn cluster(&self, name: &ClusterName) -> Arc<ClusterState> {
+        Arc::clone(&self.entry(&mut self.entries(), name).cluster)
+    }
+
+    fn entry<'a>(&self, entries: &'a mut Map<ClusterName, Entry>, name: &ClusterName) -> &'a mut Entry {
+        entries.entry(name.clone()).or_insert_with(|| Entry {
+            cluster: Arc::new(ClusterState::new(name.clone(), self.journal.clone())),
+            endpoints: Map::default(),
+            compared: None,
+        })
+    }
+
     /// Requests in flight to all endpoints.
     pub fn in_flight(&self) -> u64 {
         let entries = self.entries();
         entries.values().flat_map(|entry| entry.endpoints.values()).map(|endpoint| endpoint.in_flight()).sum()
     }
 
-    /// Forgets endpoints that no worker knows and no exchange uses any more, and clusters without any.
+    /// Forgets endpoints that no worker knows and no exchange uses any more, and clusters without any that nobody knows.
     pub fn prune(&self) {
         self.entries().retain(|_, entry| {
             entry.endpoints.retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
-            !entry.endpoints.is_empty()
+            !entry.endpoints.is_empty() || Arc::strong_count(&entry.cluster) > 1
         });
     }
 

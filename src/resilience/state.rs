@@ -1,11 +1,12 @@
 //! What is known of one cluster and of one endpoint of it, by all threads.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 
+use super::balance::Tables;
 use super::ejection::Judged;
 use super::standing::{Counts, Standing};
 use super::transition::Journal;
@@ -18,12 +19,16 @@ pub struct ClusterState {
     name: ClusterName,
     settings: ArcSwap<Resilience>,
     pub(super) counts: Counts,
+    in_flight: AtomicU64,
+    /// Of those who use them.
+    tables: Mutex<Weak<Tables>>,
     journal: Journal,
 }
 
 impl ClusterState {
     pub(super) fn new(name: ClusterName, journal: Journal) -> Self {
-        ClusterState { name, settings: ArcSwap::default(), counts: Counts::default(), journal }
+        let (settings, counts, in_flight, tables) = Default::default();
+        ClusterState { name, settings, counts, in_flight, tables, journal }
     }
 
     /// Takes the settings of a new snapshot.
@@ -49,6 +54,22 @@ impl ClusterState {
         self.counts.version()
     }
 
+    /// Requests and streams in flight to all its endpoints, of all workers.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The tables of a version of the cluster, if it is balanced by hashing. They are large: the first worker that asks makes them,
+    /// and the others wait for it.
+    pub fn tables(&self, cluster: &Cluster) -> Option<Arc<Tables>> {
+        cluster.resilience.balancing.algorithm.hashing()?;
+        let mut known = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = known.upgrade().filter(|tables| tables.are_of(cluster));
+        let tables = tables.unwrap_or_else(|| Arc::new(Tables::build(cluster)));
+        *known = Arc::downgrade(&tables);
+        Some(tables)
+    }
+
     /// Lets people know of a change of the cluster as a whole.
     pub fn tell(&self, change: Change) {
         self.journal.note(Transition { cluster: self.name.clone(), endpoint: None, change });
@@ -64,6 +85,10 @@ pub struct EndpointState {
     first_byte: Ewma,
     pub(super) standing: Standing,
     pub(super) judged: Judged,
+    /// Whether it is new, or was out when a worker looked last, so that it is eased in from when one sees it in.
+    fresh: AtomicBool,
+    /// Since when it is eased in, in nanoseconds; 0 if it never was.
+    eased_since: AtomicU64,
 }
 
 impl EndpointState {
@@ -75,6 +100,8 @@ impl EndpointState {
             first_byte: Ewma::default(),
             standing: Standing::new(),
             judged: Judged::default(),
+            fresh: AtomicBool::new(false),
+            eased_since: AtomicU64::new(0),
         }
     }
 
@@ -96,11 +123,13 @@ impl EndpointState {
     /// A request begins.
     pub fn enter(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.cluster.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request, or the stream it became, is over.
     pub fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.cluster.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How long answers take to begin.
@@ -116,6 +145,26 @@ impl EndpointState {
     /// Whether it is kept out for this reason.
     pub fn is_kept_out(&self, why: KeptOut) -> bool {
         self.standing.has(why)
+    }
+
+    /// Notes whether it is in. If it was out before, or is new, it is eased in from now on: the first worker that sees it says so for
+    /// all.
+    pub fn ease_in(&self, now: Moment) {
+        if !self.is_available() {
+            self.fresh.store(true, Ordering::Relaxed);
+        } else if self.fresh.load(Ordering::Relaxed) && self.fresh.swap(false, Ordering::Relaxed) {
+            self.eased_since.store(now.nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// It is new, and is eased in from when a worker sees it.
+    pub(super) fn arrives(&self) {
+        self.fresh.store(true, Ordering::Relaxed);
+    }
+
+    /// Since when it is eased in; `None` if it never was.
+    pub fn eased_since(&self) -> Option<Moment> {
+        Some(self.eased_since.load(Ordering::Relaxed)).filter(|since| *since > 0).map(Moment::from_nanos)
     }
 
     /// Keeps it out for a reason, or not any more. Returns whether that is news.

@@ -1,6 +1,7 @@
 //! The configured side of an upstream: who its endpoints are and how connections to them are made. The running side
 //! (pools, counters) is `proxy::upstream`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,6 +53,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The values that its endpoints have of the label that subsets are made by, each once.
+    pub fn subsets(&self) -> BTreeSet<Arc<str>> {
+        self.endpoints.iter().filter_map(|endpoint| endpoint.subset.clone()).collect()
+    }
+
     /// Whether an address is one of its endpoints.
     pub fn has(&self, address: SocketAddr) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.address == address)
@@ -59,12 +65,25 @@ impl Cluster {
 }
 
 /// One address that serves a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
     /// Its share relative to the others; at least 1.
     pub weight: u32,
+    /// Whether it is in Floodway's own zone, or is meant to serve it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
+    /// Its value of the label that subsets are made by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subset: Option<Arc<str>>,
+}
+
+impl Endpoint {
+    /// An endpoint of weight 1 of which nothing else is known.
+    pub fn new(address: SocketAddr) -> Self {
+        Endpoint { address, weight: 1, local: false, subset: None }
+    }
 }
 
 /// What an upstream speaks.

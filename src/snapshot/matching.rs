@@ -125,7 +125,7 @@ pub fn joined<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> Option<Cow<'a, [
 
 /// The first value of a query parameter, decoded as forms encode it. The Gateway API: "If a query param is repeated in
 /// an HTTP request … implementations are … recommended to match against the first value".
-fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, [u8]>> {
+pub fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, [u8]>> {
     query?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (*form_decode(key) == *name.as_bytes()).then(|| form_decode(value))

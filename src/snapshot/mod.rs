@@ -23,9 +23,11 @@ use serde::Serialize;
 
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol};
 pub use host::{HostPattern, InvalidHost};
-pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined};
+pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use publish::{Publisher, Reader, channel};
-pub use resilience::{Ejection, Resilience};
+pub use resilience::{
+    Algorithm, Balancing, CookieKey, Ejection, HashKey, Hashing, Locality, PANIC_PERCENT, Resilience, SlowStart, Subset,
+};
 pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
 };

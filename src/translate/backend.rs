@@ -162,7 +162,7 @@ impl<'a> Lookup<'a> {
         let mut addresses = self.resources.resolved.get(name).map(|found| found.to_vec()).unwrap_or_default();
         addresses.sort_unstable();
         addresses.dedup();
-        addresses.into_iter().map(|address| Endpoint { address: (address, port).into(), weight: 1 }).collect()
+        addresses.into_iter().map(|address| Endpoint::new((address, port).into())).collect()
     }
 }
 
@@ -237,7 +237,7 @@ fn endpoints(port: &ServicePort, slices: &Slices) -> Arc<[Endpoint]> {
     // A pod may be in two slices while it moves between them.
     chosen.sort_unstable();
     chosen.dedup();
-    chosen.into_iter().map(|address| Endpoint { address, weight: 1 }).collect()
+    chosen.into_iter().map(Endpoint::new).collect()
 }
 
 fn slice_protocol<'a>(port: &ServicePort, slices: &'a Slices) -> Option<&'a str> {

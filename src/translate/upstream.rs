@@ -114,7 +114,7 @@ fn addresses(endpoints: &[api::Endpoint], problems: &mut Vec<Problem>) -> Place 
             )),
         }
     }
-    Place::Endpoints(read.into_iter().map(|(address, weight)| Endpoint { address, weight }).collect())
+    Place::Endpoints(read.into_iter().map(|(address, weight)| Endpoint { weight, ..Endpoint::new(address) }).collect())
 }
 
 fn host_and_port(text: &str, problems: &mut Vec<Problem>) -> Place {
@@ -128,7 +128,7 @@ fn host_and_port(text: &str, problems: &mut Vec<Problem>) -> Place {
         return Place::Services(Vec::new());
     };
     match name.parse::<IpAddr>() {
-        Ok(address) => Place::Endpoints([Endpoint { address: (address, port).into(), weight: 1 }].into()),
+        Ok(address) => Place::Endpoints([Endpoint::new((address, port).into())].into()),
         Err(_) => Place::Hostname { name: name.trim_end_matches('.').to_ascii_lowercase(), port },
     }
 }

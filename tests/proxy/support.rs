@@ -293,7 +293,7 @@ pub fn cluster(name: &str, protocol: Protocol, endpoints: &[SocketAddr]) -> Clus
             max_requests: None,
             tcp_keep_alive: None,
         },
-        endpoints: endpoints.iter().map(|&address| Endpoint { address, weight: 1 }).collect(),
+        endpoints: endpoints.iter().map(|&address| Endpoint::new(address)).collect(),
         move_after: None,
         resilience: Arc::default(),
     }

@@ -82,7 +82,7 @@ impl Lease {
             Protocol::Http1 => Connection::Http1(host.pool.take_http1(settings.idle_timeout)?),
             Protocol::Http2 => Connection::Http2(host.pool.http2()?.begin()),
         };
-        Some(Lease::new(connection, host, settings, true))
+        Some(Lease::new(connection, InFlight::new(host), settings, true))
     }
 
     /// A new connection to `host`, or one that was opened for another request meanwhile.
@@ -90,6 +90,8 @@ impl Lease {
     /// # Errors
     /// [`Error::ConnectFailed`] or [`Error::ConnectTimeout`].
     pub(crate) async fn connect(upstream: &Upstream, host: &Rc<Host>, timeout: Duration) -> Result<Lease, Error> {
+        // From here on it has something to do: one that hangs in connecting must not look idle.
+        let in_flight = InFlight::new(host);
         let settings = &upstream.cluster().connections;
         let protocol = upstream.cluster().protocol;
         let connecting = async {
@@ -109,17 +111,11 @@ impl Lease {
         };
         let (connection, reused) =
             tokio::time::timeout(timeout, connecting).await.map_err(|_| Error::ConnectTimeout)??;
-        Ok(Lease::new(connection, host, settings, reused))
+        Ok(Lease::new(connection, in_flight, settings, reused))
     }
 
-    fn new(connection: Connection, host: &Rc<Host>, settings: &Connections, reused: bool) -> Self {
-        Lease {
-            connection,
-            pool: Rc::clone(&host.pool),
-            settings: settings.clone(),
-            reused,
-            in_flight: InFlight::new(host),
-        }
+    fn new(connection: Connection, in_flight: InFlight, settings: &Connections, reused: bool) -> Self {
+        Lease { connection, pool: Rc::clone(&in_flight.0.pool), settings: settings.clone(), reused, in_flight }
     }
 
     /// Sends a request and waits for the head of the answer.

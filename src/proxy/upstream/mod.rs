@@ -2,7 +2,7 @@
 //! that changes a cluster's endpoints keeps those of endpoints that stay. Who these are is `snapshot::Cluster`'s to say; what
 //! all workers know of them together is `resilience`'s.
 
-mod balance;
+mod choice;
 mod connection;
 mod pool;
 
@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use choice::Choice;
+pub(super) use choice::{Wanted, Wish};
 pub(super) use connection::{Answer, Lease, SendFailure, Takeover};
 pub(super) use pool::Pool;
 
@@ -32,6 +34,7 @@ pub(super) struct Upstream {
     /// How much of a stream's content is held at most.
     room: usize,
     hosts: Box<[Rc<Host>]>,
+    choice: Choice,
 }
 
 /// One endpoint, as one worker sees it.
@@ -69,8 +72,13 @@ impl Upstream {
     }
 
     /// The endpoint for the next request, not one of those tried already.
-    pub(super) fn pick(&self, tried: &[SocketAddr]) -> Option<&Rc<Host>> {
-        balance::power_of_two(&self.hosts, tried)
+    pub(super) fn pick(&self, tried: &[SocketAddr], wish: &Wish) -> Option<&Rc<Host>> {
+        self.choice.pick(tried, wish).map(|host| &self.hosts[host])
+    }
+
+    /// Whether there is an endpoint that was not tried yet.
+    pub(super) fn has_another(&self, tried: &[SocketAddr], wish: &Wish) -> bool {
+        self.choice.has_another(tried, wish)
     }
 
     /// Gives up the pools that none of `hosts` has taken over.
@@ -112,13 +120,14 @@ impl Upstreams {
         let states = self.registry.of(cluster);
         let hosts = cluster.endpoints.iter().zip(states).map(|(endpoint, state)| {
             let pool = known.get(&endpoint.address).map(|host| Rc::clone(&host.pool)).unwrap_or_default();
-            Rc::new(Host { endpoint: *endpoint, state, pool })
+            Rc::new(Host { endpoint: endpoint.clone(), state, pool })
         });
         let hosts: Box<[Rc<Host>]> = hosts.collect();
         if let Some(before) = before {
             before.retire_absent(&hosts);
         }
-        Upstream { cluster: Arc::clone(cluster), room: self.room, hosts }
+        let choice = Choice::new(cluster, self.registry.cluster(&cluster.name), &hosts);
+        Upstream { cluster: Arc::clone(cluster), room: self.room, hosts, choice }
     }
 
     /// Forgets clusters that a new snapshot does not have, with their unused connections. Exchanges that run keep theirs.

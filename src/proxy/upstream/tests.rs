@@ -6,7 +6,7 @@ use crate::snapshot::{Connections, Protocol};
 use std::time::Duration;
 
 fn cluster(ports: &[u16]) -> Arc<Cluster> {
-    let endpoint = |port: &u16| Endpoint { address: SocketAddr::from(([127, 0, 0, 1], *port)), weight: 1 };
+    let endpoint = |port: &u16| Endpoint::new(SocketAddr::from(([127, 0, 0, 1], *port)));
     Arc::new(Cluster {
         name: ClusterName::new("shop/llm:80"),
         protocol: Protocol::Http1,
@@ -53,7 +53,7 @@ fn the_less_loaded_endpoint_is_picked() {
     let upstream = upstreams.of(&cluster(&[1, 2]));
     let _running = InFlight::new(&upstream.hosts[0]);
     for _ in 0..20 {
-        assert_eq!(port(upstream.pick(&[]).unwrap()), 2);
+        assert_eq!(port(upstream.pick(&[], &Wish::default()).unwrap()), 2);
     }
 }
 
@@ -63,7 +63,7 @@ fn all_idle_endpoints_get_their_share() {
     let upstream = upstreams.of(&cluster(&[1, 2, 3, 4]));
     let mut counts = Map::default();
     for _ in 0..4000 {
-        *counts.entry(port(upstream.pick(&[]).unwrap())).or_insert(0) += 1;
+        *counts.entry(port(upstream.pick(&[], &Wish::default()).unwrap())).or_insert(0) += 1;
     }
     assert!(counts.len() == 4 && counts.values().all(|count| (700..1300).contains(count)), "{counts:?}");
 }
@@ -74,8 +74,8 @@ fn endpoints_that_were_tried_are_passed_over() {
     let upstream = upstreams.of(&cluster(&[1, 2, 3]));
     let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
     for _ in 0..20 {
-        assert_eq!(port(upstream.pick(&[address(1), address(3)]).unwrap()), 2);
-        assert!(upstream.pick(&[address(1), address(2), address(3)]).is_none());
+        assert_eq!(port(upstream.pick(&[address(1), address(3)], &Wish::default()).unwrap()), 2);
+        assert!(upstream.pick(&[address(1), address(2), address(3)], &Wish::default()).is_none());
     }
-    assert!(upstreams.of(&cluster(&[])).pick(&[]).is_none());
+    assert!(upstreams.of(&cluster(&[])).pick(&[], &Wish::default()).is_none());
 }

@@ -13,7 +13,7 @@ fn at(millis: u64) -> Moment {
 }
 
 fn cluster(endpoints: u16, ejection: Option<Ejection>) -> Cluster {
-    let endpoint = |port| Endpoint { address: SocketAddr::from(([127, 0, 0, 1], port)), weight: 1 };
+    let endpoint = |port| Endpoint::new(SocketAddr::from(([127, 0, 0, 1], port)));
     Cluster {
         name: ClusterName::new("shop/llm:80"),
         protocol: Protocol::Http1,

@@ -1,14 +1,19 @@
 //! How a cluster is balanced, checked and protected. What comes of it while traffic flows is `resilience`'s.
 
+mod balancing;
 mod ejection;
 
 use serde::Serialize;
 
+pub use balancing::{Algorithm, Balancing, CookieKey, HashKey, Hashing, Locality, PANIC_PERCENT, SlowStart, Subset};
 pub use ejection::Ejection;
 
 /// How a cluster is balanced, checked and protected. The default is that of a Service without a ProxyUpstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Resilience {
+    /// Who gets the next request.
+    #[serde(skip_serializing_if = "Balancing::is_default")]
+    pub balancing: Balancing,
     /// Passive health; `None` only leaves endpoints alone for a moment that refuse connections.
     pub ejection: Option<Ejection>,
 }

@@ -11,5 +11,5 @@ pub(super) fn resilience(health: Option<&api::HealthCheck>, problems: &mut Vec<P
     let mut keep = |problem| problems.push(problem);
     let passive = health.and_then(|health| health.passive.as_ref());
     let ejection = passive.map(|given| ejection::ejection(given, "spec.healthCheck.passive"));
-    Resilience { ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()) }
+    Resilience { ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()), ..Resilience::default() }
 }
