@@ -7,14 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, Version};
-use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite as _;
 
 use super::conn::{Conn, HEAD_READ};
 use super::encode::{self, Outbound, Persistence};
-use crate::proxy::body::Body;
+use super::send::{Sender, Taker};
 use crate::proxy::clocks::Flow;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
@@ -39,12 +37,9 @@ pub(super) enum After {
 /// An answer on its way.
 pub(super) struct Answer {
     exchange: Rc<Exchange>,
-    body: Body,
-    framing: Outbound,
     /// Whether the connection can be used again.
     keep: bool,
-    /// What is written and not sent yet.
-    out: Vec<u8>,
+    sender: Sender,
 }
 
 impl Answer {
@@ -70,7 +65,7 @@ impl Answer {
         out.reserve(512);
         let persistence = Persistence { keep, tell: version == Version::HTTP_10 };
         worker.with_date(|date| encode::head(&mut out, &head, framing, persistence, date));
-        Answer { exchange, body, framing, keep, out }
+        Answer { exchange, keep, sender: Sender::new(out, framing, body) }
     }
 
     /// Sends it, frame by frame.
@@ -80,12 +75,13 @@ impl Answer {
     )]
     pub(super) fn send(mut self, conn: &Conn, worker: &Worker) -> impl Future<Output = After> {
         async move {
-            let until_close = self.framing == Outbound::UntilClose;
+            let until_close = self.sender.framing() == Outbound::UntilClose;
             if until_close {
                 // Whatever drops this connection before the end of the answer cuts it visibly.
                 conn.io.borrow().reset_on_close(true);
             }
-            match self.send_all(conn, worker).await {
+            let client = Client { conn, exchange: &self.exchange, read_ahead: worker.settings.limits.header_bytes };
+            match poll_fn(|cx| self.sender.poll(cx, conn, &client)).await {
                 Ok(()) => {
                     if until_close {
                         conn.io.borrow().reset_on_close(false);
@@ -100,68 +96,47 @@ impl Answer {
             }
         }
     }
+}
 
-    async fn send_all(&mut self, conn: &Conn, worker: &Worker) -> Result<(), Error> {
-        let Answer { exchange, body, framing, out, .. } = self;
-        let framing = *framing;
-        if framing == Outbound::None {
-            return write(conn, exchange, out, &Bytes::new(), b"").await;
+/// A client, as who takes an answer. Its progress moves the exchange's clocks, and its standing still ends it.
+struct Client<'a> {
+    conn: &'a Conn,
+    exchange: &'a Exchange,
+    /// How much of its next request is read while it waits.
+    read_ahead: usize,
+}
+
+impl Taker for Client<'_> {
+    const TOO_LONG: Error = Error::UpstreamProtocol;
+    const TOO_SHORT: Error = Error::UpstreamCut;
+
+    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<Error> {
+        if self.conn.poll_gone(cx, self.read_ahead).is_ready() {
+            return Poll::Ready(Error::ClientGone);
         }
-        let mut left = match framing {
-            Outbound::Length(length) => length,
-            _ => u64::MAX,
-        };
-        let read_ahead = worker.settings.limits.header_bytes;
-        loop {
-            // What is there already goes out together with the head; what is not must not hold the head up.
-            let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Pending if !out.is_empty() => Poll::Ready(Ok(None)),
-                Poll::Pending => {
-                    if conn.poll_gone(cx, read_ahead).is_ready() {
-                        return Poll::Ready(Err(Error::ClientGone));
-                    }
-                    exchange.poll_expired(cx).map(Err)
-                }
-                Poll::Ready(frame) => Poll::Ready(frame.transpose().map(Some)),
-            })
-            .await?;
-            match frame.map(|frame| frame.map(Frame::into_data)) {
-                None => write(conn, exchange, out, &Bytes::new(), b"").await?,
-                Some(Some(Ok(data))) if data.is_empty() => continue,
-                Some(Some(Ok(data))) => {
-                    left = left.checked_sub(data.len() as u64).ok_or(Error::UpstreamProtocol)?;
-                    if framing == Outbound::Chunked {
-                        encode::chunk_size(out, &data);
-                        if body.is_end_stream() {
-                            write(conn, exchange, out, &data, b"\r\n0\r\n\r\n").await?;
-                            return Ok(());
-                        }
-                        write(conn, exchange, out, &data, b"\r\n").await?;
-                    } else {
-                        write(conn, exchange, out, &data, b"").await?;
-                    }
-                }
-                Some(Some(Err(frame))) => {
-                    // RFC 9112 7.1.2: trailers exist in chunked content only; elsewhere they may be dropped.
-                    if framing == Outbound::Chunked {
-                        encode::last_chunk(out, frame.into_trailers().ok().as_ref());
-                    }
-                    return write(conn, exchange, out, &Bytes::new(), b"").await;
-                }
-                Some(None) => {
-                    if framing == Outbound::Chunked {
-                        encode::last_chunk(out, None);
-                    }
-                    if matches!(framing, Outbound::Length(_)) && left > 0 {
-                        return Err(Error::UpstreamCut);
-                    }
-                    return write(conn, exchange, out, &Bytes::new(), b"").await;
-                }
+        self.exchange.poll_expired(cx)
+    }
+
+    fn poll_stalled(&self, cx: &mut Context<'_>, begins: bool) -> Poll<Error> {
+        if begins {
+            self.exchange.download_waits(Flow::Sink);
+            if let Some(patience) = self.exchange.longer_than_kernel() {
+                self.conn.io.borrow().bear_with(patience);
             }
-            out.clear();
-            if out.capacity() > 64 {
-                *out = Vec::new();
-            }
+        }
+        self.exchange.poll_expired(cx)
+    }
+
+    fn moved(&self) {
+        self.exchange.moved();
+    }
+
+    fn took(&self, content: usize, stalled: bool) {
+        if stalled {
+            self.exchange.download_waits(Flow::Source);
+        }
+        if content > 0 {
+            self.exchange.sent(content);
         }
     }
 }
@@ -225,61 +200,16 @@ pub(super) async fn switch(
     let parts = response.head;
     let persistence = Persistence { keep: true, tell: false };
     worker.with_date(|date| encode::head(&mut out, &parts, Outbound::None, persistence, date));
-    match write(conn, &exchange, &mut out, &Bytes::new(), b"").await {
+    let mut sender = Sender::bare(out);
+    let client = Client { conn, exchange: &exchange, read_ahead: 0 };
+    let sent = poll_fn(|cx| sender.poll(cx, conn, &client)).await;
+    match sent {
         Ok(()) => Ok(exchange),
         Err(error) => {
             exchange.cut(error);
             Err(error)
         }
     }
-}
-
-/// Content up to this is copied behind what goes before it: one part is written faster than three.
-const COPIED: usize = 2 * 1024;
-
-/// Writes what is given, as one call where the kernel takes it. The client's progress moves the exchange's clocks, and its
-/// standing still ends it.
-async fn write(conn: &Conn, exchange: &Exchange, out: &mut Vec<u8>, data: &Bytes, after: &[u8]) -> Result<(), Error> {
-    let copied = data.len() <= COPIED;
-    if copied {
-        out.extend_from_slice(data);
-        out.extend_from_slice(after);
-    }
-    let mut parts = [IoSlice::new(out), IoSlice::new(data), IoSlice::new(after)];
-    let mut parts = if copied { &mut parts[..1] } else { &mut parts[..] };
-    IoSlice::advance_slices(&mut parts, 0);
-    let mut stalled = false;
-    poll_fn(|cx| {
-        while !parts.is_empty() {
-            match conn.poll_write(cx, parts) {
-                Poll::Ready(Ok(written)) => {
-                    IoSlice::advance_slices(&mut parts, written);
-                    if stalled {
-                        exchange.moved();
-                    }
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    if !std::mem::replace(&mut stalled, true) {
-                        exchange.download_waits(Flow::Sink);
-                        if let Some(patience) = exchange.longer_than_kernel() {
-                            conn.io.borrow().bear_with(patience);
-                        }
-                    }
-                    return exchange.poll_expired(cx).map(Err);
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await?;
-    if stalled {
-        exchange.download_waits(Flow::Source);
-    }
-    if !data.is_empty() {
-        exchange.sent(data.len());
-    }
-    Ok(())
 }
 
 /// Closes so that the client can read its answer although it is still sending: RFC 9112 9.6, "a server typically closes the

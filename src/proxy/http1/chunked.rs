@@ -1,6 +1,7 @@
 //! Chunked content (RFC 9112 7.1), decoded strictly. Extensions are read and dropped; what is forwarded is framed anew.
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::ops::Range;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::proxy::headers;
@@ -14,14 +15,25 @@ const MAX_TRAILERS: usize = 8 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// What came next.
+/// What some bytes are.
 #[derive(Debug, PartialEq)]
-pub(super) enum Item {
-    /// Content.
-    Data(Bytes),
+pub(super) struct Decoded {
+    /// Where the content is: that of all chunks, side by side.
+    pub(super) content: Range<usize>,
+    /// How many bytes were gone over, content and framing. The rest is not understood yet.
+    pub(super) used: usize,
+    /// What follows the content.
+    pub(super) then: Then,
+}
+
+/// What follows some content.
+#[derive(Debug, PartialEq)]
+pub(super) enum Then {
+    /// More of it, or something that it must not be told together with. If there was no content, more bytes are needed.
+    More,
     /// The trailer section, which ends the content.
     Trailers(HeaderMap),
-    /// The end, without trailers.
+    /// The end, without trailers. Most messages arrive with their end, and who knows it early sends it along.
     End,
 }
 
@@ -41,75 +53,99 @@ pub(super) enum Chunked {
     Done,
 }
 
-/// What follows the last content if there are no trailers.
-const LAST: &[u8] = b"\r\n0\r\n\r\n";
+/// One step of the decoder, and how many bytes it takes.
+enum Step {
+    Framing(usize),
+    Content(usize),
+    Trailers(HeaderMap, usize),
+    /// More bytes are needed.
+    Missing,
+}
 
 impl Chunked {
-    /// Whether nothing follows the content that was just taken; takes the end from `buffer`. Most messages arrive with their
-    /// end, and who knows it early sends it along.
-    pub(super) fn ends(&mut self, buffer: &mut BytesMut) -> bool {
-        let ends = matches!(self, Chunked::DataEnd) && buffer.starts_with(LAST);
-        if ends {
-            buffer.advance(LAST.len());
-            *self = Chunked::Done;
-        }
-        ends
+    /// Goes over as much of `bytes` as it can, and moves the content of several chunks together. Content is told before what is
+    /// wrong behind it.
+    pub(super) fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, Malformed> {
+        let (mut content, mut used) = (0..0, 0);
+        let then = loop {
+            match self.step(&bytes[used..]) {
+                Ok(Step::Framing(length)) => used += length,
+                Ok(Step::Content(length)) => {
+                    if content.is_empty() {
+                        content = used..used;
+                    } else {
+                        bytes.copy_within(used..used + length, content.end);
+                    }
+                    content.end += length;
+                    used += length;
+                }
+                Ok(Step::Trailers(fields, length)) => {
+                    if fields.is_empty() {
+                        used += length;
+                        *self = Chunked::Done;
+                        break Then::End;
+                    }
+                    if !content.is_empty() {
+                        break Then::More;
+                    }
+                    used += length;
+                    *self = Chunked::Done;
+                    break Then::Trailers(fields);
+                }
+                Err(malformed) if content.is_empty() => return Err(malformed),
+                Ok(Step::Missing) | Err(_) => break Then::More,
+            }
+        };
+        Ok(Decoded { content, used, then })
     }
 
-    /// Takes what it can from `buffer`; `None` if more bytes are needed. After [`Item::Trailers`] or [`Item::End`] it must
-    /// not be called again.
-    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Item>, Malformed> {
-        loop {
-            match self {
-                Chunked::Size => {
-                    let Some(line) = line(buffer, MAX_LINE)? else { return Ok(None) };
-                    *self = match size(&line)? {
-                        0 => Chunked::Trailers,
-                        size => Chunked::Data(size),
-                    };
-                }
-                Chunked::Data(missing) => {
-                    if buffer.is_empty() {
-                        return Ok(None);
-                    }
-                    let length = usize::try_from(*missing).unwrap_or(usize::MAX).min(buffer.len());
-                    *missing -= length as u64;
-                    if *missing == 0 {
-                        *self = Chunked::DataEnd;
-                    }
-                    return Ok(Some(Item::Data(buffer.split_to(length).freeze())));
-                }
-                Chunked::DataEnd => {
-                    if buffer.len() < 2 {
-                        return if buffer.is_empty() || buffer[0] == b'\r' { Ok(None) } else { Err(Malformed) };
-                    }
-                    if &buffer[..2] != b"\r\n" {
-                        return Err(Malformed);
-                    }
-                    buffer.advance(2);
-                    *self = Chunked::Size;
-                }
-                Chunked::Trailers => {
-                    let Some(section) = trailers(buffer)? else { return Ok(None) };
-                    *self = Chunked::Done;
-                    return Ok(Some(if section.is_empty() { Item::End } else { Item::Trailers(section) }));
-                }
-                Chunked::Done => return Ok(Some(Item::End)),
+    /// What is wrong is found again, and so are trailers: both leave the decoder where it stands.
+    fn step(&mut self, rest: &[u8]) -> Result<Step, Malformed> {
+        match self {
+            Chunked::Size => {
+                let Some(line) = line(rest, MAX_LINE)? else { return Ok(Step::Missing) };
+                *self = match size(line)? {
+                    0 => Chunked::Trailers,
+                    size => Chunked::Data(size),
+                };
+                Ok(Step::Framing(line.len() + 2))
             }
+            Chunked::Data(_) if rest.is_empty() => Ok(Step::Missing),
+            Chunked::Data(missing) => {
+                let length = usize::try_from(*missing).unwrap_or(usize::MAX).min(rest.len());
+                *missing -= length as u64;
+                if *missing == 0 {
+                    *self = Chunked::DataEnd;
+                }
+                Ok(Step::Content(length))
+            }
+            Chunked::DataEnd => match rest {
+                [b'\r', b'\n', ..] => {
+                    *self = Chunked::Size;
+                    Ok(Step::Framing(2))
+                }
+                [] | [b'\r'] => Ok(Step::Missing),
+                _ => Err(Malformed),
+            },
+            Chunked::Trailers => Ok(match trailers(rest)? {
+                Some((fields, length)) => Step::Trailers(fields, length),
+                None => Step::Missing,
+            }),
+            Chunked::Done => Ok(Step::Trailers(HeaderMap::new(), 0)),
         }
     }
 }
 
 /// A line that ends with CRLF, without it.
-fn line(buffer: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, Malformed> {
-    match memchr::memchr(b'\n', buffer) {
-        Some(at) if at > 0 && at <= limit && buffer[at - 1] == b'\r' => {
-            let mut line = buffer.split_to(at + 1);
-            line.truncate(at - 1);
+fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Malformed> {
+    let near = &bytes[..bytes.len().min(limit + 1)];
+    match memchr::memchr(b'\n', near) {
+        Some(at) if at > 0 && bytes[at - 1] == b'\r' => {
+            let line = &bytes[..at - 1];
             if line.contains(&b'\r') { Err(Malformed) } else { Ok(Some(line)) }
         }
         Some(_) => Err(Malformed),
-        None if buffer.len() > limit => Err(Malformed),
+        None if bytes.len() > limit => Err(Malformed),
         None => Ok(None),
     }
 }
@@ -133,22 +169,18 @@ fn size(line: &[u8]) -> Result<u64, Malformed> {
         .fold(0, |sum, digit| sum << 4 | u64::from(char::from(*digit).to_digit(16).unwrap_or_default())))
 }
 
-/// The trailer section once it is complete. Fields that must not be trailers are dropped.
-fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
-    if buffer.starts_with(b"\r\n") {
-        buffer.advance(2);
-        return Ok(Some(HeaderMap::new()));
+/// The trailer section once it is complete, and its length. Fields that must not be trailers are dropped.
+fn trailers(bytes: &[u8]) -> Result<Option<(HeaderMap, usize)>, Malformed> {
+    if bytes.starts_with(b"\r\n") {
+        return Ok(Some((HeaderMap::new(), 2)));
     }
-    let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else {
-        let lone = memchr::memchr_iter(b'\n', buffer).any(|at| at == 0 || buffer[at - 1] != b'\r');
-        return if lone || buffer.len() > MAX_TRAILERS { Err(Malformed) } else { Ok(None) };
+    let near = &bytes[..bytes.len().min(MAX_TRAILERS + 4)];
+    let Some(end) = memchr::memmem::find(near, b"\r\n\r\n") else {
+        let lone = memchr::memchr_iter(b'\n', near).any(|at| at == 0 || near[at - 1] != b'\r');
+        return if lone || bytes.len() > MAX_TRAILERS { Err(Malformed) } else { Ok(None) };
     };
-    if end > MAX_TRAILERS {
-        return Err(Malformed);
-    }
-    let section = buffer.split_to(end + 4).freeze();
     let mut fields = HeaderMap::new();
-    let mut rest = &section[..end];
+    let mut rest = &bytes[..end];
     loop {
         let (line, after) = match memchr::memchr(b'\r', rest) {
             Some(at) if rest.get(at + 1) == Some(&b'\n') => (&rest[..at], Some(&rest[at + 2..])),
@@ -163,7 +195,7 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Malformed> {
         }
         match after {
             Some(after) => rest = after,
-            None => return Ok(Some(fields)),
+            None => return Ok(Some((fields, end + 4))),
         }
     }
 }
@@ -184,15 +216,19 @@ mod tests {
     /// Feeds `raw` in two parts and returns the content and trailers, or `None` if it is incomplete.
     fn decode(raw: &[u8], split: usize) -> Result<Option<(Vec<u8>, HeaderMap)>, Malformed> {
         let mut decoder = Chunked::default();
-        let mut buffer = BytesMut::from(&raw[..split]);
+        let mut buffer = raw[..split].to_vec();
         let mut content = Vec::new();
         let mut parts = [&raw[split..]].into_iter();
         loop {
-            match decoder.next(&mut buffer)? {
-                Some(Item::Data(data)) => content.extend_from_slice(&data),
-                Some(Item::Trailers(fields)) => return Ok(Some((content, fields))),
-                Some(Item::End) => return Ok(Some((content, HeaderMap::new()))),
-                None => match parts.next() {
+            let Decoded { content: piece, used, then } = decoder.decode(&mut buffer)?;
+            assert!(piece.end <= used);
+            content.extend_from_slice(&buffer[piece.clone()]);
+            buffer.drain(..used);
+            match then {
+                Then::Trailers(fields) => return Ok(Some((content, fields))),
+                Then::End => return Ok(Some((content, HeaderMap::new()))),
+                Then::More if !piece.is_empty() => {}
+                Then::More => match parts.next() {
                     Some(part) => buffer.extend_from_slice(part),
                     None => return Ok(None),
                 },
@@ -214,12 +250,23 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_there_is_known_with_the_last_content() {
-        for (raw, ends) in [("1\r\nx\r\n0\r\n\r\n", true), ("1\r\nx\r\n0\r\nA: b\r\n\r\n", false), ("2\r\nx", false)] {
-            let (mut decoder, mut buffer) = (Chunked::default(), BytesMut::from(raw));
-            assert_eq!(decoder.next(&mut buffer), Ok(Some(Item::Data(Bytes::from_static(b"x")))));
-            assert_eq!(decoder.ends(&mut buffer), ends, "{raw:?}");
-            assert_eq!(buffer.is_empty(), ends || raw.starts_with('2'));
+    fn what_came_at_once_is_told_at_once() {
+        use Then::*;
+        for (raw, content, then, rest) in [
+            ("1\r\nx\r\n0\r\n\r\n", "x", End, ""),
+            ("1\r\nx\r\n2\r\nyz\r\n3;a\r\n012\r\n0\r\n\r\nGET", "xyz012", End, "GET"),
+            ("1\r\nx\r\n2\r\ny", "xy", More, ""),
+            ("1\r\nx\r\n0\r\nA: b\r\n\r\n", "x", More, "A: b\r\n\r\n"),
+            ("1\r\nx\r\n0\r\nHost: b\r\n\r\n", "x", End, ""),
+            ("1\r\nx\r\n0\r\n", "x", More, ""),
+            ("1\r\nx\r\n1", "x", More, "1"),
+            ("1\r\nx\r\ng\r\n", "x", More, "g\r\n"),
+            ("2\r\nx", "x", More, ""),
+        ] {
+            let (mut decoder, mut bytes) = (Chunked::default(), raw.as_bytes().to_vec());
+            let decoded = decoder.decode(&mut bytes).unwrap();
+            assert_eq!((&bytes[decoded.content], decoded.then), (content.as_bytes(), then), "{raw:?}");
+            assert_eq!(&bytes[decoded.used..], rest.as_bytes(), "{raw:?}");
         }
     }
 

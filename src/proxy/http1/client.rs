@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::IoSlice;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -12,14 +11,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::conn::Conn;
-use super::encode::{self, RequestFraming};
+use super::encode::{self, Outbound};
 use super::head::HeadScan;
 use super::response::{self, ResponseHead};
+use super::send::{Sender, Taker};
 use crate::proxy::body::Body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
@@ -105,13 +105,15 @@ impl Client {
         }
         let mut out = Vec::with_capacity(1024);
         let framing = encode::request_head(&mut out, head, &body);
-        if framing == RequestFraming::None {
-            write(&self.conn, &mut [IoSlice::new(&out)]).await?;
+        if framing == Outbound::None {
+            let mut sender = Sender::bare(out);
+            poll_fn(|cx| sender.poll(cx, &self.conn, &Endpoint)).await?;
             self.upload.done.set(true);
             return self.receive(&head.method, None, downstream).await;
         }
         let waits = head.fields.contains(Known::Expect);
-        let sending = upload(Rc::clone(&self.conn), Rc::clone(&self.upload), out, body, framing, waits);
+        let sender = Sender::new(out, framing, body);
+        let sending = upload(Rc::clone(&self.conn), Rc::clone(&self.upload), sender, waits);
         self.receive(&head.method, Some(Box::pin(sending)), downstream).await
     }
 
@@ -173,69 +175,34 @@ impl Client {
 
 type Sending = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
-async fn write(conn: &Conn, parts: &mut [IoSlice<'_>]) -> Result<(), Error> {
-    let mut parts = parts;
-    IoSlice::advance_slices(&mut parts, 0);
-    while !parts.is_empty() {
-        let written = poll_fn(|cx| conn.poll_write(cx, parts)).await.map_err(|_| Error::UpstreamReset)?;
-        IoSlice::advance_slices(&mut parts, written);
+/// An endpoint, as who takes a request. How long anything is waited for is looked at by whoever waits for the answer.
+struct Endpoint;
+
+impl Taker for Endpoint {
+    const TOO_LONG: Error = Error::BodyIncomplete;
+    const TOO_SHORT: Error = Error::BodyIncomplete;
+
+    fn poll_idle(&self, _: &mut Context<'_>) -> Poll<Error> {
+        Poll::Pending
     }
-    Ok(())
+
+    fn poll_stalled(&self, _: &mut Context<'_>, _: bool) -> Poll<Error> {
+        Poll::Pending
+    }
+
+    fn gone(&self, _: Error) -> Error {
+        Error::UpstreamReset
+    }
 }
 
-/// Sends the head in `out`, and the content.
-async fn upload(
-    conn: Rc<Conn>,
-    state: Rc<UploadState>,
-    mut out: Vec<u8>,
-    mut body: Body,
-    framing: RequestFraming,
-    waits: bool,
-) -> Result<(), Error> {
+/// Sends a request. If the endpoint is asked first whether it wants the content, `waits`.
+async fn upload(conn: Rc<Conn>, state: Rc<UploadState>, mut sender: Sender, waits: bool) -> Result<(), Error> {
     if waits {
-        write(&conn, &mut [IoSlice::new(&out)]).await?;
-        out.clear();
+        sender.flush();
+        poll_fn(|cx| sender.poll_flushed(cx, &conn, &Endpoint)).await?;
         let _ = tokio::time::timeout(CONTINUE_WAIT, state.wanted.notified()).await;
     }
-    let chunked = framing == RequestFraming::Chunked;
-    let mut left = match framing {
-        RequestFraming::Length(length) => length,
-        _ => u64::MAX,
-    };
-    let mut trailers = None;
-    loop {
-        // Content that is there already goes out together with the head; what is not must not hold the head up.
-        let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-            Poll::Pending if !out.is_empty() => Poll::Ready(None),
-            frame => frame.map(Some),
-        });
-        match next.await.map(|frame| frame.map(|frame| frame.map(Frame::into_data))) {
-            None => write(&conn, &mut [IoSlice::new(&out)]).await?,
-            Some(None) => break,
-            Some(Some(frame)) => match frame? {
-                Ok(data) if data.is_empty() => continue,
-                Ok(data) => {
-                    left = left.checked_sub(data.len() as u64).ok_or(Error::BodyIncomplete)?;
-                    if chunked {
-                        encode::chunk_size(&mut out, &data);
-                    }
-                    let after: &[u8] = if chunked { b"\r\n" } else { b"" };
-                    write(&conn, &mut [IoSlice::new(&out), IoSlice::new(&data), IoSlice::new(after)]).await?;
-                }
-                Err(frame) => {
-                    trailers = frame.into_trailers().ok();
-                    break;
-                }
-            },
-        }
-        out.clear();
-    }
-    if chunked {
-        encode::last_chunk(&mut out, trailers.as_ref());
-    } else if left > 0 {
-        return Err(Error::BodyIncomplete);
-    }
-    write(&conn, &mut [IoSlice::new(&out)]).await?;
+    poll_fn(|cx| sender.poll(cx, &conn, &Endpoint)).await?;
     state.done.set(true);
     Ok(())
 }

@@ -3,21 +3,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::chunked::{Chunked, Item};
+use super::chunked::Malformed;
 use super::head::{Framing, HeadScan};
+use super::inbound::{Inbound, give_away, lend};
 use crate::proxy::error::Error;
-use crate::proxy::io::{Io, Lookout, poll_read_into, with_scratch};
+use crate::proxy::io::{Io, LENT, Lookout, poll_read_into, poll_read_room, with_lent, with_scratch};
 use crate::proxy::timer::Timer;
 
 /// Read at once when a head is expected.
@@ -48,16 +48,6 @@ pub(super) struct Conn {
     room: Cell<usize>,
 }
 
-/// How far the content of the current message has been read.
-#[derive(Debug)]
-enum Inbound {
-    Done,
-    Length(u64),
-    Chunked(Chunked),
-    UntilClose,
-    Broken,
-}
-
 impl Conn {
     pub(super) fn new(io: Io) -> Self {
         Conn {
@@ -74,12 +64,7 @@ impl Conn {
 
     /// A message began; its content is what follows.
     pub(super) fn expect(&self, framing: Framing, expects_continue: bool) {
-        self.inbound.replace(match framing {
-            Framing::None | Framing::Length(0) => Inbound::Done,
-            Framing::Length(length) => Inbound::Length(length),
-            Framing::Chunked => Inbound::Chunked(Chunked::default()),
-            Framing::UntilClose => Inbound::UntilClose,
-        });
+        self.inbound.replace(Inbound::all(framing));
         // RFC 9110 10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all of the
         // content for the corresponding request".
         let waits = expects_continue && !self.content_read() && self.buffer.borrow().is_empty();
@@ -103,7 +88,7 @@ impl Conn {
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>, read_ahead: usize) -> Poll<()> {
         if !self.content_read() {
             self.watcher.replace(Some(cx.waker().clone()));
-            if matches!(*self.inbound.borrow(), Inbound::Broken) {
+            if matches!(*self.inbound.borrow(), Inbound::Broken(_)) {
                 return Poll::Ready(());
             }
             if self.awaited.get() {
@@ -170,7 +155,7 @@ impl Conn {
         let mut buffer = self.buffer.borrow_mut();
         loop {
             if !buffer.is_empty()
-                && let Some(head) = find_head(scan, &buffer, limit)?
+                && let Some(head) = scan.find_within(&buffer, limit)?
             {
                 let end = head.end;
                 let head = read(&buffer[head]);
@@ -195,7 +180,7 @@ impl Conn {
                     return Poll::Ready(Err(Error::ClientGone));
                 }
                 let bytes = read_now.filled();
-                let head = find_head(scan, bytes, limit)?;
+                let head = scan.find_within(bytes, limit)?;
                 let end = head.as_ref().map_or(0, |head| head.end);
                 if end < bytes.len() {
                     *buffer = BytesMut::from(&bytes[end..]);
@@ -211,11 +196,7 @@ impl Conn {
 
     /// How much content there still is.
     pub(super) fn content_hint(&self) -> SizeHint {
-        match *self.inbound.borrow() {
-            Inbound::Done => SizeHint::with_exact(0),
-            Inbound::Length(missing) => SizeHint::with_exact(missing),
-            Inbound::Chunked(_) | Inbound::UntilClose | Inbound::Broken => SizeHint::default(),
-        }
+        self.inbound.borrow().hint()
     }
 
     /// The next piece of content, or the trailers.
@@ -237,60 +218,103 @@ impl Conn {
                 Err(error) => return Poll::Ready(Some(Err(self.broken(error)))),
             }
         }
-        let mut inbound = self.inbound.borrow_mut();
-        let mut buffer = self.buffer.borrow_mut();
+        match *self.inbound.borrow() {
+            Inbound::Done => return Poll::Ready(None),
+            Inbound::Broken(error) => return Poll::Ready(Some(Err(error))),
+            _ => {}
+        }
+        let room = self.io.borrow().room();
+        with_lent(room, |lent| self.poll_lent(cx, lent, room.min(LENT))).unwrap_or_else(|| self.poll_owned(cx, room))
+    }
+
+    /// Content in memory of its own, for who may keep it.
+    fn poll_owned(&self, cx: &mut Context<'_>, room: usize) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         loop {
-            let frame = match &mut *inbound {
-                Inbound::Done => return Poll::Ready(None),
-                Inbound::Broken => return Poll::Ready(Some(Err(Error::BodyIncomplete))),
-                Inbound::Length(_) | Inbound::UntilClose if buffer.is_empty() => None,
-                Inbound::UntilClose => Some((Some(Frame::data(std::mem::take(&mut *buffer).freeze())), false)),
-                Inbound::Length(missing) => {
-                    let length = usize::try_from(*missing).unwrap_or(usize::MAX).min(buffer.len());
-                    *missing -= length as u64;
-                    let done = *missing == 0;
-                    Some((Some(Frame::data(take(&mut buffer, length))), done))
-                }
-                Inbound::Chunked(chunks) => match chunks.next(&mut buffer) {
-                    Ok(Some(Item::Data(data))) => Some((Some(Frame::data(data)), chunks.ends(&mut buffer))),
-                    Ok(Some(Item::Trailers(fields))) => Some((Some(Frame::trailers(fields)), true)),
-                    Ok(Some(Item::End)) => Some((None, true)),
-                    Ok(None) => None,
-                    Err(_) => {
-                        drop((inbound, buffer));
-                        return Poll::Ready(Some(Err(self.broken(Error::BadRequest("chunk")))));
-                    }
-                },
+            let mut buffer = self.buffer.borrow_mut();
+            let next = self.inbound.borrow_mut().next(&mut buffer, give_away);
+            if let Poll::Ready(next) = self.passed(next, &mut buffer) {
+                return Poll::Ready(next);
+            }
+            let read = ready!(self.poll_more(cx, &mut buffer, self.room.get()));
+            if let Ok(read @ 1..) = read {
+                // A peer that fills what it is given gets more at once; one that sends events gets by with little.
+                self.room.set(if read >= self.room.get() { BODY_READ.min(room) } else { HEAD_READ });
+            } else {
+                return Poll::Ready(self.ended(read.is_err()).map(Err));
+            }
+        }
+    }
+
+    /// Content in memory of the worker, behind what was read ahead. What cannot be understood yet is kept.
+    fn poll_lent(
+        &self,
+        cx: &mut Context<'_>,
+        lent: &mut BytesMut,
+        room: usize,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            let mut buffer = self.buffer.borrow_mut();
+            let worth = self.inbound.borrow().worth(room);
+            let ahead = buffer.len().min(worth);
+            lent.clear();
+            lent.extend_from_slice(&buffer[..ahead]);
+            buffer.advance(ahead);
+            // What is there already is not waited with, but gets what has come since.
+            let read = match ahead < worth {
+                true => poll_read_room(&mut self.io.borrow_mut(), cx, &mut lent.limit(worth - ahead)),
+                false => Poll::Pending,
             };
-            if let Some((frame, done)) = frame {
-                if done {
-                    *inbound = Inbound::Done;
-                    if buffer.is_empty() {
-                        *buffer = BytesMut::new();
-                    }
-                    drop((inbound, buffer));
+            let next = self.inbound.borrow_mut().next(lent, lend);
+            if buffer.is_empty() {
+                *buffer = BytesMut::from(&lent[..]);
+            } else if !lent.is_empty() {
+                *buffer = [&lent[..], &buffer].concat()[..].into();
+            }
+            if let Poll::Ready(next) = self.passed(next, &mut buffer) {
+                if matches!(read, Poll::Ready(Err(_))) && !self.content_read() {
+                    // This is told once only.
+                    self.inbound.replace(Inbound::Broken(Error::ClientGone));
                     self.wake_watcher();
                 }
-                return Poll::Ready(frame.map(Ok));
+                return Poll::Ready(next);
             }
-            let most = BODY_READ.min(self.io.borrow().room());
-            let read = self.poll_more(cx, &mut buffer, self.room.get());
-            let error = match ready!(read) {
-                Ok(read @ 1..) => {
-                    // A peer that fills what it is given gets more at once; one that sends events gets by with little.
-                    self.room.set(if read >= self.room.get() { most } else { HEAD_READ });
-                    continue;
-                }
-                Ok(0) if matches!(*inbound, Inbound::UntilClose) => {
-                    *inbound = Inbound::Done;
-                    return Poll::Ready(None);
-                }
-                Ok(0) => Error::BodyIncomplete,
-                Err(_) => Error::ClientGone,
-            };
-            drop((inbound, buffer));
-            return Poll::Ready(Some(Err(self.broken(error))));
+            let read = ready!(read);
+            if !matches!(read, Ok(1..)) {
+                return Poll::Ready(self.ended(read.is_err()).map(Err));
+            }
         }
+    }
+
+    /// What goes on of what was made of bytes; nothing as long as more are needed.
+    fn passed(
+        &self,
+        next: Result<Option<Frame<Bytes>>, Malformed>,
+        buffer: &mut BytesMut,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match next {
+            Err(Malformed) => Poll::Ready(Some(Err(self.broken(Error::BadRequest("chunk"))))),
+            Ok(frame) if self.content_read() => {
+                if buffer.is_empty() {
+                    *buffer = BytesMut::new();
+                }
+                self.wake_watcher();
+                Poll::Ready(frame.map(Ok))
+            }
+            Ok(Some(frame)) => Poll::Ready(Some(Ok(frame))),
+            Ok(None) => Poll::Pending,
+        }
+    }
+
+    /// Nothing more comes. What is wrong with that, if anything is.
+    fn ended(&self, failed: bool) -> Option<Error> {
+        if failed {
+            return Some(self.broken(Error::ClientGone));
+        }
+        if matches!(*self.inbound.borrow(), Inbound::UntilClose) {
+            self.inbound.replace(Inbound::Done);
+            return None;
+        }
+        Some(self.broken(Error::BodyIncomplete))
     }
 
     /// Nobody waits for the rest of the content any more: an endpoint that still reads it must not keep the connection open,
@@ -308,7 +332,7 @@ impl Conn {
     }
 
     fn broken(&self, error: Error) -> Error {
-        self.inbound.replace(Inbound::Broken);
+        self.inbound.replace(Inbound::Broken(Error::BodyIncomplete));
         self.wake_watcher();
         error
     }
@@ -344,20 +368,6 @@ impl HeldUp {
         self.since = None;
         self.lookout = None;
     }
-}
-
-/// Where a head of at most `limit` bytes is, once it is complete.
-fn find_head(scan: &mut HeadScan, bytes: &[u8], limit: usize) -> Result<Option<Range<usize>>, Error> {
-    match scan.find(bytes)? {
-        Some(head) if head.len() <= limit => Ok(Some(head)),
-        None if bytes.len() <= limit => Ok(None),
-        _ => Err(scan.too_large(limit)),
-    }
-}
-
-/// Takes the first `length` bytes. All of them at once need no shared buffer.
-fn take(buffer: &mut BytesMut, length: usize) -> Bytes {
-    if length == buffer.len() { std::mem::take(buffer).freeze() } else { buffer.split_to(length).freeze() }
 }
 
 /// The content of the current request.

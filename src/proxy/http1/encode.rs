@@ -1,7 +1,6 @@
 //! Heads and chunks as bytes. What goes out is framed here and nowhere else; the framing fields that came in are
 //! not copied.
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body as _;
 
@@ -9,7 +8,7 @@ use crate::proxy::body::Body;
 use crate::proxy::fields::Known;
 use crate::proxy::message::{RequestHead, ResponseHead};
 
-/// How the content of a response is delimited (RFC 9112 6.3).
+/// How content is delimited (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outbound {
     /// There is none.
@@ -18,7 +17,7 @@ pub(super) enum Outbound {
     Length(u64),
     /// Chunks.
     Chunked,
-    /// Until the connection closes: HTTP/1.0 and an unknown length.
+    /// Until the connection closes: an answer of unknown length to HTTP/1.0.
     UntilClose,
 }
 
@@ -110,23 +109,12 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// How the content of a request is delimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RequestFraming {
-    /// There is none.
-    None,
-    /// So many bytes, at least one.
-    Length(u64),
-    /// Chunks.
-    Chunked,
-}
-
 /// Writes a request head, and tells how its content follows.
-pub(super) fn request_head(out: &mut Vec<u8>, head: &RequestHead, body: &Body) -> RequestFraming {
+pub(super) fn request_head(out: &mut Vec<u8>, head: &RequestHead, body: &Body) -> Outbound {
     let framing = match body.size_hint().exact() {
-        Some(0) => RequestFraming::None,
-        Some(length) => RequestFraming::Length(length),
-        None => RequestFraming::Chunked,
+        Some(0) => Outbound::None,
+        Some(length) => Outbound::Length(length),
+        None => Outbound::Chunked,
     };
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
@@ -139,22 +127,22 @@ pub(super) fn request_head(out: &mut Vec<u8>, head: &RequestHead, body: &Body) -
     let said_length = head.fields.contains(Known::ContentLength);
     head.fields.write(out, |name| matches!(name, Known::Host | Known::TransferEncoding | Known::ContentLength));
     match framing {
-        RequestFraming::Length(length) => field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
-        RequestFraming::Chunked => field(out, b"transfer-encoding", b"chunked"),
+        Outbound::Length(length) => field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes()),
+        Outbound::Chunked => field(out, b"transfer-encoding", b"chunked"),
         // RFC 9110 8.6: a sender "SHOULD send a Content-Length field in a request when the method defines a meaning for enclosed
         // content and it is not sending Transfer-Encoding".
-        RequestFraming::None if said_length || matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
+        Outbound::None if said_length || matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => {
             field(out, b"content-length", b"0");
         }
-        RequestFraming::None => {}
+        Outbound::None | Outbound::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
     framing
 }
 
 /// Writes the line before a chunk's content.
-pub(super) fn chunk_size(out: &mut Vec<u8>, data: &Bytes) {
-    out.extend_from_slice(format_hex(data.len(), &mut [0; 16]));
+pub(super) fn chunk_size(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(format_hex(length, &mut [0; 16]));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -184,6 +172,8 @@ pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+
     use super::*;
     use crate::proxy::fields::Fields;
 

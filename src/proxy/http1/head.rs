@@ -101,8 +101,20 @@ impl HeadScan {
         self.start
     }
 
+    /// Where a head of at most `limit` bytes is, once it is complete.
+    ///
+    /// # Errors
+    /// As [`HeadScan::find`], and a head that is larger.
+    pub(super) fn find_within(&mut self, bytes: &[u8], limit: usize) -> Result<Option<Range<usize>>, Error> {
+        match self.find(bytes)? {
+            Some(head) if head.len() <= limit => Ok(Some(head)),
+            None if bytes.len() <= limit => Ok(None),
+            _ => Err(self.too_large(limit)),
+        }
+    }
+
     /// What is too large about a head that is longer than `limit`.
-    pub(super) fn too_large(&self, limit: usize) -> Error {
+    fn too_large(&self, limit: usize) -> Error {
         if self.request_line == 0 || self.request_line > limit { Error::TargetTooLong } else { Error::HeadersTooLarge }
     }
 }

@@ -8,8 +8,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, TRANSFER_ENCODING, UP
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use http_body::Frame;
 
-use super::chunked::{Chunked, Item};
-use super::encode::{self, Outbound, Persistence, RequestFraming};
+use super::chunked::{Chunked, Decoded, Then};
+use super::encode::{self, Outbound, Persistence};
 use super::head::{self, Framing, Head, HeadScan};
 use super::response::{self, ResponseHead};
 use crate::proxy::body::Body;
@@ -75,7 +75,7 @@ pub(in crate::proxy) fn request(raw: &[u8]) {
     }
     let mut out = Vec::new();
     let written = encode::request_head(&mut out, &head, &body(framing, &content));
-    frame(&mut out, written == RequestFraming::Chunked, &content, &trailers);
+    frame(&mut out, written == Outbound::Chunked, &content, &trailers);
 
     // A length that was not there may have come in beside as many fields as are allowed.
     limits.header_count += 1;
@@ -154,21 +154,21 @@ fn decode<H>(raw: &[u8], size: usize, parse: impl Fn(&[u8]) -> Result<(H, Framin
                 message.content.extend_from_slice(&buffer.split());
                 if pieces.len() == 0 { End::Whole } else { End::Unfinished }
             }
-            Framing::Chunked => match chunks.next(&mut buffer) {
-                Ok(Some(Item::Data(data))) => {
-                    message.content.extend_from_slice(&data);
-                    if chunks.ends(&mut buffer) {
-                        End::Whole
-                    } else {
-                        continue;
+            Framing::Chunked => match chunks.decode(&mut buffer) {
+                Ok(Decoded { content, used, then }) => {
+                    let told = !content.is_empty();
+                    message.content.extend_from_slice(&buffer[content]);
+                    buffer.advance(used);
+                    match then {
+                        Then::More if told => continue,
+                        Then::More => End::Unfinished,
+                        Then::End => End::Whole,
+                        Then::Trailers(trailers) => {
+                            message.trailers = trailers;
+                            End::Whole
+                        }
                     }
                 }
-                Ok(Some(Item::Trailers(trailers))) => {
-                    message.trailers = trailers;
-                    End::Whole
-                }
-                Ok(Some(Item::End)) => End::Whole,
-                Ok(None) => End::Unfinished,
                 Err(_) => return Message { end: End::Refused("chunk".into()), ..message },
             },
         };
@@ -217,7 +217,7 @@ fn frame(out: &mut Vec<u8>, chunked: bool, content: &[u8], trailers: &HeaderMap)
     }
     // In two chunks, so that there is a border between them.
     for part in content.chunks(content.len().div_ceil(2).max(1)) {
-        encode::chunk_size(out, &Bytes::copy_from_slice(part));
+        encode::chunk_size(out, part.len());
         out.extend_from_slice(part);
         out.extend_from_slice(b"\r\n");
     }

@@ -2,7 +2,8 @@
 //! Transfer-Encoding, bare LF, repeated lengths) is what a strict edge must refuse, because an idle connection of ours holds
 //! no buffer, and because an exchange needs neither tasks nor channels between its two sides.
 //!
-//! `server` and `answer` face clients, `client` and `response` face endpoints; the rest serves both. Which endpoint and which
+//! `server` and `answer` face clients, `client` and `response` face endpoints; the rest serves both: what comes in passes `conn`
+//! and `inbound`, what goes out `send`. Which endpoint and which
 //! connection is `upstream`'s to say.
 
 mod answer;
@@ -13,9 +14,11 @@ mod conn;
 mod differential_tests;
 mod encode;
 mod head;
+mod inbound;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod laws;
 mod response;
+mod send;
 mod server;
 
 pub(super) use client::{Client, Received, ResponseBody};
