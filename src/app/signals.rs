@@ -1,5 +1,8 @@
-//! Requests to end: the first begins the drain, the second cuts what is left.
+//! Requests to end: the first begins the drain, the second cuts what is left, as with the programs of Kubernetes itself.
 
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -7,6 +10,10 @@ use super::Failure;
 
 /// Each message is one request to end.
 pub(super) type Signals = mpsc::Receiver<()>;
+
+/// Signals closer together than this are one request that came twice: a terminal sends Ctrl-C to everything that it runs, and
+/// what started this process may pass it on, too. Nobody presses keys so fast.
+const SAME: Duration = Duration::from_millis(100);
 
 /// SIGTERM and SIGINT of this process. SIGHUP is taken and ignored, so that a closed terminal ends nothing.
 pub(super) fn of_the_process() -> Result<Signals, Failure> {
@@ -25,6 +32,9 @@ pub(super) fn of_the_process() -> Result<Signals, Failure> {
             if sender.send(()).await.is_err() {
                 return;
             }
+            tokio::time::sleep(SAME).await;
+            // Forgets what came meanwhile.
+            let _ = (terminate.recv().now_or_never(), interrupt.recv().now_or_never());
         }
     });
     Ok(receiver)

@@ -147,7 +147,9 @@ async fn http2_connections_say_goaway_and_finish_their_streams() {
     let (mut other, _) = arrivals.request().await;
 
     plane.drain.begin(LONG);
-    within(waiting).await.unwrap().unwrap();
+    // What the client still says may cross our close, which makes it a reset.
+    let ended = within(waiting).await.unwrap();
+    assert!(ended.as_ref().map_or_else(h2::Error::is_io, |()| true), "{ended:?}");
     // GOAWAY is there once the client takes no more requests.
     eventually("GOAWAY", || {
         let mut ready = Box::pin(client.clone().ready());
