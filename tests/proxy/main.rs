@@ -27,6 +27,8 @@ mod http2_websocket;
 mod interop;
 mod limits;
 mod moved;
+#[path = "../apiserver/network.rs"]
+mod network;
 mod responses;
 #[path = "../standalone/server.rs"]
 mod server;
@@ -38,7 +40,10 @@ mod support;
 mod swap;
 mod targets;
 mod uncut;
+mod vanished;
 mod websocket;
+mod websocket_bytes;
 mod websocket_ends;
 mod websocket_frames;
+mod websocket_groups;
 mod websocket_pings;

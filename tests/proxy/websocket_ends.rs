@@ -11,6 +11,7 @@ use super::endpoints::nothing_is_left;
 use super::farewell::streaming;
 use super::support::*;
 use super::websocket::{echo, open, tunnel};
+use super::websocket_bytes::*;
 use super::websocket_frames::*;
 
 const AGE: Duration = Duration::from_millis(1500);

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use super::endpoints::nothing_is_left;
 use super::support::*;
 use super::websocket::{echo, open, tunnel};
+use super::websocket_bytes::*;
 use super::websocket_frames::*;
 
 const INTERVAL: Duration = Duration::from_millis(300);
