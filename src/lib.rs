@@ -9,6 +9,7 @@ pub mod app;
 pub mod args;
 pub mod demo;
 pub mod drain;
+pub mod health;
 pub mod proxy;
 pub mod ready;
 pub mod resilience;

@@ -28,7 +28,9 @@ fn check(folder: &Path) -> (bool, String) {
 
 #[test]
 fn examples_in_documents_are_what_the_api_server_would_take() {
-    for (document, least) in [("README.md", 2), ("docs/routes.md", 2), ("docs/streaming.md", 1)] {
+    for (document, least) in
+        [("README.md", 2), ("docs/routes.md", 2), ("docs/streaming.md", 1), ("docs/resilience.md", 1)]
+    {
         let text = read(document);
         let examples = examples(&text);
         assert!(examples.len() >= least, "{document} has {} examples", examples.len());

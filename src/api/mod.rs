@@ -21,8 +21,9 @@ pub use route::{
 pub use rules::UNEDITABLE_HEADERS;
 pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming, TimeBounds, WebSocket};
 pub use upstream::{
-    Connections, DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain, HealthCheck, Passive, Protocol,
-    ProxyUpstream, ProxyUpstreamSpec, UpstreamStatus,
+    ActiveCheck, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CheckMethod, Connections, DrainMode, EJECTION,
+    EJECTION_INTERVAL, Endpoint, EndpointDrain, GrpcCheck, HealthCheck, HttpCheck, InitialState, Passive, Protocol,
+    ProxyUpstream, ProxyUpstreamSpec, TcpCheck, UpstreamStatus, WebSocketCheck,
 };
 pub use validate::{Violation, validate};
 

@@ -96,7 +96,13 @@ impl Walk {
     }
 
     fn fields(&mut self, schema: &Value, fields: &mut Map<String, Value>, path: &str) {
-        let Some(known) = schema["properties"].as_object() else { return };
+        let none = Map::new();
+        let known = match schema["properties"].as_object() {
+            Some(known) => known,
+            // A choice that needs no words: `tcp: {}`.
+            None if path.starts_with("spec.") && schema["additionalProperties"].is_null() => &none,
+            None => return,
+        };
         let inside = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         for name in fields.keys().filter(|name| !known.contains_key(*name)) {
             if !(path.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name.as_str())) {

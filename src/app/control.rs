@@ -21,6 +21,7 @@ use super::table::Table;
 use super::vigil;
 use crate::admin::{self, AdminState};
 use crate::drain::{self, DrainTrigger};
+use crate::health;
 use crate::proxy;
 use crate::ready::{Live, Ready};
 use crate::resilience::Registry;
@@ -113,6 +114,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let (trigger, watcher) = drain::channel();
     let registry = Registry::default();
     tokio::spawn(vigil::run(registry.clone()));
+    tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
     let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live, registry };
     let proxy = proxy::start(config, reader, &telemetry, watcher.clone()).map_err(with_remedy)?;
     let status = match started.cluster {

@@ -37,6 +37,7 @@ pub(super) async fn answer(
 ) -> Result<Answer, Error> {
     let Action::Forward(action) = &outgoing.route.action else { return Err(Error::InvalidRoute) };
     let upstream = worker.upstreams.of(&outgoing.cluster);
+    upstream.ask();
     let empty = content.is_end_stream();
     let replayable = empty && head.method.is_idempotent() && !outgoing.upgrade;
     let mut failed = None;

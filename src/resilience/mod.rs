@@ -22,7 +22,7 @@ pub use ewma::Ewma;
 pub use moment::Moment;
 pub use outcome::Outcome;
 pub use standing::KeptOut;
-pub use state::{ClusterState, EndpointState};
+pub use state::{Checked, ClusterState, EndpointState};
 pub use transition::{Change, State, Subject, Transition, Untold, Why};
 
 use crate::snapshot::{Cluster, ClusterName, Map};
@@ -51,9 +51,19 @@ impl Registry {
         let Entry { cluster: shared, endpoints, .. } = self.entry(&mut entries, &cluster.name);
         shared.configure(cluster);
         let first = endpoints.is_empty();
+        let check = cluster.resilience.health.as_ref();
         let states = cluster.endpoints.iter().map(|endpoint| {
-            let state = endpoints.entry(endpoint.address);
-            Arc::clone(state.or_insert_with(|| Arc::new(EndpointState::new(endpoint.address, Arc::clone(shared)))))
+            let state = endpoints.entry(endpoint.address).or_insert_with(|| {
+                let new = EndpointState::new(endpoint.address, Arc::clone(shared));
+                // Before anybody can pick it.
+                new.keep_out(KeptOut::Unhealthy, check.is_some_and(|check| check.before_use));
+                Arc::new(new)
+            });
+            if check.is_none() {
+                // Whoever checked it may have left it so.
+                state.keep_out(KeptOut::Unhealthy, false);
+            }
+            Arc::clone(state)
         });
         let states: Vec<_> = states.collect();
         for state in &states {
@@ -75,6 +85,12 @@ impl Registry {
         for Entry { cluster, endpoints, compared } in self.entries().values_mut() {
             ejection::sweep(cluster, endpoints.values(), compared, now);
         }
+    }
+
+    /// Whether a cluster has requests or streams, or had one since this was asked last.
+    pub fn was_asked(&self, cluster: &ClusterName) -> bool {
+        let entries = self.entries();
+        entries.get(cluster).is_some_and(|entry| entry.cluster.take_asked() || entry.cluster.in_flight() > 0)
     }
 
     /// The state of a cluster as a whole.

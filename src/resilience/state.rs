@@ -22,13 +22,15 @@ pub struct ClusterState {
     in_flight: AtomicU64,
     /// Of those who use them.
     tables: Mutex<Weak<Tables>>,
+    /// Whether there was a request since somebody looked.
+    asked: AtomicBool,
     journal: Journal,
 }
 
 impl ClusterState {
     pub(super) fn new(name: ClusterName, journal: Journal) -> Self {
-        let (settings, counts, in_flight, tables) = Default::default();
-        ClusterState { name, settings, counts, in_flight, tables, journal }
+        let (settings, counts, in_flight, asked, tables) = Default::default();
+        ClusterState { name, settings, counts, in_flight, asked, tables, journal }
     }
 
     /// Takes the settings of a new snapshot.
@@ -70,6 +72,19 @@ impl ClusterState {
         Some(tables)
     }
 
+    /// There is a request for it.
+    pub fn ask(&self) {
+        // Most often that is known, and a load disturbs no other worker.
+        if !self.asked.load(Ordering::Relaxed) {
+            self.asked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there was a request since this was asked last.
+    pub(super) fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
+    }
+
     /// Lets people know of a change of the cluster as a whole.
     pub fn tell(&self, change: Change) {
         self.journal.note(Transition { cluster: self.name.clone(), endpoint: None, change });
@@ -89,6 +104,19 @@ pub struct EndpointState {
     fresh: AtomicBool,
     /// Since when it is eased in, in nanoseconds; 0 if it never was.
     eased_since: AtomicU64,
+    /// Never looked at by requests. In a box, because most endpoints are not checked.
+    checked: Mutex<Option<Box<Checked>>>,
+}
+
+/// The last health check of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether it passed.
+    pub passed: bool,
+    /// How it went, in a few words: `passed`, `status 503`.
+    pub reason: String,
+    /// When.
+    pub at: Moment,
 }
 
 impl EndpointState {
@@ -102,6 +130,7 @@ impl EndpointState {
             judged: Judged::default(),
             fresh: AtomicBool::new(false),
             eased_since: AtomicU64::new(0),
+            checked: Mutex::new(None),
         }
     }
 
@@ -170,6 +199,21 @@ impl EndpointState {
     /// Keeps it out for a reason, or not any more. Returns whether that is news.
     pub fn keep_out(&self, why: KeptOut, out: bool) -> bool {
         self.standing.set(why, out, &self.cluster.counts)
+    }
+
+    /// Learns how a health check went. What follows from it is [`KeptOut::Unhealthy`].
+    pub fn learn_check(&self, passed: bool, reason: &str, at: Moment) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *checked {
+            // Most often it is as it was.
+            Some(before) if before.passed == passed && before.reason == reason => before.at = at,
+            other => *other = Some(Box::new(Checked { passed, reason: reason.to_owned(), at })),
+        }
+    }
+
+    /// Its last health check.
+    pub fn checked(&self) -> Option<Checked> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned()
     }
 
     /// Lets people know of a change of this endpoint.

@@ -117,6 +117,8 @@ words! {
         SuccessRate = "success_rate",
         /// It is much slower than others.
         Latency = "latency",
+        /// Health checks say so.
+        HealthCheck = "health_check",
         /// The time of the ejection is over.
         TimeOver = "time_over",
         /// The rule is not in force any more.

@@ -26,7 +26,8 @@ pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{
-    Algorithm, Balancing, CookieKey, Ejection, HashKey, Hashing, Locality, PANIC_PERCENT, Resilience, SlowStart, Subset,
+    Algorithm, Balancing, CookieKey, Ejection, HashKey, Hashing, HealthCheck, HttpProbe, Locality, PANIC_PERCENT,
+    Probe, ProbeHeaders, ProbeMethod, Resilience, SlowStart, Statuses, Subset,
 };
 pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,

@@ -192,7 +192,8 @@ fn names<S: Serializer>(names: &[HeaderName], serializer: S) -> Result<S::Ok, S:
     serializer.collect_seq(names.iter().map(HeaderName::as_str))
 }
 
-fn fields<S: Serializer>(fields: &[(HeaderName, HeaderValue)], serializer: S) -> Result<S::Ok, S::Error> {
+/// Header fields, with the values of secret ones left out.
+pub(super) fn fields<S: Serializer>(fields: &[(HeaderName, HeaderValue)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(fields.iter().map(|(name, value)| match is_secret(name.as_str()) {
         true => format!("{name}: {REDACTED}"),
         false => format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),

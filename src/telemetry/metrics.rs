@@ -110,6 +110,8 @@ declare! {
         "When a watched kind last said something, in seconds since 1970.";
     DNS: Counter "floodway_dns_lookups_total" ["result"]
         "Names of upstreams looked up.";
+    HEALTH_CHECKS: Counter "floodway_health_checks_total" ["upstream", "outcome"]
+        "Health checks of endpoints, by how they went.";
     STATUS_WRITES: Counter "floodway_status_writes_total" ["kind", "result"]
         "Writes of conditions to the status of objects.";
     LEADER: Gauge "floodway_leader" []
@@ -184,6 +186,7 @@ pub struct Metrics {
     source_relists: IntCounterVec,
     source_last_event: GaugeVec,
     dns: IntCounterVec,
+    health_checks: IntCounterVec,
     status_writes: IntCounterVec,
     leader: IntGauge,
 }
@@ -208,6 +211,7 @@ impl Metrics {
             source_relists: register(&registry, IntCounterVec::new(SOURCE_RELISTS.opts(), SOURCE_RELISTS.labels)),
             source_last_event: register(&registry, GaugeVec::new(SOURCE_LAST_EVENT.opts(), SOURCE_LAST_EVENT.labels)),
             dns: register(&registry, IntCounterVec::new(DNS.opts(), DNS.labels)),
+            health_checks: register(&registry, IntCounterVec::new(HEALTH_CHECKS.opts(), HEALTH_CHECKS.labels)),
             status_writes: register(&registry, IntCounterVec::new(STATUS_WRITES.opts(), STATUS_WRITES.labels)),
             leader: register(&registry, IntGauge::with_opts(LEADER.opts())),
             registry,
@@ -268,6 +272,19 @@ impl Metrics {
     /// The name of an upstream was looked up.
     pub fn dns_lookup(&self, succeeded: bool) {
         self.dns.with_label_values(&[outcome(succeeded)]).inc();
+    }
+
+    /// An endpoint of an upstream was checked, or was to be.
+    pub fn health_check(&self, upstream: &str, outcome: &'static str) {
+        self.health_checks.with_label_values(&[upstream, outcome]).inc();
+    }
+
+    /// An upstream is not checked any more: its series end.
+    pub fn forget_health_checks(&self, upstream: &str, outcomes: &[&'static str]) {
+        for outcome in outcomes {
+            // There is none of outcomes that never happened.
+            let _ = self.health_checks.remove_label_values(&[upstream, outcome]);
+        }
     }
 
     /// A status was written.

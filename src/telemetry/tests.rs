@@ -286,6 +286,7 @@ mod counting {
         metrics.source_listed("ProxyRoute");
         metrics.source_event("ProxyRoute");
         metrics.dns_lookup(true);
+        metrics.health_check("shop/llm:8080", "passed");
         metrics.status_write("ProxyRoute", true);
         let text = metrics.text();
         for metric in ALL {

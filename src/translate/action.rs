@@ -26,20 +26,23 @@ pub(super) fn weight(weight: u32, at: &str) -> Result<u32, Problem> {
 
 pub(super) fn header_edits(edits: Option<&api::HeaderEdits>, at: &str) -> Result<Option<Box<HeaderEdits>>, Problem> {
     let Some(api::HeaderEdits { set, add, remove }) = edits else { return Ok(None) };
-    let fields = |fields: &[api::Header], list: &str| {
-        let fields = fields.iter().enumerate().map(|(position, api::Header { name, value })| {
-            let at = format!("{at}.{list}[{position}]");
-            let name = editable(name, || format!("{at}.name"))?;
-            let value = HeaderValue::from_bytes(value.as_bytes())
-                .map_err(|_| Problem::invalid(format!("{at}.value"), "a header value holds no control characters"))?;
-            Ok((name, value))
-        });
-        fields.collect::<Result<Vec<_>, _>>()
-    };
+    let fields = |fields: &[api::Header], list: &str| header_fields(fields, &format!("{at}.{list}"));
     let remove =
         remove.iter().enumerate().map(|(position, name)| editable(name, || format!("{at}.remove[{position}]")));
     let remove = remove.collect::<Result<_, _>>()?;
     Ok(Some(Box::new(HeaderEdits { remove, set: fields(set, "set")?, add: fields(add, "add")? })))
+}
+
+/// The fields of the list at `at`.
+pub(super) fn header_fields(given: &[api::Header], at: &str) -> Result<Vec<(HeaderName, HeaderValue)>, Problem> {
+    let fields = given.iter().enumerate().map(|(position, api::Header { name, value })| {
+        let at = format!("{at}[{position}]");
+        let name = editable(name, || format!("{at}.name"))?;
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| Problem::invalid(format!("{at}.value"), "a header value holds no control characters"))?;
+        Ok((name, value))
+    });
+    fields.collect()
 }
 
 fn editable(name: &str, at: impl Fn() -> String) -> Result<HeaderName, Problem> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floodway::drain::{self, DrainTrigger};
+use floodway::health;
 use floodway::proxy::{self, Config, Proxy};
 use floodway::ready::Live;
 use floodway::resilience::Registry;
@@ -44,8 +45,9 @@ impl Plane {
         let (trigger, watcher) = drain::channel();
         let log = tempfile::NamedTempFile::new().unwrap();
         let telemetry = Telemetry::new(&AccessLog::File(log.path().to_owned())).unwrap();
-        let config =
-            Config { settings: Arc::new(settings), workers: 2, live: Live::default(), registry: Registry::default() };
+        let registry = Registry::default();
+        tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
+        let config = Config { settings: Arc::new(settings), workers: 2, live: Live::default(), registry };
         let proxy = proxy::start(config, reader, &telemetry, watcher).unwrap();
         Plane { address: proxy.addresses()[0], publisher, telemetry, drain: trigger, proxy: Some(proxy), log }
     }

@@ -1,5 +1,6 @@
 //! ProxyUpstream: how one Service, or a set of addresses outside the cluster, is connected to.
 
+mod active;
 mod health;
 mod passive;
 
@@ -10,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::rules::{duration, rules};
 use super::{Condition, TargetRef};
 
+pub use active::{
+    ActiveCheck, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CheckMethod, GrpcCheck, HttpCheck, InitialState,
+    TcpCheck, WebSocketCheck,
+};
 pub use health::HealthCheck;
 pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
 
@@ -70,7 +75,7 @@ pub struct ProxyUpstreamSpec {
     /// How connections are made and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
-    /// How it is found out which endpoints are well. For example `{passive: {consecutiveFailures: 3}}`.
+    /// How it is found out which endpoints are well. For example `{active: {http: {path: /healthz}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
     /// What becomes of the streams of an endpoint that goes: one that terminates, is not ready, or was removed. It gets no new

@@ -71,6 +71,13 @@ impl Upstream {
         &self.cluster
     }
 
+    /// There is a request for it.
+    pub(super) fn ask(&self) {
+        if let Some(host) = self.hosts.first() {
+            host.state.cluster().ask();
+        }
+    }
+
     /// The endpoint for the next request, not one of those tried already.
     pub(super) fn pick(&self, tried: &[SocketAddr], wish: &Wish) -> Option<&Rc<Host>> {
         self.choice.pick(tried, wish).map(|host| &self.hosts[host])

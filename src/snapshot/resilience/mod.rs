@@ -2,11 +2,13 @@
 
 mod balancing;
 mod ejection;
+mod health;
 
 use serde::Serialize;
 
 pub use balancing::{Algorithm, Balancing, CookieKey, HashKey, Hashing, Locality, PANIC_PERCENT, SlowStart, Subset};
 pub use ejection::Ejection;
+pub use health::{HealthCheck, HttpProbe, Probe, ProbeHeaders, ProbeMethod, Statuses};
 
 /// How a cluster is balanced, checked and protected. The default is that of a Service without a ProxyUpstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -16,4 +18,6 @@ pub struct Resilience {
     pub balancing: Balancing,
     /// Passive health; `None` only leaves endpoints alone for a moment that refuse connections.
     pub ejection: Option<Ejection>,
+    /// How its endpoints are asked whether they are well; `None` asks nothing.
+    pub health: Option<HealthCheck>,
 }

@@ -1,6 +1,7 @@
 //! How a cluster is balanced, checked and protected, from what its ProxyUpstream says of it.
 
 mod ejection;
+mod health;
 
 use super::conditions::Problem;
 use crate::api;
@@ -11,5 +12,11 @@ pub(super) fn resilience(health: Option<&api::HealthCheck>, problems: &mut Vec<P
     let mut keep = |problem| problems.push(problem);
     let passive = health.and_then(|health| health.passive.as_ref());
     let ejection = passive.map(|given| ejection::ejection(given, "spec.healthCheck.passive"));
-    Resilience { ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()), ..Resilience::default() }
+    let active = health.and_then(|health| health.active.as_ref());
+    let check = active.map(|given| self::health::health(given, "spec.healthCheck.active"));
+    Resilience {
+        ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()),
+        health: check.and_then(|read| read.map_err(&mut keep).ok()),
+        ..Resilience::default()
+    }
 }

@@ -1,0 +1,162 @@
+//! Active health checks: each endpoint of a cluster that wants them is asked now and then whether it is well, once for the
+//! whole process, however many routes lead there. Runs on the control thread.
+//!
+//! What is asked of whom is the snapshot's to say; what follows for requests is `resilience`'s. Endpoints that Kubernetes does
+//! not call ready are not in the snapshot and are not asked. Checks have connections of their own, each a new one, because
+//! that is what the next client may need: an endpoint that serves its old connections and accepts no new ones is not well.
+
+mod checker;
+mod failure;
+mod judge;
+mod probe;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use checker::{Ask, Checker};
+use probe::Sockets;
+
+use crate::resilience::{Change, EndpointState, KeptOut, Registry, State, Why};
+use crate::snapshot::{Cluster, ClusterName, HealthCheck, Map, Protocol, Reader, SharedMap, Snapshot};
+use crate::telemetry::Metrics;
+
+/// Checks at a time. Endpoints that hang take a place for as long as the timeout; others wait for theirs without that counting
+/// as their own slowness.
+const AT_A_TIME: usize = 256;
+
+/// Checks the endpoints of each snapshot that `reader` reads, for ever.
+pub async fn run(reader: Reader, registry: Registry, metrics: Metrics) -> Infallible {
+    follow(reader, Checks::new(Sockets, registry, metrics)).await
+}
+
+async fn follow<A: Ask>(mut reader: Reader, mut checks: Checks<A>) -> Infallible {
+    loop {
+        if let Some(snapshot) = reader.current() {
+            checks.follow(snapshot);
+            // Checks that ended hold their endpoints until they are dropped, which is now.
+            tokio::task::yield_now().await;
+            checks.registry.prune();
+        }
+        reader.changed().await;
+    }
+}
+
+/// How the endpoints of one cluster are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settings {
+    check: HealthCheck,
+    /// What they speak.
+    protocol: Protocol,
+}
+
+/// Everything that is being checked.
+struct Checks<A> {
+    ask: A,
+    registry: Registry,
+    metrics: Metrics,
+    turns: Arc<Semaphore>,
+    /// Of the snapshot that was followed last.
+    clusters: SharedMap<ClusterName, Arc<Cluster>>,
+    checked: Map<ClusterName, CheckedCluster>,
+}
+
+/// A cluster that is being checked. Dropping it ends the checks.
+struct CheckedCluster {
+    settings: watch::Sender<Arc<Settings>>,
+    traffic: watch::Receiver<bool>,
+    endpoints: Map<SocketAddr, CheckedEndpoint>,
+    _traffic: AbortOnDropHandle<Infallible>,
+}
+
+struct CheckedEndpoint {
+    state: Arc<EndpointState>,
+    _task: AbortOnDropHandle<Infallible>,
+}
+
+impl<A: Ask> Checks<A> {
+    fn new(ask: A, registry: Registry, metrics: Metrics) -> Self {
+        let turns = Arc::new(Semaphore::new(AT_A_TIME));
+        Checks { ask, registry, metrics, turns, clusters: SharedMap::default(), checked: Map::default() }
+    }
+
+    /// Begins, changes and ends checks as a snapshot says.
+    fn follow(&mut self, snapshot: &Snapshot) {
+        let before = std::mem::replace(&mut self.clusters, snapshot.clusters.clone());
+        let differing: Vec<ClusterName> = self.clusters.differing(&before, Arc::ptr_eq).cloned().collect();
+        for name in differing {
+            let cluster = self.clusters.get(&name).cloned();
+            let wanted = cluster.as_ref().and_then(|cluster| {
+                let check = cluster.resilience.health.clone()?;
+                Some((cluster, Arc::new(Settings { check, protocol: cluster.protocol })))
+            });
+            match wanted {
+                Some((cluster, settings)) => self.check(cluster, settings),
+                None => {
+                    if let Some(ended) = self.checked.remove(&name) {
+                        ended.let_in();
+                        self.metrics.forget_health_checks(name.as_str(), &failure::OUTCOMES);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(&mut self, cluster: &Cluster, settings: Arc<Settings>) {
+        let states = self.registry.of(cluster);
+        let checked = self.checked.entry(cluster.name.clone()).or_insert_with(|| {
+            let (sender, receiver) = watch::channel(Arc::clone(&settings));
+            let (tell, traffic) = watch::channel(!settings.check.only_with_traffic);
+            let (registry, name) = (self.registry.clone(), cluster.name.clone());
+            let asked = move || registry.was_asked(&name);
+            let following = tokio::spawn(checker::follow_traffic(asked, receiver, tell));
+            CheckedCluster {
+                settings: sender,
+                traffic,
+                endpoints: Map::default(),
+                _traffic: AbortOnDropHandle::new(following),
+            }
+        });
+        checked.settings.send_if_modified(|before| {
+            let differs = *before != settings;
+            *before = settings;
+            differs
+        });
+        let mut before = std::mem::take(&mut checked.endpoints);
+        for state in states {
+            let address = state.address();
+            let endpoint = before.remove(&address).unwrap_or_else(|| {
+                let checker = Checker {
+                    ask: self.ask.clone(),
+                    endpoint: Arc::clone(&state),
+                    settings: checked.settings.subscribe(),
+                    traffic: checked.traffic.clone(),
+                    turns: Arc::clone(&self.turns),
+                    metrics: self.metrics.clone(),
+                };
+                CheckedEndpoint { state, _task: AbortOnDropHandle::new(tokio::spawn(checker.run())) }
+            });
+            checked.endpoints.insert(address, endpoint);
+        }
+    }
+}
+
+impl CheckedCluster {
+    /// Nobody asks any more: whoever is there may get requests.
+    fn let_in(&self) {
+        let now = Instant::now().into_std().into();
+        for CheckedEndpoint { state, .. } in self.endpoints.values() {
+            if state.keep_out(KeptOut::Unhealthy, false) {
+                let (from, to, why) = (State::Unhealthy, State::Healthy, Why::Reconfigured);
+                state.tell(Change { from, to, why, detail: String::new(), at: now, until: None });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
