@@ -1,5 +1,7 @@
-//! The admin port: /livez, /readyz, /metrics, /config_dump and the log level. Runs on the control thread, never on a
+//! The admin port: /livez, /readyz, /metrics, /config_dump, /upstreams and the log level. Runs on the control thread, never on a
 //! worker. Not the place for anything a client of the proxy may reach.
+
+pub mod upstreams;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,11 +16,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::ready::{Live, Ready};
+use crate::resilience::Registry;
 use crate::snapshot::Reader;
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::{Control, Filter};
+use upstreams::Upstreams;
 
 /// What the admin port shows and changes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,8 +34,10 @@ pub struct AdminState {
     pub ready: Ready,
     /// What /livez tells.
     pub live: Live,
-    /// What /config_dump shows.
+    /// What /config_dump shows, and /upstreams.
     pub snapshot: Reader,
+    /// What /upstreams knows of endpoints.
+    pub registry: Registry,
     /// What /log changes; `None` where the program's log is not ours.
     pub log: Option<Control>,
 }
@@ -50,6 +57,7 @@ GET  /livez         200 while every loop of the process is alive
 GET  /readyz        200 when traffic can be served; otherwise 503 and what is waited for, line by line
 GET  /metrics       Prometheus text format
 GET  /config_dump   the routing table in force, as JSON; secrets are left out
+GET  /upstreams     what is known of every endpoint, as JSON; `floodway upstreams` shows it as a table
 GET  /log           what is logged
 PUT  /log?level=info,floodway::proxy=debug
 ";
@@ -99,7 +107,7 @@ async fn answer(request: &Request<Incoming>, state: AdminState) -> Answer {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match path {
         "/log" if request.method() == Method::PUT => set_log(request.uri().query(), state.log.as_ref()),
-        "/" | "/livez" | "/readyz" | "/metrics" | "/config_dump" | "/log" if !reads => {
+        "/" | "/livez" | "/readyz" | "/metrics" | "/config_dump" | "/upstreams" | "/log" if !reads => {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
             let allowed = if path == "/log" { "GET, HEAD, PUT" } else { "GET, HEAD" };
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
@@ -110,6 +118,9 @@ async fn answer(request: &Request<Incoming>, state: AdminState) -> Answer {
         "/readyz" => lines(&state.ready.reasons(), "waiting for "),
         "/metrics" => typed(StatusCode::OK, METRICS, off_thread(move || state.telemetry.metrics().text()).await),
         "/config_dump" => typed(StatusCode::OK, JSON, off_thread(move || dump(state.snapshot)).await),
+        "/upstreams" => {
+            typed(StatusCode::OK, JSON, off_thread(move || endpoints(state.snapshot, &state.registry)).await)
+        }
         "/log" => match &state.log {
             Some(log) => text(StatusCode::OK, log.current() + "\n"),
             None => no_log(),
@@ -131,6 +142,15 @@ fn dump(mut reader: Reader) -> String {
         }),
         None => "null".to_owned(),
     }
+}
+
+fn endpoints(mut reader: Reader, registry: &Registry) -> String {
+    let now = Instant::now().into_std().into();
+    let upstreams = reader.current().map(|snapshot| Upstreams::of(snapshot, registry, now)).unwrap_or_default();
+    serde_json::to_string_pretty(&upstreams).unwrap_or_else(|error| {
+        tracing::error!(%error, "the upstreams could not be shown");
+        "null".to_owned()
+    }) + "\n"
 }
 
 fn set_log(query: Option<&str>, log: Option<&Control>) -> Answer {

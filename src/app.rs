@@ -13,6 +13,7 @@ mod running;
 mod signals;
 mod sources;
 mod table;
+mod upstreams;
 mod vigil;
 
 use std::io::Write;
@@ -53,6 +54,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Standalone(args) => serve(configure::standalone(&args.server)?, folder(&args.dir)?),
         Command::Demo(args) => demonstrate(&args),
         Command::Check(args) => check::check(&args),
+        Command::Upstreams(args) => upstreams::run(&args),
         Command::Crd => print(&crate::api::crds_yaml()),
     }
 }

@@ -31,6 +31,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Validate objects offline, as the API server would, with line numbers
     Check(CheckArgs),
+    /// Show what a running Floodway knows of its endpoints: health, ejections, load
+    Upstreams(UpstreamsArgs),
     /// Print the custom resource definitions, for `kubectl apply -f -`
     Crd,
 }
@@ -78,6 +80,28 @@ pub struct CheckArgs {
     pub class: String,
 }
 
+/// `floodway upstreams`
+#[derive(Debug, Flags)]
+pub struct UpstreamsArgs {
+    /// Admin port of the Floodway to ask, as host and port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9901", value_parser = host_and_port)]
+    pub admin: String,
+    /// As the JSON of /upstreams
+    #[arg(long)]
+    pub json: bool,
+    /// Again each second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    match parts {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("write a host and a port, for example 127.0.0.1:9901".to_owned()),
+    }
+}
+
 /// What every server takes. A flag wins over the settings file.
 #[derive(Clone, Debug, Default, Flags)]
 pub struct ServerArgs {
@@ -87,7 +111,7 @@ pub struct ServerArgs {
     /// Address that serves HTTP/1 and cleartext HTTP/2; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub http: Vec<SocketAddr>,
-    /// Address of /livez, /readyz, /metrics and /config_dump
+    /// Address of /livez, /readyz, /metrics, /config_dump and /upstreams
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
     /// Threads that serve traffic; the processors that this process may use when absent

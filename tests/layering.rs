@@ -50,7 +50,7 @@ const TABLE: &[Room] = &[
     Room { name: "telemetry", uses: &[], never: NETWORK },
     Room { name: "drain", uses: &[], never: KUBERNETES },
     Room { name: "ready", uses: &[], never: KUBERNETES },
-    Room { name: "admin", uses: &["snapshot", "ready", "telemetry"], never: KUBERNETES },
+    Room { name: "admin", uses: &["snapshot", "ready", "resilience", "telemetry"], never: KUBERNETES },
     Room { name: "yaml", uses: &[], never: NETWORK },
     Room { name: "settings", uses: &["api", "snapshot", "telemetry", "yaml"], never: NETWORK },
     Room { name: "args", uses: &["api", "settings", "snapshot"], never: NETWORK },

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::*;
-use crate::snapshot::{self, Publisher, Snapshot};
+use crate::resilience::Outcome;
+use crate::snapshot::{self, Cluster, ClusterName, Connections, Endpoint, Publisher, Snapshot};
 use crate::telemetry::log;
 
 struct Admin {
@@ -25,6 +27,7 @@ async fn admin(log: Option<Control>) -> Admin {
         ready: Ready::default(),
         live: Live::default(),
         snapshot: reader,
+        registry: Registry::default(),
         log,
     };
     tokio::spawn(serve(listener, state.clone()));
@@ -120,6 +123,56 @@ async fn the_table_in_force_is_dumped() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_endpoints_is_shown() {
+    let admin = admin(None).await;
+    let shown = async || serde_json::from_str::<Value>(&admin.get("/upstreams").await.body).unwrap();
+    assert_eq!(shown().await, json!({"upstreams": []}));
+    let cluster = |ports: &[u16]| {
+        Arc::new(Cluster {
+            name: ClusterName::new("shop/llm:80"),
+            protocol: Default::default(),
+            connections: Connections {
+                connect_timeout: Duration::from_secs(1),
+                idle_timeout: Duration::from_secs(1),
+                max_idle_per_endpoint: 1,
+                max_requests: None,
+                tcp_keep_alive: None,
+            },
+            resilience: Arc::default(),
+            endpoints: ports.iter().map(|port| Endpoint::new(([127, 0, 0, 1], *port).into())).collect(),
+            move_after: None,
+        })
+    };
+    let publish = |cluster: &Arc<Cluster>| {
+        let clusters = [(cluster.name.clone(), Arc::clone(cluster))].into_iter().collect();
+        admin.publisher.publish(Snapshot { clusters, ..Snapshot::default() });
+    };
+    publish(&cluster(&[1, 2]));
+    let fresh = |port| json!({"address": format!("127.0.0.1:{port}"), "available": true, "health": "unchecked", "outstanding": 0, "weight": 1});
+    let before = json!({"upstreams": [{"name": "shop/llm:80", "available": 2, "endpoints": [fresh(1), fresh(2)]}]});
+    assert_eq!(shown().await, before, "before any request");
+
+    let states = admin.state.registry.of(&cluster(&[1, 2]));
+    let now = Instant::now().into_std().into();
+    states[0].report(Outcome::Unreachable, now);
+    states[1].report(Outcome::Answered { status: 200, first_byte: Duration::from_micros(1500) }, now);
+    states[1].enter();
+    let mut now = shown().await["upstreams"][0].take();
+    let remaining = now["endpoints"][0]["ejected"]["remainingMs"].take().as_u64().unwrap();
+    assert!((1..=1000).contains(&remaining), "{remaining}");
+    assert_eq!(now["available"], 1);
+    assert_eq!(now["endpoints"][0]["ejected"], json!({"why": "refused", "times": 1, "remainingMs": null}));
+    assert_eq!((&now["endpoints"][1]["firstByteMs"], &now["endpoints"][1]["outstanding"]), (&json!(1.5), &json!(1)));
+
+    // Who is gone is shown while it has streams.
+    publish(&cluster(&[1]));
+    admin.state.registry.of(&cluster(&[1]));
+    assert_eq!(shown().await["upstreams"][0]["endpoints"][1]["gone"], true);
+    states[1].leave();
+    assert_eq!(shown().await["upstreams"][0]["endpoints"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_log_level_changes_at_run_time() {
     let (subscriber, control) = log::subscriber(log::Format::Text, "warn".parse().unwrap());
     let admin = admin(Some(control)).await;
@@ -137,7 +190,7 @@ async fn the_log_level_changes_at_run_time() {
 #[tokio::test]
 async fn other_methods_and_paths_are_refused_helpfully() {
     let admin = admin(None).await;
-    for path in ["/", "/livez", "/readyz", "/metrics", "/config_dump"] {
+    for path in ["/", "/livez", "/readyz", "/metrics", "/config_dump", "/upstreams"] {
         let reply = admin.ask("POST", path).await;
         assert_eq!((reply.status, reply.headers["allow"].as_str()), (405, "GET, HEAD"), "{path}");
         let head = admin.ask("HEAD", path).await;

@@ -77,7 +77,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let telemetry = Telemetry::new(&access)
         .with_context(|| format!("cannot write the access log to {}; see --access-log", settings.log.access))?;
     let (publisher, reader) = snapshot::channel();
-    let (ready, live) = (Ready::default(), Live::default());
+    let (ready, live, registry) = (Ready::default(), Live::default(), Registry::default());
     tokio::spawn(live.pulse("the control thread").keep_beating());
 
     // First, so that it can tell what the rest is waiting for.
@@ -91,6 +91,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         ready: ready.clone(),
         live: live.clone(),
         snapshot: reader.clone(),
+        registry: registry.clone(),
         log,
     };
     tokio::spawn(admin::serve(listener, state));
@@ -112,7 +113,6 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let routes = table.translate();
 
     let (trigger, watcher) = drain::channel();
-    let registry = Registry::default();
     tokio::spawn(vigil::run(registry.clone()));
     tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
     let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live, registry };

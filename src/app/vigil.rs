@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::resilience::{Moment, Registry, Transition};
+use crate::snapshot::duration;
 
 /// How late a change may come, and be told.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -32,12 +33,12 @@ pub(super) async fn run(registry: Registry) -> Infallible {
 fn log(transition: &Transition, now: Moment) {
     let Transition { cluster, endpoint, change } = transition;
     let endpoint = endpoint.map(tracing::field::display);
-    let until =
-        change.until.map(|until| tracing::field::debug(Duration::from_millis((until - now).as_millis() as u64)));
+    let lasts = change.until.map(|until| duration::format(until - now));
+    let detail = Some(change.detail.as_str()).filter(|detail| !detail.is_empty());
     let (from, to, why) = (change.from.word(), change.to.word(), change.why.word());
     if change.to.is_bad() {
-        tracing::warn!(%cluster, endpoint, from, to, why, detail = change.detail, until, "endpoint taken out");
+        tracing::warn!(%cluster, endpoint, from, to, why, detail, lasts, "upstream changed");
     } else {
-        tracing::info!(%cluster, endpoint, from, to, why, detail = change.detail, until, "endpoint changed");
+        tracing::info!(%cluster, endpoint, from, to, why, detail, lasts, "upstream changed");
     }
 }

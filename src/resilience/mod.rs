@@ -106,6 +106,11 @@ impl Registry {
         })
     }
 
+    /// What is known of a cluster's endpoints, and of those that were some, in no order. Nothing before a worker knows it.
+    pub fn known(&self, cluster: &ClusterName) -> Vec<Arc<EndpointState>> {
+        self.entries().get(cluster).map(|entry| entry.endpoints.values().cloned().collect()).unwrap_or_default()
+    }
+
     /// Requests in flight to all endpoints.
     pub fn in_flight(&self) -> u64 {
         let entries = self.entries();

@@ -28,6 +28,7 @@ fn wrong_usage_is_explained_with_exit_code_2() {
         (&["standalone", dir, "--workers", "0"], "workers: 0 is too small; use at least 1"),
         (&["standalone", dir, "--log", "loud"], "\"loud\" is not a log level"),
         (&["standalone", dir, "--grace", "5"], "\"5\" is not a duration; write for example"),
+        (&["upstreams", "--admin", "9901"], "write a host and a port, for example 127.0.0.1:9901"),
         (&["fly"], "unrecognized subcommand 'fly'"),
         (&["gateway", "--admin", "127.0.0.1:0"], "no way to reach a Kubernetes API server: set KUBECONFIG"),
         (&[], "Usage: floodway"),
@@ -105,4 +106,32 @@ fn while_the_drain_waits_it_serves_but_is_not_ready_and_a_second_signal_ends_it(
         !server.is_running()
     });
     assert_eq!(server.ended().code(), Some(0), "{}", server.said());
+}
+
+#[test]
+fn upstreams_are_shown_by_the_admin_port_and_nothing_else() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo");
+    let server = Server::start(folder.as_ref(), &[]);
+    eventually("an endpoint that refuses is shown as ejected", || {
+        // The demo's backends do not run.
+        assert_eq!(server.get("/echo").0, 502);
+        let (code, said) = run(&["upstreams", "--admin", &server.admin.to_string()]);
+        assert!(code == 0 && said.starts_with("ENDPOINT "), "{said}");
+        let row = said.lines().find(|line| line.contains("refused, ") && line.contains("s left"));
+        row.is_some_and(|row| row.starts_with("  127.0.0.1:1808") && row.contains(" out "))
+    });
+    let (code, said) = run(&["upstreams", "--json", "--admin", &server.admin.to_string()]);
+    assert!(code == 0 && serde_json::from_str::<serde_json::Value>(&said).unwrap()["upstreams"].is_array(), "{said}");
+    eventually("each change is logged", || {
+        let said = server.said();
+        said.contains("from=\"admitted\" to=\"ejected\" why=\"refused\" lasts=")
+            && said.contains("from=\"ejected\" to=\"admitted\" why=\"time_over\"")
+    });
+
+    for address in [server.http, "127.0.0.1:1".parse().unwrap()] {
+        let (code, said) = run(&["upstreams", "--admin", &address.to_string()]);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(&format!("cannot ask {address} for its upstreams: ")), "{said}");
+        assert!(said.contains("; name the admin port of a running Floodway with --admin HOST:PORT"), "{said}");
+    }
 }
