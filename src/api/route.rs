@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{PLAIN_PATH, header_name, host_pattern, object_name, rules, texts};
-use super::{Condition, HeaderEdits, Redirect, Respond, Rewrite, Streaming, Timeouts};
+use super::{Condition, HeaderEdits, Redirect, Respond, Retry, Rewrite, Streaming, Timeouts};
 
 /// Who may be reached, and how: hosts, and rules that say which requests go where.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -75,8 +75,13 @@ pub struct RouteStatus {
     ),
     (
         "has(self.backends) || \
-         !(has(self.rewrite) || has(self.timeouts) || has(self.streaming) || has(self.requestHeaders))",
-        "rewrite, timeouts, streaming and requestHeaders are for what goes to an upstream: they need backends",
+         !(has(self.rewrite) || has(self.timeouts) || has(self.retry) || has(self.streaming) || has(self.requestHeaders))",
+        "rewrite, timeouts, retry, streaming and requestHeaders are for what goes to an upstream: they need backends",
+    ),
+    (
+        "!has(self.timeouts) || !has(self.timeouts.request) || !has(self.retry) || !has(self.retry.perTryTimeout) || \
+         duration(self.retry.perTryTimeout) <= duration(self.timeouts.request)",
+        "retry.perTryTimeout is the time for one attempt: it cannot be longer than timeouts.request",
     ),
     (
         "!has(self.timeouts) || !has(self.timeouts.idle) || !has(self.streaming) || !has(self.streaming.sse) || \
@@ -140,6 +145,11 @@ pub struct Rule {
     /// Timers. There is none for the whole exchange unless it is asked for: a stream may last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Box<Timeouts>>,
+    /// What is asked for requests that an endpoint did not serve, for example `{attempts: 3, retryOn: [ConnectFailure, "503"]}`.
+    /// Without it a request is sent to another endpoint only if certainly nothing was made of it, or if a connection that was
+    /// kept turns out to be closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Box<Retry>>,
     /// What is asked for streams, for example `{maxAge: 1h, sse: {heartbeat: 15s}}`. Without it they are kept alive by nobody
     /// but their two ends, and last as long as these want.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
-use super::first_byte;
+use super::first_byte::{self, Hold};
 use super::forward::Outgoing;
 use super::message::RequestHead;
+use super::retry::{Instead, Retrying};
 use super::upload::Upload;
 use super::upstream::{Answer, Lease, SendFailure, Upstream};
 use super::worker::Worker;
@@ -40,41 +41,80 @@ pub(super) async fn answer(
     upstream.ask();
     let empty = content.is_end_stream();
     let replayable = empty && head.method.is_idempotent() && !outgoing.upgrade;
+    // In a box, because few routes ask for it.
+    let mut retrying =
+        action.retry.as_ref().map(|retry| Box::new(Retrying::new(retry, worker, &upstream, outgoing, head)));
     let mut failed = None;
     let mut body = Body::empty();
     if !empty {
         let upload = Upload::new(content, Rc::clone(exchange), worker.settings.limits.body_bytes);
         failed = Some(upload.failure());
         body = Body::stream(upload);
+        if let Some(retrying) = &mut retrying {
+            body = retrying.keep(body);
+        }
     }
 
-    let held = action.streaming.as_ref().is_some_and(|streaming| streaming.hold_first_byte);
+    let hold = Hold::asked_by(action);
     let mut tried = Vec::new();
     let mut again = 0;
     loop {
-        let connecting = connect(worker, &upstream, &mut tried, outgoing, &action.timeouts, exchange);
-        let (lease, endpoint) = exchange.within(pin!(connecting)).await.flatten()?;
+        let connected = {
+            let retrying = retrying.as_deref_mut();
+            let connecting = connect(worker, &upstream, &mut tried, outgoing, &action.timeouts, retrying, exchange);
+            exchange.within(pin!(connecting)).await.flatten()
+        };
+        let (lease, endpoint) = match (connected, &mut retrying) {
+            (Ok(connected), _) => connected,
+            (Err(error), None) => return Err(error),
+            // In a box, as is all that few requests need: every exchange has room for what is awaited here.
+            (Err(error), Some(retrying)) => {
+                if Box::pin(retrying.after_all(error, &mut tried, exchange)).await? {
+                    continue;
+                }
+                return Err(error);
+            }
+        };
         let kept = lease.reused;
         if empty {
             exchange.request_sent();
         }
-        body = match exchange.within(pin!(lease.send(head, body, exchange.downstream()))).await? {
-            Ok(answer) if !held => return Ok(answer),
-            // In a box, because few routes ask for it and every exchange has room for what is awaited here.
-            Ok(answer) => match Box::pin(first_byte::awaited(answer, exchange)).await {
-                Ok(answer) => return Ok(answer),
-                Err(Error::UpstreamReset) if replayable && another(&upstream, &mut tried, outgoing, endpoint) => {
-                    exchange.attempt_failed(Error::UpstreamReset);
-                    exchange.begins_anew();
-                    body = Body::empty();
-                    continue;
+        let sent = {
+            let head = match &mut retrying {
+                Some(retrying) => retrying.begin(head, exchange),
+                None => head,
+            };
+            exchange.within(pin!(lease.send(head, body, exchange.downstream()))).await
+        };
+        let (error, unsent, begun) = match sent {
+            Ok(Ok(mut answer)) => {
+                if let Some(retrying) = &mut retrying {
+                    match Box::pin(retrying.instead(answer, endpoint, &mut tried, exchange)).await? {
+                        Instead::Another(content) => {
+                            body = content;
+                            continue;
+                        }
+                        Instead::Of(wanted) => answer = wanted,
+                    }
                 }
-                Err(error) => return Err(error),
-            },
-            // An endpoint may close a kept connection just as it is used again, or say that it made nothing of the request. It is
+                let held = match hold {
+                    None => Ok(answer),
+                    Some(hold) => Box::pin(first_byte::awaited(answer, hold, exchange)).await,
+                };
+                match (held, &mut retrying) {
+                    (Ok(answer), None) => return Ok(answer),
+                    (Ok(answer), Some(retrying)) => return Ok(retrying.accept(answer, exchange)),
+                    (Err(error), _) => (error, None, true),
+                }
+            }
+            Ok(Err(SendFailure { error, unsent })) => (error, unsent, false),
+            Err(error) => (error, None, false),
+        };
+        body = match unsent {
+            // An endpoint may say that it made nothing of the request, or close a kept connection just as it is used again. It is
             // then sent once more, elsewhere or anew: if certainly nothing was made of it, or if it has no content and may be
             // repeated (RFC 9110 9.2.2).
-            Err(SendFailure { unsent: Some(unsent), .. }) if again < MAX_AGAIN => {
+            Some(unsent) if again < MAX_AGAIN && !retrying.as_ref().is_some_and(|it| it.wanted().on.refused_stream) => {
                 again += 1;
                 // Rather elsewhere; the only endpoint is asked again.
                 if !another(&upstream, &mut tried, outgoing, endpoint) {
@@ -82,23 +122,26 @@ pub(super) async fn answer(
                 }
                 unsent
             }
-            Err(SendFailure { error: Error::UpstreamReset, unsent: None })
-                if kept && replayable && again < MAX_AGAIN =>
-            {
+            None if error == Error::UpstreamReset && !begun && kept && replayable && again < MAX_AGAIN => {
                 again += 1;
                 Body::empty()
             }
-            Err(SendFailure { error: Error::UpstreamReset, .. })
-                if held && replayable && another(&upstream, &mut tried, outgoing, endpoint) =>
-            {
-                exchange.attempt_failed(Error::UpstreamReset);
-                exchange.begins_anew();
-                Body::empty()
-            }
-            // The client's own failure to send its content explains the endpoint's.
-            Err(SendFailure { error, .. }) => {
-                return Err(failed.and_then(|failed| failed.get()).unwrap_or(error));
-            }
+            unsent => match (&mut retrying, failed.as_ref().and_then(|failed| failed.get())) {
+                // The client's own failure to send its content explains the endpoint's.
+                (_, Some(failed)) => return Err(failed),
+                (Some(retrying), None) => {
+                    Box::pin(retrying.after((error, unsent), endpoint, &mut tried, exchange)).await?
+                }
+                (None, None) => {
+                    let held = hold.is_some_and(|hold| hold.first_byte) && replayable;
+                    if error != Error::UpstreamReset || !held || !another(&upstream, &mut tried, outgoing, endpoint) {
+                        return Err(error);
+                    }
+                    exchange.attempt_failed(error);
+                    exchange.begins_anew();
+                    Body::empty()
+                }
+            },
         };
         tracing::debug!(%endpoint, "a request was not taken; trying again");
     }
@@ -118,12 +161,18 @@ async fn connect(
     tried: &mut Vec<SocketAddr>,
     outgoing: &Outgoing,
     timeouts: &Timeouts,
+    mut retrying: Option<&mut Retrying<'_>>,
     exchange: &Exchange,
 ) -> Result<(Lease, SocketAddr), Error> {
     let cluster = upstream.cluster();
-    let limit = timeouts.connect.unwrap_or(cluster.connections.connect_timeout);
+    let mut limit = timeouts.connect.unwrap_or(cluster.connections.connect_timeout);
+    let mut endpoints = MAX_ENDPOINTS.saturating_sub(tried.len());
+    if let Some(retrying) = &retrying {
+        endpoints = retrying.endpoints(MAX_ENDPOINTS);
+        limit = retrying.wanted().per_try_timeout.map_or(limit, |one| one.min(limit));
+    }
     let mut failure = Error::NoEndpoint;
-    while tried.len() < MAX_ENDPOINTS {
+    while endpoints > 0 {
         let Some(host) = upstream.pick(tried, &outgoing.wish) else { break };
         let endpoint = host.endpoint.address;
         exchange.attempt(host);
@@ -146,6 +195,10 @@ async fn connect(
                 exchange.attempt_failed(error);
                 failure = error;
                 tried.push(endpoint);
+                endpoints -= 1;
+                if let Some(retrying) = &mut retrying {
+                    retrying.unconnected(1);
+                }
             }
             Err(error) => return Err(error),
         }

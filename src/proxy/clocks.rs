@@ -64,6 +64,8 @@ pub(super) struct Clocks {
     pub(super) started: Instant,
     /// How long the client itself waits for its end.
     pub(super) patience: Cell<Option<Duration>>,
+    /// When the attempt at an endpoint is over, so that another one is made.
+    pub(super) attempt_until: Cell<Option<Instant>>,
     phase: Cell<Phase>,
     upload: Cell<Flow>,
     download: Cell<Flow>,
@@ -79,6 +81,7 @@ impl Clocks {
         Clocks {
             started: now,
             patience: Cell::new(None),
+            attempt_until: Cell::new(None),
             phase: Cell::new(Phase::Local),
             upload: Cell::new(Flow::Source),
             download: Cell::new(Flow::Source),
@@ -137,6 +140,10 @@ impl Clocks {
                 sooner((up + bounds.stall, Error::UpstreamStalled), (up.max(down) + bounds.idle, Error::Idle))
             }
             Phase::Streaming => (up.max(down) + bounds.idle, Error::Idle),
+        };
+        let next = match self.attempt_until.get() {
+            Some(until) => sooner((until, Error::TryTimeout), next),
+            None => next,
         };
         match [bounds.request, self.patience.get()].into_iter().flatten().min() {
             Some(limit) => sooner((self.started + limit, Error::RequestTimeout), next),

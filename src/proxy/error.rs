@@ -68,6 +68,9 @@ pub(super) enum Error {
     /// The endpoint's head did not come in time.
     #[error("upstream response timed out")]
     HeadTimeout,
+    /// The endpoint's answer did not begin in the time that one attempt has.
+    #[error("upstream took too long")]
+    TryTimeout,
     /// The endpoint's head came, but no content in time.
     #[error("upstream content timed out")]
     FirstByteTimeout,
@@ -130,7 +133,7 @@ impl Error {
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
             NoBackend | NoEndpoint | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => StatusCode::BAD_GATEWAY,
-            ConnectTimeout | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
+            ConnectTimeout | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
             | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -159,6 +162,7 @@ impl Error {
             UpstreamProtocol => "upstream_protocol",
             NoWebSocket => "no_websocket",
             HeadTimeout => "head_timeout",
+            TryTimeout => "try_timeout",
             FirstByteTimeout => "first_byte_timeout",
             Idle => "idle",
             UploadIdle => "upload_idle",
@@ -179,7 +183,7 @@ impl Error {
     pub(super) fn end(self) -> End {
         use Error::*;
         match self {
-            Idle | UploadIdle | HeadTimeout | FirstByteTimeout => End::Idle,
+            Idle | UploadIdle | HeadTimeout | TryTimeout | FirstByteTimeout => End::Idle,
             ClientStalled | UpstreamStalled => End::Stalled,
             RequestTimeout => End::TimedOut,
             Draining => End::Drained,
@@ -201,7 +205,7 @@ impl Error {
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
             NoRoute | InvalidRoute | NoBackend | NoEndpoint | ConnectFailed | ConnectTimeout | UpstreamReset
-            | UpstreamProtocol | NoWebSocket | HeadTimeout | FirstByteTimeout | Idle | UpstreamStalled
+            | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled
             | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }

@@ -85,7 +85,9 @@ pub(super) fn failure(error: Error) -> Response {
 fn status(error: Error) -> Status {
     match error {
         Error::ClientGone => Status::Cancelled,
-        Error::SlowHead | Error::HeadTimeout | Error::Idle | Error::RequestTimeout => Status::DeadlineExceeded,
+        Error::SlowHead | Error::HeadTimeout | Error::TryTimeout | Error::Idle | Error::RequestTimeout => {
+            Status::DeadlineExceeded
+        }
         Error::HeadersTooLarge | Error::BodyTooLarge => Status::ResourceExhausted,
         Error::InvalidRoute | Error::UpstreamProtocol => Status::Internal,
         _ => match error.status().as_u16() {

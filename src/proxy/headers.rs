@@ -17,6 +17,8 @@ use crate::snapshot::HeaderEdits;
 
 /// The field that carries the id of a request.
 pub(super) const REQUEST_ID: &str = "x-request-id";
+/// The field that tells an endpoint how often a request was sent, and a client how many endpoints were asked.
+pub(super) const ATTEMPTS: &str = "x-floodway-attempts";
 
 /// Removes what is meant for this connection alone (RFC 9110 7.6.1): "Intermediaries MUST parse a received Connection
 /// header field before a message is forwarded and, for each connection-option in this field, remove any header or trailer
@@ -43,7 +45,7 @@ pub(super) fn clean_request(fields: &mut Fields) {
     // RFC 9110 10.1.4: "te: trailers" says that the client takes trailers, and so do we on its behalf.
     let trailers = fields.lists(Known::Te, "trailers");
     remove_hop_by_hop(fields);
-    fields.remove_each(&[Known::Te, Known::ProxyAuthorization]);
+    fields.remove_each(&[Known::Te, Known::ProxyAuthorization, Known::Attempts]);
     if trailers {
         fields.add("te", b"trailers");
     }
@@ -63,7 +65,7 @@ pub(super) fn join_cookies(fields: &mut Fields, version: Version) {
 pub(super) fn clean_response(fields: &mut Fields) {
     remove_hop_by_hop(fields);
     // The hosts on the way are nobody's business outside (RFC 9110 7.6.3 lets a gateway leave Via out of responses).
-    fields.remove_each(&[Known::ProxyAuthenticate, Known::Via]);
+    fields.remove_each(&[Known::ProxyAuthenticate, Known::Via, Known::Attempts]);
 }
 
 /// Makes the edits that a route asks for.
@@ -200,7 +202,7 @@ pub(super) fn set_forwarded(fields: &mut Fields, peer: &Peer, client: Client, ho
 }
 
 fn is_forwarding(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "x-request-id")
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | ATTEMPTS)
 }
 
 /// The request id: the inbound one from a trusted proxy if it is sane, a new one otherwise.

@@ -77,9 +77,12 @@ pub(super) fn handle(
     }
 }
 
-/// Tells the client by which id the exchange is known.
+/// Tells the client by which id the exchange is known, and how many endpoints were asked if its route asks for more than one.
 fn name(response: &mut Response, exchange: &Exchange) {
     response.head.fields.set(headers::REQUEST_ID, exchange.request_id().as_bytes());
+    if let Some(attempts) = exchange.attempts() {
+        response.head.fields.set(headers::ATTEMPTS, itoa::Buffer::new().format(attempts).as_bytes());
+    }
 }
 
 /// The answer to something that is not even a request.

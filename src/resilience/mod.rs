@@ -4,11 +4,13 @@
 //! Not here: connections, which are a worker's own (`proxy::upstream`); configuration (`snapshot`); anything that waits or
 //! speaks to the network.
 
+mod backoff;
 pub mod balance;
 mod ejection;
 mod ewma;
 mod moment;
 mod outcome;
+mod retries;
 mod standing;
 mod state;
 mod transition;
@@ -17,10 +19,12 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use backoff::around;
 pub use ejection::Out;
 pub use ewma::Ewma;
 pub use moment::Moment;
 pub use outcome::Outcome;
+pub use retries::RetryUnderWay;
 pub use standing::KeptOut;
 pub use state::{Checked, ClusterState, EndpointState};
 pub use transition::{Change, State, Subject, Transition, Untold, Why};

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::balance::Tables;
 use super::ejection::Judged;
+use super::retries::Retries;
 use super::standing::{Counts, Standing};
 use super::transition::Journal;
 use super::{Change, Ewma, KeptOut, Moment, Outcome, Transition};
@@ -24,13 +25,14 @@ pub struct ClusterState {
     tables: Mutex<Weak<Tables>>,
     /// Whether there was a request since somebody looked.
     asked: AtomicBool,
+    pub(super) retries: Retries,
     journal: Journal,
 }
 
 impl ClusterState {
     pub(super) fn new(name: ClusterName, journal: Journal) -> Self {
         let (settings, counts, in_flight, asked, tables) = Default::default();
-        ClusterState { name, settings, counts, in_flight, asked, tables, journal }
+        ClusterState { name, settings, counts, in_flight, asked, tables, retries: Retries::default(), journal }
     }
 
     /// Takes the settings of a new snapshot.
@@ -135,7 +137,7 @@ impl EndpointState {
     }
 
     /// Its cluster.
-    pub fn cluster(&self) -> &ClusterState {
+    pub fn cluster(&self) -> &Arc<ClusterState> {
         &self.cluster
     }
 

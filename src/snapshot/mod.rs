@@ -11,6 +11,7 @@ mod matching;
 pub mod path;
 mod publish;
 mod resilience;
+mod retry;
 mod route;
 mod router;
 mod secret;
@@ -27,8 +28,9 @@ pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, T
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{
     Algorithm, Balancing, CookieKey, Ejection, HashKey, Hashing, HealthCheck, HttpProbe, Locality, PANIC_PERCENT,
-    Probe, ProbeHeaders, ProbeMethod, Resilience, SlowStart, Statuses, Subset,
+    Probe, ProbeHeaders, ProbeMethod, Resilience, RetryBudget, SlowStart, Statuses, Subset,
 };
+pub use retry::{Backoff, Retry, RetryOn};
 pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
 };

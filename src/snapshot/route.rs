@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
 use super::secret::{REDACTED, is_secret};
-use super::{ClusterName, RouteMatch, Streaming};
+use super::{ClusterName, Retry, RouteMatch, Streaming};
 
 /// The identity of a route: its object and its rule, for logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +73,8 @@ pub struct Forward {
     pub rewrite: Rewrite,
     /// Timers.
     pub timeouts: Timeouts,
+    /// What is asked for requests that an endpoint did not serve; `None` asks for no more than is safe for everyone.
+    pub retry: Option<Arc<Retry>>,
     /// What is asked for streams; `None`, as with most routes, asks for nothing.
     pub streaming: Option<Arc<Streaming>>,
 }

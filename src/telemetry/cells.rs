@@ -122,6 +122,8 @@ pub(super) struct UpstreamCells {
     pub(super) name: Arc<str>,
     pub(super) connected: Cell,
     pub(super) failed: Cell,
+    /// By their reason and what became of them.
+    pub(super) retries: List<(&'static str, &'static str)>,
 }
 
 /// What one worker counts.
@@ -234,9 +236,7 @@ impl Shards {
         let live = lock(&self.live);
         let name = configured(live.as_ref().map(|live| &live.upstreams), upstream);
         let mut upstreams = lock(&shard.upstreams);
-        let entry = upstreams
-            .entry(Arc::clone(&name))
-            .or_insert_with(|| Arc::new(UpstreamCells { name, connected: Cell::default(), failed: Cell::default() }));
+        let entry = upstreams.entry(Arc::clone(&name)).or_insert_with(|| Arc::new(UpstreamCells::new(name)));
         Arc::clone(entry)
     }
 }
@@ -260,6 +260,10 @@ impl Shard {
 }
 
 impl UpstreamCells {
+    fn new(name: Arc<str>) -> Self {
+        UpstreamCells { name, connected: Cell::default(), failed: Cell::default(), retries: List::default() }
+    }
+
     pub(super) fn connected(&self, succeeded: bool) {
         if succeeded { self.connected.add(1) } else { self.failed.add(1) }
     }

@@ -10,11 +10,11 @@ use super::cells::{Histogram, Shard, Shards};
 use super::metrics::{
     ACTIVE, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, DRAINED, DURATION, Declared, ENDED, FAILURES,
     FIRST_BYTE, FRAMES, MESSAGES, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS, STREAM_GAP, Type,
-    UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, VIOLATIONS, outcome,
+    UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, UPSTREAM_RETRIES, VIOLATIONS, outcome,
 };
 use super::{End, Kind, Parted, Protocol};
 
-const FAMILIES: [Declared; 21] = [
+const FAMILIES: [Declared; 22] = [
     REQUESTS,
     ENDED,
     FAILURES,
@@ -35,6 +35,7 @@ const FAMILIES: [Declared; 21] = [
     CONNECTIONS_OPEN,
     CONNECTIONS_REFUSED,
     UPSTREAM_CONNECTS,
+    UPSTREAM_RETRIES,
     UPSTREAM_CONNECT_SECONDS,
 ];
 
@@ -90,6 +91,7 @@ struct Totals {
     refused: BTreeMap<&'static str, u64>,
     upstream_connects: BTreeMap<(Upstream, &'static str), u64>,
     upstream_connect: Sum,
+    upstream_retries: BTreeMap<(Upstream, &'static str, &'static str), u64>,
 }
 
 #[derive(Default)]
@@ -187,6 +189,9 @@ impl Totals {
                 let key = (Arc::clone(&upstream.name), outcome(succeeded));
                 *self.upstream_connects.entry(key).or_default() += cell.value();
             }
+            for ((reason, outcome), count) in upstream.retries.iter() {
+                *self.upstream_retries.entry((Arc::clone(&upstream.name), reason, outcome)).or_default() += count;
+            }
         }
         self.upstream_connect.add(&shard.upstream_connect);
     }
@@ -232,6 +237,9 @@ impl Totals {
             .upstream_connects
             .iter()
             .map(|((upstream, result), count)| counter(&[("upstream", upstream), ("result", result)], *count as f64));
+        let retries = self.upstream_retries.iter().map(|((upstream, reason, outcome), count)| {
+            counter(&[("upstream", upstream), ("reason", reason), ("outcome", outcome)], *count as f64)
+        });
         vec![
             family(&REQUESTS, requests.collect()),
             family(&ENDED, ended.collect()),
@@ -253,6 +261,7 @@ impl Totals {
             family(&CONNECTIONS_OPEN, vec![gauge(&[], self.connections_open as f64)]),
             family(&CONNECTIONS_REFUSED, refused.collect()),
             family(&UPSTREAM_CONNECTS, connects.collect()),
+            family(&UPSTREAM_RETRIES, retries.collect()),
             family(&UPSTREAM_CONNECT_SECONDS, self.upstream_connect.metric(&[]).into_iter().collect()),
         ]
     }

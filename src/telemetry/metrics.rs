@@ -84,6 +84,8 @@ declare! {
         "Connections closed for a fault of the connection itself: over a limit, too slow, malformed.";
     UPSTREAM_CONNECTS: Counter "floodway_upstream_connects_total" ["upstream", "result"]
         "Connections attempted to endpoints.";
+    UPSTREAM_RETRIES: Counter "floodway_upstream_retries_total" ["upstream", "reason", "outcome"]
+        "Retries that a route asked for, by what made them necessary and what became of them.";
     UPSTREAM_CONNECT_SECONDS: Histogram "floodway_upstream_connect_seconds" []
         "Time to make a new connection to an endpoint, for exchanges that needed one.";
     ACCESS_LOG_DROPPED: Counter "floodway_access_log_dropped_total" []

@@ -223,12 +223,21 @@ impl Recorder {
 
     /// A connection to an endpoint of `upstream` was attempted.
     pub fn upstream_connect(&self, upstream: &str, succeeded: bool) {
+        self.upstream(upstream, |cells| cells.connected(succeeded));
+    }
+
+    /// A retry that a route asked for came to an end, or was not made; reason and outcome are from closed sets.
+    pub fn upstream_retry(&self, upstream: &str, reason: &'static str, outcome: &'static str) {
+        self.upstream(upstream, |cells| cells.retries.cell((reason, outcome)).add(1));
+    }
+
+    fn upstream(&self, upstream: &str, count: impl FnOnce(&UpstreamCells)) {
         let mut known = self.known();
         if let Some(cells) = known.upstreams.get(upstream) {
-            cells.connected(succeeded);
+            count(cells);
         } else {
             let cells = self.telemetry.0.shards.upstream(&self.shard, upstream);
-            cells.connected(succeeded);
+            count(&cells);
             known.upstreams.insert(upstream.into(), cells);
         }
     }

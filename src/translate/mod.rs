@@ -11,6 +11,7 @@ mod hosts;
 mod matches;
 mod resilience;
 mod resources;
+mod retry;
 mod route;
 mod streaming;
 mod upstream;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::backend::Lookup;
 use super::clusters::Clusters;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
-use super::{Context, Key, Own, action, matches, streaming};
+use super::{Context, Key, Own, action, matches, retry, streaming};
 use crate::api::{self, Condition};
 use crate::snapshot::{Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Route, RouteName};
 
@@ -256,6 +256,7 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
         response_headers,
         rewrite,
         timeouts,
+        retry,
         streaming,
     } = rule;
     let mut targets = Vec::with_capacity(backends.len());
@@ -269,18 +270,21 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
                 targets.push(target(service.as_ref(), upstream.as_ref(), key, &at)?);
                 all.push(Backend { weight: action::weight(*weight, &at)?, cluster: Err(Invalid("".into())) });
             }
+            let timeouts = action::timeouts(timeouts.as_deref(), &context.defaults, &format!("{at}.timeouts"))?;
             Action::Forward(Forward {
                 backends: all,
                 rewrite: action::rewrite(rewrite.as_deref(), matches, &format!("{at}.rewrite"))?,
-                timeouts: action::timeouts(timeouts.as_deref(), &context.defaults, &format!("{at}.timeouts"))?,
+                retry: retry::retry(retry.as_deref(), timeouts.request, &format!("{at}.retry"))?,
+                timeouts,
                 streaming: streaming::streaming(streaming.as_deref(), &format!("{at}.streaming"))?,
             })
         }
         _ => return Err(Problem::invalid(at, "a rule needs exactly one of backends, redirect and respond")),
     };
-    let for_upstreams = rewrite.is_some() || timeouts.is_some() || streaming.is_some() || request_headers.is_some();
+    let for_upstreams =
+        rewrite.is_some() || timeouts.is_some() || retry.is_some() || streaming.is_some() || request_headers.is_some();
     if targets.is_empty() && for_upstreams {
-        return Err(Problem::invalid(at, "rewrite, timeouts, streaming and requestHeaders need backends"));
+        return Err(Problem::invalid(at, "rewrite, timeouts, retry, streaming and requestHeaders need backends"));
     }
     let request_headers = action::header_edits(request_headers.as_deref(), &format!("{at}.requestHeaders"))?;
     let response_headers = action::header_edits(response_headers.as_deref(), &format!("{at}.responseHeaders"))?;

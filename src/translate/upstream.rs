@@ -55,6 +55,7 @@ impl UpstreamPlan {
             protocol,
             connections,
             health_check,
+            retry_budget,
             endpoint_drain,
         } = spec;
         let mut problems = Vec::new();
@@ -76,7 +77,7 @@ impl UpstreamPlan {
             place,
             protocol: *protocol,
             connections: self::connections(connections.as_ref(), context, &mut problems),
-            resilience: Arc::new(resilience(health_check.as_ref(), &mut problems)),
+            resilience: Arc::new(resilience(health_check.as_ref(), retry_budget.as_ref(), &mut problems)),
             move_after: move_after(endpoint_drain.as_ref(), &mut problems),
             problems,
         }

@@ -30,6 +30,7 @@ mod moved;
 #[path = "../apiserver/network.rs"]
 mod network;
 mod responses;
+mod retries;
 #[path = "../standalone/server.rs"]
 mod server;
 mod slow;

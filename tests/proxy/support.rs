@@ -321,6 +321,7 @@ pub fn forward(prefix: &str, cluster: &str) -> Route {
             backends: vec![Backend { weight: 1, cluster: Ok(ClusterName::new(cluster)) }],
             rewrite: Rewrite::default(),
             timeouts: timeouts(),
+            retry: None,
             streaming: None,
         }),
     )

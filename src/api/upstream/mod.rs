@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{duration, rules};
-use super::{Condition, TargetRef};
+use super::{Condition, RetryBudget, TargetRef};
 
 pub use active::{
     ActiveCheck, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CheckMethod, GrpcCheck, HttpCheck, InitialState,
@@ -78,6 +78,10 @@ pub struct ProxyUpstreamSpec {
     /// How it is found out which endpoints are well. For example `{active: {http: {path: /healthz}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// How many retries are under way at the same time, over all routes; no bound when absent. For example
+    /// `{percent: 20, minConcurrent: 3}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
     /// What becomes of the streams of an endpoint that goes: one that terminates, is not ready, or was removed. It gets no new
     /// requests in any case, unless no other is left. For example `{mode: Move, grace: 1m}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::Exchange;
@@ -77,6 +78,19 @@ impl Exchange {
         self.attempt.judge(unanswered(error), Instant::now());
     }
 
+    /// The answer is not passed on; another endpoint is asked instead.
+    pub(in crate::proxy) fn attempt_passed_over(&self, status: StatusCode) {
+        let now = Instant::now();
+        let first_byte = now.saturating_duration_since(self.attempt.began.get());
+        self.attempt.judge(Outcome::Answered { status: status.as_u16(), first_byte }, now);
+    }
+
+    /// How many endpoints were tried, if its route asks for more than one attempt.
+    pub(in crate::proxy) fn attempts(&self) -> Option<u32> {
+        self.forward()?.retry.as_ref()?;
+        Some(self.attempt.number.get()).filter(|number| *number > 0)
+    }
+
     /// The answer has begun.
     pub(in crate::proxy) fn attempt_answered(&self, now: Instant) {
         let (status, first_byte) =
@@ -99,8 +113,8 @@ fn unanswered(error: Error) -> Outcome {
     use Error::*;
     match error {
         ConnectFailed | ConnectTimeout => Outcome::Unreachable,
-        UpstreamReset | UpstreamProtocol | HeadTimeout | FirstByteTimeout | UpstreamStalled | UpstreamSilent
-        | UpstreamCut | RequestTimeout => Outcome::Failed,
+        UpstreamReset | UpstreamProtocol | HeadTimeout | TryTimeout | FirstByteTimeout | UpstreamStalled
+        | UpstreamSilent | UpstreamCut | RequestTimeout => Outcome::Failed,
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
         | BodyIncomplete | ClientGone | NoRoute | InvalidRoute | NoBackend | NoEndpoint | NoWebSocket | Idle
         | UploadIdle | ClientStalled | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone

@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::duplex::{Below, Duplex};
-use super::kept::Kept;
 use super::room::{Room, Waiter};
 use super::stream::{self, Inbound, Piece, Stopped, Watch as _};
 use super::wire::Wire;
@@ -29,6 +28,7 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
 use crate::proxy::io::{Io, Pipe};
+use crate::proxy::kept::Kept;
 use crate::proxy::message::{RequestHead, ResponseHead};
 
 /// Streams that one connection carries before another is opened, unless the endpoint allows fewer. RFC 9113 6.5.2 recommends
@@ -37,6 +37,8 @@ const STREAMS: usize = 100;
 /// What the unread frames of an endpoint may cost beside their content, in bytes, before its connection is closed: an endpoint
 /// of many small events must not lose all its streams to a few slow readers.
 const FRAME_BUDGET: usize = 32 * 1024 * 1024;
+/// Bytes of a request that are kept until it is answered, in case that it must be sent again.
+const KEPT: usize = 64 * 1024;
 /// Bytes of a response head.
 const MAX_HEAD: u32 = 64 * 1024;
 /// Interim responses to one request.
@@ -183,7 +185,7 @@ impl Stream {
                 Err(unanswered) => Err(unanswered.failed()),
             };
         }
-        let kept = Kept::new(body);
+        let kept = Kept::new(body, KEPT);
         let wanted = Rc::new(Notify::new());
         let waits = head.fields.contains(Known::Expect).then(|| Rc::clone(&wanted));
         let mut sending: Option<Sending> =

@@ -5,7 +5,6 @@
 mod client;
 pub(super) mod connect;
 mod duplex;
-mod kept;
 mod room;
 mod server;
 mod stream;

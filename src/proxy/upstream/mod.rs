@@ -16,7 +16,7 @@ pub(super) use choice::{Wanted, Wish};
 pub(super) use connection::{Answer, Lease, SendFailure, Takeover};
 pub(super) use pool::Pool;
 
-use crate::resilience::{EndpointState, Registry};
+use crate::resilience::{EndpointState, Registry, RetryUnderWay};
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Map, Snapshot};
 
 /// One worker's upstreams.
@@ -86,6 +86,11 @@ impl Upstream {
     /// Whether there is an endpoint that was not tried yet.
     pub(super) fn has_another(&self, tried: &[SocketAddr], wish: &Wish) -> bool {
         self.choice.has_another(tried, wish)
+    }
+
+    /// Begins a retry; `None` if the cluster does not bear another one beside what is in flight.
+    pub(super) fn retry(&self) -> Option<RetryUnderWay> {
+        self.hosts.first()?.state.cluster().retry(self.cluster.resilience.retry_budget)
     }
 
     /// Gives up the pools that none of `hosts` has taken over.

@@ -3,12 +3,14 @@
 mod balancing;
 mod ejection;
 mod health;
+mod retry;
 
 use serde::Serialize;
 
 pub use balancing::{Algorithm, Balancing, CookieKey, HashKey, Hashing, Locality, PANIC_PERCENT, SlowStart, Subset};
 pub use ejection::Ejection;
 pub use health::{HealthCheck, HttpProbe, Probe, ProbeHeaders, ProbeMethod, Statuses};
+pub use retry::RetryBudget;
 
 /// How a cluster is balanced, checked and protected. The default is that of a Service without a ProxyUpstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -20,4 +22,6 @@ pub struct Resilience {
     pub ejection: Option<Ejection>,
     /// How its endpoints are asked whether they are well; `None` asks nothing.
     pub health: Option<HealthCheck>,
+    /// How many retries it bears; `None` has no bound.
+    pub retry_budget: Option<RetryBudget>,
 }

@@ -1,5 +1,5 @@
-//! Content of a request that an endpoint may turn away unread: the beginning is kept until there is an answer, so that the
-//! request can be sent again.
+//! Content of a request that may have to be sent again: what was sent is kept until there is an answer, as long as it is not
+//! too much.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -10,11 +10,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use crate::proxy::body::Body;
-use crate::proxy::error::Error;
-
-/// Bytes of a request that are kept until it is answered, in case that it must be sent again.
-const KEPT: usize = 64 * 1024;
+use super::body::Body;
+use super::error::Error;
 
 /// A request's content that can be sent again, as long as there was little of it.
 #[derive(Debug)]
@@ -22,17 +19,20 @@ pub(super) struct Kept(Rc<RefCell<Keeping>>);
 
 #[derive(Debug)]
 struct Keeping {
-    rest: Body,
+    /// What is still to come, unless someone else sends it now.
+    rest: Option<Body>,
     /// What was sent, unless it was too much.
     sent: Option<Vec<Bytes>>,
     trailers: Option<HeaderMap>,
     size: usize,
+    limit: usize,
 }
 
 impl Kept {
-    /// Nothing of `body` was sent yet.
-    pub(super) fn new(body: Body) -> Self {
-        Kept(Rc::new(RefCell::new(Keeping { rest: body, sent: Some(Vec::new()), trailers: None, size: 0 })))
+    /// Nothing of `body` was sent yet. No more than `limit` bytes are kept.
+    pub(super) fn new(body: Body, limit: usize) -> Self {
+        let keeping = Keeping { rest: Some(body), sent: Some(Vec::new()), trailers: None, size: 0, limit };
+        Kept(Rc::new(RefCell::new(keeping)))
     }
 
     /// The same content, for someone else to send.
@@ -45,11 +45,21 @@ impl Kept {
         self.0.borrow_mut().sent = None;
     }
 
-    /// All of it, from its beginning, if that is still there.
-    pub(super) fn again(self) -> Option<Body> {
+    /// Whether its beginning is still there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.borrow().sent.is_some()
+    }
+
+    /// Whether all of it was read.
+    pub(super) fn is_read(&self) -> bool {
+        http_body::Body::is_end_stream(self)
+    }
+
+    /// All of it, from its beginning, if that is still there. Whoever else sends it is told that this ended.
+    pub(super) fn again(&self) -> Option<Body> {
         let mut keeping = self.0.borrow_mut();
         let sent = keeping.sent.take()?;
-        let rest = std::mem::take(&mut keeping.rest);
+        let rest = keeping.rest.take()?;
         if sent.is_empty() && keeping.trailers.is_none() {
             return Some(rest);
         }
@@ -64,7 +74,8 @@ impl http_body::Body for Kept {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let mut keeping = self.0.borrow_mut();
         let keeping = &mut *keeping;
-        let frame = ready!(Pin::new(&mut keeping.rest).poll_frame(cx));
+        let Some(rest) = &mut keeping.rest else { return Poll::Ready(Some(Err(Error::UpstreamReset))) };
+        let frame = ready!(Pin::new(rest).poll_frame(cx));
         if let Some(sent) = &mut keeping.sent {
             match &frame {
                 Some(Ok(frame)) => {
@@ -77,7 +88,7 @@ impl http_body::Body for Kept {
                 Some(Err(_)) => keeping.sent = None,
                 None => {}
             }
-            if keeping.size > KEPT {
+            if keeping.size > keeping.limit {
                 keeping.sent = None;
             }
         }
@@ -85,11 +96,11 @@ impl http_body::Body for Kept {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.borrow().rest.is_end_stream()
+        self.0.borrow().rest.as_ref().is_some_and(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.borrow().rest.size_hint()
+        self.0.borrow().rest.as_ref().map_or_else(SizeHint::default, http_body::Body::size_hint)
     }
 }
 
