@@ -64,8 +64,6 @@ pub(super) struct Exchange {
     end: Cell<End>,
     received: Cell<u64>,
     sent: Cell<u64>,
-    /// Whether the client did not take at once what waited for it.
-    was_slow: Cell<bool>,
 }
 
 impl Exchange {
@@ -89,7 +87,6 @@ impl Exchange {
             end: Cell::new(End::ClientGone),
             received: Cell::new(0),
             sent: Cell::new(0),
-            was_slow: Cell::new(false),
         })
     }
 

@@ -16,12 +16,14 @@ pub(super) struct Io {
     stream: TcpStream,
     unread: Bytes,
     room: usize,
+    /// Whether the peer did not take at once what was written.
+    slow: bool,
 }
 
 impl Io {
     /// A fresh connection, whose content is read into no more than `room` bytes while others are slow to take it.
     pub(super) fn new(stream: TcpStream, room: usize) -> Self {
-        Io { stream, unread: Bytes::new(), room }
+        Io { stream, unread: Bytes::new(), room, slow: false }
     }
 
     /// How much content may be held.
@@ -29,18 +31,18 @@ impl Io {
         self.room
     }
 
-    /// Has the kernel bear with a peer that takes nothing for as long as it answers. Its clock (TCP_USER_TIMEOUT) counts from the
-    /// moment at which the peer first takes nothing, and does not notice what it takes later as long as something waits:
-    /// whoever is slow for that long would be cut, however steadily it reads.
-    pub(super) fn be_patient(&self) {
-        self.bear_with(Duration::ZERO);
-    }
-
-    /// Lets the peer take nothing for so long before the kernel gives it up; zero for as long as it answers.
-    pub(super) fn bear_with(&self, time: Duration) {
-        if let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_user_timeout(Some(time)) {
+    /// Looks at what became of a write. Once a peer was slow to take what waits for it, the kernel has to bear with it for as long
+    /// as it answers: its clock (TCP_USER_TIMEOUT) counts from the moment at which the peer first took nothing, and does not
+    /// notice what it takes later as long as something waits. Whoever is slow for that long would be cut, however steadily it
+    /// reads. Our own clocks for those who take nothing do better.
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_pending()
+            && !std::mem::replace(&mut self.slow, true)
+            && let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_user_timeout(None)
+        {
             tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
         }
+        written
     }
 
     /// Puts bytes back, so that they are read first.
@@ -82,9 +84,6 @@ pub(super) trait Pipe: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin {
 
     /// Makes the drop that follows look broken to the peer, and not like an end.
     fn abort(&mut self);
-
-    /// See [`Io::be_patient`].
-    fn be_patient(&self);
 }
 
 impl Pipe for Io {
@@ -94,10 +93,6 @@ impl Pipe for Io {
 
     fn abort(&mut self) {
         self.reset_on_close(true);
-    }
-
-    fn be_patient(&self) {
-        Io::be_patient(self);
     }
 }
 
@@ -140,7 +135,9 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -148,7 +145,9 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, parts);
+        this.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

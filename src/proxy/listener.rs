@@ -62,7 +62,7 @@ fn open(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
         let interval = listeners.tcp_keep_alive;
         let mut probes = TcpKeepalive::new().with_time(interval).with_interval(interval);
         if !listeners.tcp_user_timeout.is_zero() {
-            // For when a slow client has made that one longer: `Io::be_patient`.
+            // Slow clients have no other: `Io::wrote`.
             let retries = listeners.tcp_user_timeout.as_secs().div_ceil(interval.as_secs().max(1));
             probes = probes.with_retries(retries.clamp(1, MAX_PROBES) as u32);
         }

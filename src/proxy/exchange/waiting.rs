@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,13 +16,6 @@ impl Exchange {
             Some(forward) => Bounds::from(&forward.timeouts),
             None => Bounds::without_route(defaults.idle, defaults.stall),
         }
-    }
-
-    /// What `Io::bear_with` is told once a client was slow to take what waits for it: the clock of the stream is a better one
-    /// from then on. Told once.
-    pub(in crate::proxy) fn longer_than_kernel(&self) -> Option<Duration> {
-        let bounded = !self.worker.settings.listeners.tcp_user_timeout.is_zero();
-        (bounded && !self.was_slow.replace(true)).then_some(Duration::ZERO)
     }
 
     /// Ready with the clock that ran out first; looks at clocks, moves no timer while the stream moves.

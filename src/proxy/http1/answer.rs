@@ -120,9 +120,6 @@ impl Taker for Client<'_> {
     fn poll_stalled(&self, cx: &mut Context<'_>, begins: bool) -> Poll<Error> {
         if begins {
             self.exchange.download_waits(Flow::Sink);
-            if let Some(patience) = self.exchange.longer_than_kernel() {
-                self.conn.io.borrow().bear_with(patience);
-            }
         }
         self.exchange.poll_expired(cx)
     }

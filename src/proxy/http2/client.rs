@@ -20,7 +20,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::duplex::{Below, Duplex};
 use super::room::{Room, Waiter};
 use super::stream::{self, Inbound, Piece, Stopped, Watch as _};
-use super::wire::Wire;
 use super::{connect, header_map, windows};
 use crate::proxy::body::Body;
 use crate::proxy::clocks::Flow;
@@ -86,7 +85,6 @@ impl Http2 {
     /// Speaks HTTP/2 on a fresh connection, with prior knowledge. A stream holds no more than `room` bytes each way.
     pub(in crate::proxy) async fn open(io: Io, room: usize) -> Result<Self, Error> {
         let windows = windows(room, STREAMS);
-        let wire = Wire::new(io);
         let handshake = client::Builder::new()
             .initial_max_send_streams(STREAMS)
             .initial_window_size(windows.0)
@@ -95,7 +93,7 @@ impl Http2 {
             .max_send_buffer_size(room)
             .max_header_list_size(MAX_HEAD)
             .enable_push(false)
-            .handshake::<_, Piece>(wire.clone());
+            .handshake::<_, Piece>(io);
         let (sender, mut connection) = handshake.await.map_err(|_| Error::ConnectFailed)?;
         let shared = Rc::new(Shared {
             streams: Cell::new(0),
@@ -103,7 +101,7 @@ impl Http2 {
             last_used: Cell::new(Instant::now()),
             pings: Mutex::new(connection.ping_pong()),
             settled: Cell::new(false),
-            room: Room::new(wire),
+            room: Room::new(),
         });
         let told = Rc::clone(&shared);
         tokio::task::spawn_local(poll_fn(move |cx| {
@@ -239,9 +237,6 @@ impl Below for Carried {
     fn waits(&self, waits: bool) {
         if waits { self.waiter.waits(Flow::Sink) } else { self.waiter.moves() }
     }
-
-    /// The waiter sees to it.
-    fn be_patient(&self) {}
 }
 
 impl Drop for Stream {

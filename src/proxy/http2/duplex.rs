@@ -9,23 +9,15 @@ use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::{Piece, poll_room};
-use super::wire::Wire;
 use crate::proxy::io::Pipe;
 
 /// What is below a stream that is one end of a tunnel, held as long as it lasts.
 pub(super) trait Below: std::fmt::Debug + Unpin {
     /// What is written waits for room, or no longer.
     fn waits(&self, _: bool) {}
-
-    /// See `Io::be_patient`.
-    fn be_patient(&self);
 }
 
-impl Below for Wire {
-    fn be_patient(&self) {
-        Wire::be_patient(self);
-    }
-}
+impl Below for () {}
 
 /// A stream as one end of a tunnel.
 #[derive(Debug)]
@@ -64,10 +56,6 @@ impl<B: Below> Pipe for Duplex<B> {
     /// RFC 8441 5: "a TCP RST is represented as a RST_STREAM frame with error code CANCEL".
     fn abort(&mut self) {
         self.send.send_reset(Reason::CANCEL);
-    }
-
-    fn be_patient(&self) {
-        self.below.be_patient();
     }
 }
 

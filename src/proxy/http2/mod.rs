@@ -8,7 +8,6 @@ mod duplex;
 mod room;
 mod server;
 mod stream;
-mod wire;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::stream::{Piece, Watch};
-use super::wire::Wire;
 use crate::proxy::clocks::Flow;
 
 /// How long content may wait for room, and none on the connection moves, until the connection gets no more streams.
@@ -19,8 +18,6 @@ const HELD_UP: Duration = Duration::from_secs(1);
 /// What waits for room on one connection.
 #[derive(Debug)]
 pub(super) struct Room {
-    wire: Wire,
-    was_slow: Cell<bool>,
     waiting: Cell<usize>,
     /// When something got room, or was the first to wait for it.
     moved: Cell<Instant>,
@@ -28,8 +25,8 @@ pub(super) struct Room {
 
 impl Room {
     /// Nothing waits yet.
-    pub(super) fn new(wire: Wire) -> Rc<Self> {
-        Rc::new(Room { wire, was_slow: Cell::new(false), waiting: Cell::new(0), moved: Cell::new(Instant::now()) })
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Room { waiting: Cell::new(0), moved: Cell::new(Instant::now()) })
     }
 
     /// Whether new streams would probably wait, too.
@@ -61,14 +58,8 @@ impl Waiter {
 impl Watch for Waiter {
     fn waits(&self, flow: Flow) {
         let room = &self.room;
-        if flow == Flow::Sink && !self.waits.replace(true) {
-            if room.waiting.replace(room.waiting.get() + 1) == 0 {
-                room.moved.set(Instant::now());
-            }
-            if !room.was_slow.replace(true) {
-                // Its streams have clocks of their own.
-                room.wire.be_patient();
-            }
+        if flow == Flow::Sink && !self.waits.replace(true) && room.waiting.replace(room.waiting.get() + 1) == 0 {
+            room.moved.set(Instant::now());
         }
     }
 

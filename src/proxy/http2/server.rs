@@ -17,7 +17,6 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::duplex::Duplex;
 use super::stream::{self, Inbound, Piece, Progress, Stopped};
-use super::wire::Wire;
 use super::{connect, header_map, windows};
 use crate::proxy::body::Body;
 use crate::proxy::downstream::Downstream;
@@ -48,8 +47,7 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
         .data_frame_budget(FRAME_BUDGET)
         .max_send_buffer_size(limits.stream_buffer_bytes)
         .enable_connect_protocol();
-    let wire = Wire::new(io);
-    let handshake = tokio::time::timeout(limits.header_timeout, builder.handshake::<_, Piece>(wire.clone()));
+    let handshake = tokio::time::timeout(limits.header_timeout, builder.handshake::<_, Piece>(io));
     let mut connection = match handshake.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "HTTP/2 handshake"),
@@ -69,8 +67,7 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let active = activity.begin();
-                    let stream = (request, respond, wire.clone());
-                    tokio::task::spawn_local(exchange(Rc::clone(&worker), peer, stream, active));
+                    tokio::task::spawn_local(exchange(Rc::clone(&worker), peer, request, respond, active));
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "HTTP/2 connection"),
                 None => return,
@@ -108,7 +105,8 @@ type Respond = Rc<RefCell<Option<SendResponse<Piece>>>>;
 async fn exchange(
     worker: Rc<Worker>,
     peer: Peer,
-    (request, respond, wire): (Request<RecvStream>, SendResponse<Piece>, Wire),
+    request: Request<RecvStream>,
+    respond: SendResponse<Piece>,
     _active: Active,
 ) {
     let downstream = Rc::new(Downstream::default());
@@ -167,11 +165,11 @@ async fn exchange(
     };
     match (takeover, tunnelled) {
         (Some(takeover), Some(received)) => {
-            let client = Duplex::new(stream, received, wire);
+            let client = Duplex::new(stream, received, ());
             tunnel::run(&worker, client, Bytes::new(), takeover, exchange).await;
         }
         _ if ends => exchange.complete(),
-        (_, _unread) => answer(&mut stream, &mut body, exchange, wire).await,
+        (_, _unread) => answer(&mut stream, &mut body, exchange).await,
     }
 }
 
@@ -196,8 +194,8 @@ fn finish(worker: &Worker, head: &ResponseHead, body: &Body) -> Response<()> {
 }
 
 /// Sends the content of an answer. It is complete once the connection has taken all of it.
-async fn answer(stream: &mut SendStream<Piece>, body: &mut Body, exchange: Rc<Exchange>, wire: Wire) {
-    let progress = Progress::new(&exchange, wire);
+async fn answer(stream: &mut SendStream<Piece>, body: &mut Body, exchange: Rc<Exchange>) {
+    let progress = Progress::new(&exchange);
     let sending = async {
         let sent = async {
             stream::send(body, stream, &progress).await?;

@@ -14,7 +14,6 @@ use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
 
-use super::wire::Wire;
 use crate::proxy::clocks::Flow;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
@@ -96,7 +95,6 @@ pub(super) struct Piece {
 pub(super) struct Progress {
     /// Not kept alive by what h2 still holds of an answer that was given up.
     exchange: Weak<Exchange>,
-    wire: Wire,
     /// Given to h2, and not taken by the connection yet.
     underway: Cell<usize>,
     /// Whether there is nothing else to send.
@@ -106,9 +104,9 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Nothing is underway yet.
-    pub(super) fn new(exchange: &Rc<Exchange>, wire: Wire) -> Rc<Self> {
+    pub(super) fn new(exchange: &Rc<Exchange>) -> Rc<Self> {
         let (underway, drained) = (Cell::new(0), Cell::new(false));
-        Rc::new(Progress { exchange: Rc::downgrade(exchange), wire, underway, drained, waiting: RefCell::default() })
+        Rc::new(Progress { exchange: Rc::downgrade(exchange), underway, drained, waiting: RefCell::default() })
     }
 
     /// Waits until the connection has taken everything that was sent. What comes after, the kernel keeps to itself.
@@ -144,11 +142,8 @@ impl Watch for Rc<Progress> {
     /// When there is no more to send, too, it may be the client who has not taken all.
     fn waits(&self, flow: Flow) {
         self.drained.set(flow == Flow::Source);
-        let flow = if self.underway.get() > 0 { Flow::Sink } else { flow };
-        let Some(exchange) = self.exchange.upgrade() else { return };
-        exchange.download_waits(flow);
-        if flow == Flow::Sink && exchange.longer_than_kernel().is_some() {
-            self.wire.be_patient();
+        if let Some(exchange) = self.exchange.upgrade() {
+            exchange.download_waits(if self.underway.get() > 0 { Flow::Sink } else { flow });
         }
     }
 

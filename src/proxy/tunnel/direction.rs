@@ -53,7 +53,6 @@ pub(super) struct Direction {
     /// frame". What the source still sends is not passed on.
     over: bool,
     blocked: bool,
-    was_slow: bool,
     signs: Signs,
 }
 
@@ -82,7 +81,6 @@ impl Direction {
             aside: None,
             over: false,
             blocked: false,
-            was_slow: false,
             signs: Signs::default(),
         };
         if !early.is_empty() {
@@ -169,10 +167,6 @@ impl Direction {
                 return Poll::Ready(Ok(()));
             }
             let Poll::Ready(written) = write(sink, cx, part) else {
-                if !std::mem::replace(&mut self.was_slow, true) {
-                    // The clocks of the exchange say how long.
-                    sink.be_patient();
-                }
                 self.waits_for(exchange, Flow::Sink);
                 return Poll::Pending;
             };
