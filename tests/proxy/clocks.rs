@@ -181,11 +181,12 @@ async fn an_http1_client_that_takes_nothing_is_ended() {
 
 #[tokio::test]
 async fn a_client_that_takes_a_little_now_and_then_is_not_stalled() {
+    const STALL: Duration = Duration::from_millis(1500);
     let (address, mut arrivals) = played().await;
     let plane = Plane::start(bounded(address, Protocol::Http1, |timeouts| {
-        timeouts.stall = SHORT;
+        timeouts.stall = STALL;
         // The endpoint is not idle while it may not send.
-        timeouts.idle = SHORT / 2;
+        timeouts.idle = STALL / 2;
     }));
     let mut client = plane.connect().await;
     let length = 24 << 20;
@@ -198,10 +199,13 @@ async fn a_client_that_takes_a_little_now_and_then_is_not_stalled() {
     });
     client.head().await;
     let mut taken = 0;
-    let mut buffer = vec![0; 3 << 20];
+    let mut buffer = vec![0; 1 << 20];
     while taken < length {
-        tokio::time::sleep(SHORT / 5).await;
-        taken += within(tokio::io::AsyncReadExt::read(&mut client.0, &mut buffer)).await.unwrap();
+        // All of it takes longer than a client may take nothing.
+        tokio::time::sleep(STALL / 15).await;
+        let read = within(client.0.read(&mut buffer)).await.unwrap();
+        assert!(read > 0, "cut after {taken} bytes");
+        taken += read;
     }
     assert_eq!(plane.logged("/slow").await["end"], "complete");
 }
