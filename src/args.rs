@@ -117,6 +117,9 @@ pub struct ServerArgs {
     /// Threads that serve traffic; the processors that this process may use when absent
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
+    /// The zone that this runs in, whose endpoints are preferred where an upstream says so; unknown when empty
+    #[arg(long, value_name = "NAME", env = "FLOODWAY_ZONE")]
+    pub zone: Option<String>,
     /// The class of the routes to serve
     #[arg(long, value_name = "NAME")]
     pub class: Option<String>,

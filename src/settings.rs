@@ -20,6 +20,10 @@ pub struct Settings {
     pub class_name: String,
     /// Namespaces to watch in a cluster; all when empty.
     pub watch_namespaces: Vec<String>,
+    /// The zone that this process runs in, as nodes are labelled `topology.kubernetes.io/zone`: whoever balances by locality prefers
+    /// its endpoints. Empty, or absent: unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Threads that serve traffic; `None` takes the processors that this process may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
@@ -42,6 +46,7 @@ impl Default for Settings {
         Settings {
             class_name: crate::api::DEFAULT_CLASS.to_owned(),
             watch_namespaces: Vec::new(),
+            zone: None,
             workers: None,
             log: Log::default(),
             listeners: Listeners::default(),

@@ -40,7 +40,11 @@ fn objects_become_what_the_golden_files_say() {
 }
 
 fn translator() -> Translator {
-    Translator::new(Context { class_name: DEFAULT_CLASS.to_owned(), defaults: RouteDefaults::default() })
+    Translator::new(Context {
+        class_name: DEFAULT_CLASS.to_owned(),
+        zone: Some("here".to_owned()),
+        defaults: RouteDefaults::default(),
+    })
 }
 
 fn resources(text: &str) -> Resources {

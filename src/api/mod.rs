@@ -23,9 +23,11 @@ pub use route::{
 pub use rules::UNEDITABLE_HEADERS;
 pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming, TimeBounds, WebSocket};
 pub use upstream::{
-    ActiveCheck, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CheckMethod, Connections, DrainMode, EJECTION,
-    EJECTION_INTERVAL, Endpoint, EndpointDrain, GrpcCheck, HealthCheck, HttpCheck, InitialState, Passive, Protocol,
-    ProxyUpstream, ProxyUpstreamSpec, TcpCheck, UpstreamStatus, WebSocketCheck,
+    ActiveCheck, Algorithm, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, COOKIE_TTL, CheckMethod, Connections,
+    CookieKey, DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain, GrpcCheck, HashKey, HealthCheck,
+    HttpCheck, InitialState, IssuedCookie, LoadBalancing, Locality, Passive, Protocol, ProxyUpstream,
+    ProxyUpstreamSpec, SLOW_START, SameSite, Subset, SubsetFallback, TABLE_SIZES, TcpCheck, UpstreamStatus,
+    WebSocketCheck,
 };
 pub use validate::{Violation, validate};
 

@@ -106,7 +106,7 @@ impl Findings {
             insert(&mut resources, found);
         }
 
-        let context = Context { class_name: class.to_owned(), defaults: RouteDefaults::default() };
+        let context = Context { class_name: class.to_owned(), zone: None, defaults: RouteDefaults::default() };
         let mut translator = Translator::new(context);
         // Names are not resolved here; take them as good.
         let hostnames = translator.translate(&resources).hostnames;

@@ -63,6 +63,7 @@ fn overlay(args: &ServerArgs, settings: &mut Settings) {
         http,
         admin,
         workers,
+        zone,
         class,
         log,
         log_format,
@@ -76,6 +77,7 @@ fn overlay(args: &ServerArgs, settings: &mut Settings) {
     replace_list(&mut settings.listeners.http, &http);
     replace(&mut settings.listeners.admin, admin);
     settings.workers = workers.or(settings.workers);
+    settings.zone = zone.or(settings.zone.take()).filter(|zone| !zone.is_empty());
     replace(&mut settings.class_name, class);
     replace(&mut settings.log.level, log);
     replace(&mut settings.log.format, log_format);

@@ -103,7 +103,11 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         _ = signals.recv() => return Ok(()),
     }
 
-    let context = Context { class_name: settings.class_name.clone(), defaults: settings.defaults.clone() };
+    let context = Context {
+        class_name: settings.class_name.clone(),
+        zone: settings.zone.clone(),
+        defaults: settings.defaults.clone(),
+    };
     let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
     let metrics = telemetry.metrics().clone();
     let looked_up = move |succeeded| metrics.dns_lookup(succeeded);

@@ -140,7 +140,7 @@ mod tests {
     async fn translations<F: Future<Output = ()>>(changes: impl FnOnce(Store) -> F) -> u64 {
         let (store, telemetry) = (Store::default(), Telemetry::default());
         let (publisher, _reader) = snapshot::channel();
-        let context = Context { class_name: "floodway".to_owned(), defaults: Default::default() };
+        let context = Context { class_name: "floodway".to_owned(), zone: None, defaults: Default::default() };
         let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
         tokio::select! {
             never = table.follow() => match never {},

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::conditions::{Problem, reason};
 use super::route::Target;
 use super::upstream::{Place, UpstreamPlan, Upstreams, default_connections, name_problem};
-use super::{Context, Key, Resources, Service, ServiceKind, ServicePort, Slices, TargetPort};
+use super::{Context, Key, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, Slices, TargetPort};
 use crate::api;
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Protocol};
 
@@ -119,11 +119,14 @@ impl<'a> Lookup<'a> {
                 let service = self.resources.services.get(key)?;
                 let port = service_port(service, *number)?;
                 let slices = self.resources.slices.get(key);
+                let settings = self.upstreams.of_service(key);
+                // Only who prefers a zone hears of zones: others need not change with them.
+                let near = settings.is_some_and(|plan| plan.resilience.balancing.locality.is_some());
+                let zone = self.context.zone.as_deref().filter(|_| near);
                 let endpoints = match &service.kind {
                     ServiceKind::External(name) => self.resolved(name, target_number(&port)),
-                    ServiceKind::Endpoints => slices.map_or_else(|| [].into(), |slices| endpoints(&port, slices)),
+                    ServiceKind::Endpoints => slices.map_or_else(|| [].into(), |slices| endpoints(&port, slices, zone)),
                 };
-                let settings = self.upstreams.of_service(key);
                 let asked = settings.map_or(api::Protocol::Auto, |plan| plan.protocol);
                 let spoken = port.app_protocol.as_deref().or_else(|| slice_protocol(&port, slices?));
                 let connections =
@@ -216,9 +219,9 @@ fn target_number(port: &ServicePort) -> u16 {
 
 /// The endpoints of one port, over all slices: those that are ready and stay; if there is none, those that still serve
 /// while they terminate (KEP-1669).
-fn endpoints(port: &ServicePort, slices: &Slices) -> Arc<[Endpoint]> {
-    let mut ready: Vec<SocketAddr> = Vec::new();
-    let mut last_resort: Vec<SocketAddr> = Vec::new();
+fn endpoints(port: &ServicePort, slices: &Slices, zone: Option<&str>) -> Arc<[Endpoint]> {
+    let mut ready: Vec<(SocketAddr, &SliceEndpoint)> = Vec::new();
+    let mut last_resort = Vec::new();
     for (_, slice) in slices.iter() {
         let Some(slice_port) = slice.ports.iter().find(|one| one.name == port.name) else { continue };
         // "If this is not specified, ports are not restricted": then the Service's own word counts.
@@ -227,17 +230,33 @@ fn endpoints(port: &ServicePort, slices: &Slices) -> Arc<[Endpoint]> {
             let address = SocketAddr::from((endpoint.address, number));
             // One that terminates counts as ready, too, where a Service publishes addresses that are not ready.
             match (endpoint.ready, endpoint.terminating) {
-                (true, false) => ready.push(address),
-                (ready, true) if ready || endpoint.serving => last_resort.push(address),
+                (true, false) => ready.push((address, endpoint)),
+                (ready, true) if ready || endpoint.serving => last_resort.push((address, endpoint)),
                 _ => {}
             }
         }
     }
     let mut chosen = if ready.is_empty() { last_resort } else { ready };
     // A pod may be in two slices while it moves between them.
-    chosen.sort_unstable();
-    chosen.dedup();
-    chosen.into_iter().map(Endpoint::new).collect()
+    chosen.sort_by_key(|(address, _)| *address);
+    chosen.dedup_by_key(|(address, _)| *address);
+    let is_local = is_local(&chosen, zone);
+    let endpoint =
+        |(address, endpoint): &(_, &SliceEndpoint)| Endpoint { local: is_local(endpoint), ..Endpoint::new(*address) };
+    chosen.iter().map(endpoint).collect()
+}
+
+/// Which endpoints are for a zone: those that hints name for it, if all have hints and one is named; otherwise those that are in
+/// it. EndpointSlice hints "may be ignored" by whoever does not find them complete (KEP-2433).
+fn is_local<'a>(endpoints: &[(SocketAddr, &SliceEndpoint)], zone: Option<&'a str>) -> impl Fn(&SliceEndpoint) -> bool {
+    let hinted =
+        move |endpoint: &SliceEndpoint| zone.is_some_and(|zone| endpoint.hints.iter().any(|hint| **hint == *zone));
+    let by_hints = endpoints.iter().all(|(_, endpoint)| !endpoint.hints.is_empty())
+        && endpoints.iter().any(|(_, endpoint)| hinted(endpoint));
+    move |endpoint| match by_hints {
+        true => hinted(endpoint),
+        false => zone.is_some() && endpoint.zone.as_deref() == zone,
+    }
 }
 
 fn slice_protocol<'a>(port: &ServicePort, slices: &'a Slices) -> Option<&'a str> {

@@ -75,7 +75,9 @@ impl AddressSlice {
             "IPv6" => Family::V6,
             other => return Err(Malformed(format!("addressType: {other:?} is not supported, only IPv4 and IPv6 are"))),
         };
-        let endpoints = slice.endpoints.iter().enumerate().map(|(at, endpoint)| slice_endpoint(endpoint, at, family));
+        let mut zones = Zones::default();
+        let endpoints = slice.endpoints.iter().enumerate();
+        let endpoints = endpoints.map(|(at, endpoint)| slice_endpoint(endpoint, at, family, &mut zones));
         let ports = slice.ports.iter().flatten().enumerate().filter(|(_, port)| is_tcp(port.protocol.as_deref()));
         let ports = ports.map(|(at, port)| {
             Ok(SlicePort {
@@ -94,7 +96,27 @@ enum Family {
     V6,
 }
 
-fn slice_endpoint(endpoint: &discovery::Endpoint, at: usize, family: Family) -> Result<SliceEndpoint, Malformed> {
+/// The zones of one slice, so that endpoints share their names.
+#[derive(Default)]
+struct Zones(Vec<Arc<str>>);
+
+impl Zones {
+    fn shared(&mut self, zone: &str) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|known| ***known == *zone) {
+            return Arc::clone(known);
+        }
+        let zone: Arc<str> = zone.into();
+        self.0.push(Arc::clone(&zone));
+        zone
+    }
+}
+
+fn slice_endpoint(
+    endpoint: &discovery::Endpoint,
+    at: usize,
+    family: Family,
+    zones: &mut Zones,
+) -> Result<SliceEndpoint, Malformed> {
     // discovery/v1 Endpoint: "No semantics are defined for additional addresses beyond the first".
     let Some(text) = endpoint.addresses.first() else {
         return Err(Malformed(format!("endpoints[{at}].addresses: an endpoint needs an address")));
@@ -111,12 +133,15 @@ fn slice_endpoint(endpoint: &discovery::Endpoint, at: usize, family: Family) -> 
         }
     }
     let conditions = endpoint.conditions.as_ref();
+    let hints = endpoint.hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
     // EndpointConditions: for `ready` and for `serving` "a nil value should be interpreted as "true"".
     Ok(SliceEndpoint {
         address,
         ready: conditions.and_then(|known| known.ready).unwrap_or(true),
         serving: conditions.and_then(|known| known.serving).unwrap_or(true),
         terminating: conditions.and_then(|known| known.terminating).unwrap_or(false),
+        zone: endpoint.zone.as_deref().map(|zone| zones.shared(zone)),
+        hints: hints.map(|hint| zones.shared(&hint.name)).collect(),
     })
 }
 
@@ -187,12 +212,14 @@ mod tests {
             "addressType": "IPv6",
             "ports": [{"name": "http", "port": 8080}, {"name": "any"}, {"name": "dns", "port": 53, "protocol": "UDP"}],
             "endpoints": [
-                {"addresses": ["fd00::1"]},
+                {"addresses": ["fd00::1"], "zone": "a", "hints": {"forZones": [{"name": "a"}, {"name": "b"}]}},
                 {"addresses": ["fd00::2"], "conditions": {"ready": false, "serving": true, "terminating": true}},
             ],
         }))
         .unwrap();
         assert_eq!(read.ports.iter().map(|port| port.port).collect::<Vec<_>>(), [Some(8080), None]);
+        assert_eq!(read.endpoints[0].zone.as_deref(), Some("a"));
+        assert_eq!(*read.endpoints[0].hints, ["a".into(), "b".into()]);
         assert!(read.endpoints[0].ready && read.endpoints[0].serving && !read.endpoints[0].terminating);
         assert!(!read.endpoints[1].ready && read.endpoints[1].serving && read.endpoints[1].terminating);
     }

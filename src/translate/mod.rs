@@ -39,6 +39,8 @@ use crate::snapshot::{Map, SharedMap, Snapshot};
 pub struct Context {
     /// Routes of other classes are left alone.
     pub class_name: String,
+    /// The zone that this process runs in, if it knows.
+    pub zone: Option<String>,
     /// Values for routes that do not say otherwise.
     pub defaults: RouteDefaults,
 }

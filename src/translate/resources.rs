@@ -195,4 +195,8 @@ pub struct SliceEndpoint {
     pub serving: bool,
     /// `conditions.terminating`.
     pub terminating: bool,
+    /// The zone that it is in.
+    pub zone: Option<Arc<str>>,
+    /// The zones that it is meant to serve: `hints.forZones`.
+    pub hints: Box<[Arc<str>]>,
 }

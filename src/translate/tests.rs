@@ -9,7 +9,7 @@ use crate::api::{DEFAULT_CLASS, ProxyRoute, ProxyRouteSpec, ProxyUpstream, Proxy
 use crate::snapshot::{ClusterName, HostPattern};
 
 fn translator() -> Translator {
-    Translator::new(Context { class_name: DEFAULT_CLASS.to_owned(), defaults: RouteDefaults::default() })
+    Translator::new(Context { class_name: DEFAULT_CLASS.to_owned(), zone: None, defaults: RouteDefaults::default() })
 }
 
 fn route(name: &str, created: Option<u8>, spec: &serde_json::Value) -> Arc<Own<ProxyRouteSpec>> {
@@ -34,7 +34,8 @@ fn slice(last: u8, ready: bool) -> Arc<AddressSlice> {
     let address = std::net::Ipv4Addr::new(10, 0, 0, last).into();
     Arc::new(AddressSlice {
         ports: [SlicePort { name: "".into(), port: Some(80), app_protocol: None }].into(),
-        endpoints: [SliceEndpoint { address, ready, serving: true, terminating: !ready }].into(),
+        endpoints: [SliceEndpoint { address, ready, serving: true, terminating: !ready, zone: None, hints: [].into() }]
+            .into(),
     })
 }
 

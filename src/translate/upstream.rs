@@ -54,14 +54,16 @@ impl UpstreamPlan {
             hostname,
             protocol,
             connections,
-            health_check,
-            retry_budget,
+            load_balancing,
+            // Read by `resilience`.
+            health_check: _,
+            retry_budget: _,
             endpoint_drain,
         } = spec;
         let mut problems = Vec::new();
         let place = match (&target_refs[..], &endpoints[..], hostname) {
             ([_, ..], [], None) => services(target_refs, key, &mut problems),
-            ([], [_, ..], None) => addresses(endpoints, &mut problems),
+            ([], [_, ..], None) => addresses(endpoints, load_balancing.as_ref(), context, &mut problems),
             ([], [], Some(hostname)) => host_and_port(hostname, &mut problems),
             _ => {
                 problems.push(Problem::invalid(
@@ -77,7 +79,7 @@ impl UpstreamPlan {
             place,
             protocol: *protocol,
             connections: self::connections(connections.as_ref(), context, &mut problems),
-            resilience: Arc::new(resilience(health_check.as_ref(), retry_budget.as_ref(), &mut problems)),
+            resilience: Arc::new(resilience(spec, &mut problems)),
             move_after: move_after(endpoint_drain.as_ref(), &mut problems),
             problems,
         }
@@ -100,11 +102,22 @@ fn services(refs: &[api::TargetRef], key: &Key, problems: &mut Vec<Problem>) -> 
     Place::Services(services)
 }
 
-fn addresses(endpoints: &[api::Endpoint], problems: &mut Vec<Problem>) -> Place {
+fn addresses(
+    endpoints: &[api::Endpoint],
+    load_balancing: Option<&api::LoadBalancing>,
+    context: &Context,
+    problems: &mut Vec<Problem>,
+) -> Place {
+    let label = load_balancing.and_then(|given| given.subset.as_ref()).map(|subset| &subset.label);
+    let near = load_balancing.is_some_and(|given| given.locality.is_some());
     let mut read = BTreeMap::new();
-    for (at, api::Endpoint { address, weight }) in endpoints.iter().enumerate() {
+    for (at, api::Endpoint { address, weight, zone, labels }) in endpoints.iter().enumerate() {
         match address.parse::<SocketAddr>() {
-            Ok(address) if address.port() > 0 && *weight > 0 => drop(read.insert(address, *weight)),
+            Ok(address) if address.port() > 0 && *weight > 0 => {
+                let subset = label.and_then(|label| labels.get(label)).map(|value| value.as_str().into());
+                let local = near && zone.is_some() && *zone == context.zone;
+                read.insert(address, Endpoint { address, weight: *weight, local, subset });
+            }
             Ok(_) => problems.push(Problem::invalid(
                 format!("spec.endpoints[{at}]"),
                 "the port and the weight of an endpoint are above zero",
@@ -115,7 +128,7 @@ fn addresses(endpoints: &[api::Endpoint], problems: &mut Vec<Problem>) -> Place 
             )),
         }
     }
-    Place::Endpoints(read.into_iter().map(|(address, weight)| Endpoint { weight, ..Endpoint::new(address) }).collect())
+    Place::Endpoints(read.into_values().collect())
 }
 
 fn host_and_port(text: &str, problems: &mut Vec<Problem>) -> Place {

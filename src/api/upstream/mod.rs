@@ -1,8 +1,11 @@
 //! ProxyUpstream: how one Service, or a set of addresses outside the cluster, is connected to.
 
 mod active;
+mod balancing;
 mod health;
 mod passive;
+
+use std::collections::BTreeMap;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -14,6 +17,10 @@ use super::{Condition, RetryBudget, TargetRef};
 pub use active::{
     ActiveCheck, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CheckMethod, GrpcCheck, HttpCheck, InitialState,
     TcpCheck, WebSocketCheck,
+};
+pub use balancing::{
+    Algorithm, COOKIE_TTL, CookieKey, HashKey, IssuedCookie, LoadBalancing, Locality, SLOW_START, SameSite, Subset,
+    SubsetFallback, TABLE_SIZES,
 };
 pub use health::HealthCheck;
 pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
@@ -37,10 +44,16 @@ pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules([(
-    "[has(self.targetRefs), has(self.endpoints), has(self.hostname)].exists_one(it, it)",
-    "an upstream needs exactly one of targetRefs, endpoints and hostname",
-)])))]
+#[schemars(extend("x-kubernetes-validations" = rules([
+    (
+        "[has(self.targetRefs), has(self.endpoints), has(self.hostname)].exists_one(it, it)",
+        "an upstream needs exactly one of targetRefs, endpoints and hostname",
+    ),
+    (
+        "!has(self.loadBalancing) || !has(self.loadBalancing.subset) || has(self.endpoints)",
+        "subsets are made by labels of endpoints, which EndpointSlices and DNS do not have: subset needs endpoints",
+    ),
+])))]
 pub struct ProxyUpstreamSpec {
     /// The Services, in this namespace, whose settings these are, for example `[{kind: Service, name: llm}]`. Every
     /// route to them uses these settings. If several upstreams name one Service, the oldest counts.
@@ -75,6 +88,10 @@ pub struct ProxyUpstreamSpec {
     /// How connections are made and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
+    /// Who of the endpoints gets the next request. For example `{algorithm: LeastRequest, slowStart: 30s}`, which is the default
+    /// without the slow start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
     /// How it is found out which endpoints are well. For example `{active: {http: {path: /healthz}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
@@ -134,6 +151,14 @@ pub struct Endpoint {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub weight: u32,
+    /// The zone that it is in, for `loadBalancing.locality`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub zone: Option<String>,
+    /// Labels, for `loadBalancing.subset`; for example `{version: v2}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+    pub labels: BTreeMap<String, String>,
 }
 
 fn one() -> u32 {

@@ -1,5 +1,6 @@
 //! How a cluster is balanced, checked and protected, from what its ProxyUpstream says of it.
 
+mod balancing;
 mod ejection;
 mod health;
 mod retry;
@@ -9,21 +10,21 @@ use crate::api;
 use crate::snapshot::Resilience;
 
 /// What a ProxyUpstream says; what is wrong is left out.
-pub(super) fn resilience(
-    health: Option<&api::HealthCheck>,
-    retry_budget: Option<&api::RetryBudget>,
-    problems: &mut Vec<Problem>,
-) -> Resilience {
+pub(super) fn resilience(spec: &api::ProxyUpstreamSpec, problems: &mut Vec<Problem>) -> Resilience {
+    let api::ProxyUpstreamSpec { load_balancing, health_check, retry_budget, endpoints, .. } = spec;
     let mut keep = |problem| problems.push(problem);
-    let passive = health.and_then(|health| health.passive.as_ref());
+    let balancing =
+        load_balancing.as_ref().map(|given| balancing::balancing(given, !endpoints.is_empty(), "spec.loadBalancing"));
+    let balancing = balancing.and_then(|read| read.map_err(&mut keep).ok()).unwrap_or_default();
+    let passive = health_check.as_ref().and_then(|health| health.passive.as_ref());
     let ejection = passive.map(|given| ejection::ejection(given, "spec.healthCheck.passive"));
-    let active = health.and_then(|health| health.active.as_ref());
+    let active = health_check.as_ref().and_then(|health| health.active.as_ref());
     let check = active.map(|given| self::health::health(given, "spec.healthCheck.active"));
-    let retry_budget = retry_budget.map(|given| retry::budget(given, "spec.retryBudget"));
+    let retry_budget = retry_budget.as_ref().map(|given| retry::budget(given, "spec.retryBudget"));
     Resilience {
+        balancing,
         ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()),
         health: check.and_then(|read| read.map_err(&mut keep).ok()),
         retry_budget: retry_budget.and_then(|read| read.map_err(&mut keep).ok()),
-        ..Resilience::default()
     }
 }
