@@ -29,6 +29,7 @@ mod limits;
 mod moved;
 #[path = "../apiserver/network.rs"]
 mod network;
+mod resilience;
 mod responses;
 mod retries;
 #[path = "../standalone/server.rs"]

@@ -42,7 +42,7 @@ pub fn retrying(endpoints: &[SocketAddr], retry: Retry) -> Snapshot {
     retrying_by(cluster("backend", Protocol::Http1, endpoints), retry)
 }
 
-fn retrying_by(cluster: Cluster, retry: Retry) -> Snapshot {
+pub fn retrying_by(cluster: Cluster, retry: Retry) -> Snapshot {
     let mut route = forward("", "backend");
     let Action::Forward(forward) = &mut route.action else { unreachable!() };
     forward.retry = Some(Arc::new(retry));
