@@ -48,8 +48,9 @@ test: need-rust need-go test-tools ## All set-up and all tests, those against a 
 	@$(CARGO) test $(ARGS)
 
 .PHONY: soak
-soak: need-rust ## Streams of every kind while tables are published, for ten minutes, and slow readers (ARGS="seconds=3600 scale=4" for more)
-	@FLOODWAY_SOAK="$(or $(ARGS),seconds=600)" $(CARGO) test --test proxy -- uncut slow_readers --nocapture
+soak: need-rust ## Streams of every kind while tables are published, for ten minutes, and 10,000 slow readers (ARGS="seconds=3600 scale=4" and SLOW="scale=30" for more)
+	@FLOODWAY_SOAK="$(or $(ARGS),seconds=600)" $(CARGO) test --test proxy -- uncut --nocapture
+	@FLOODWAY_SOAK="$(or $(SLOW),scale=13)" $(CARGO) test --test proxy -- slow_readers_hold --nocapture
 
 .PHONY: fuzz
 fuzz: need-rust need-cxx ## Fuzz the HTTP/1 codec, ten minutes for each target (ARGS=60 for a minute)

@@ -1,19 +1,16 @@
-//! Streams that are asked to end do so between two events or messages, and are kept alive until then.
+//! Event streams that are asked to end do so between two events.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use floodway::snapshot::{Action, Protocol, Snapshot, Sse, Streaming};
-use http::{HeaderValue, Response};
-use tokio::time::Instant;
 
 use super::clients::*;
 use super::sse::{EVENTS, chunk, event};
 use super::support::*;
 
 /// Long enough to get a stream going on a busy machine.
-const AGE: Duration = Duration::from_secs(2);
+pub const AGE: Duration = Duration::from_secs(2);
 const RETRY: &str = "retry: 2500\n\n";
 
 /// Everything goes to `endpoint`, with these wishes for its streams.
@@ -29,13 +26,7 @@ fn aged(endpoint: SocketAddr, retry: Option<Duration>) -> Snapshot {
     streaming(endpoint, Protocol::Http1, Streaming { max_age: Some(AGE), sse, ..Streaming::default() })
 }
 
-fn beating(endpoint: SocketAddr, heartbeat: Duration) -> Snapshot {
-    let sse = Sse { heartbeat: Some(heartbeat), ..Sse::default() };
-    streaming(endpoint, Protocol::Http1, Streaming { sse, ..Streaming::default() })
-}
-
-/// An event stream that a client got hold of over HTTP/1.1.
-async fn events(plane: &Plane, arrivals: &mut Arrivals, path: &str) -> (Raw, Raw) {
+pub async fn events(plane: &Plane, arrivals: &mut Arrivals, path: &str) -> (Raw, Raw) {
     let mut client = plane.connect().await;
     client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
     let (mut endpoint, _) = arrivals.request().await;
@@ -45,7 +36,7 @@ async fn events(plane: &Plane, arrivals: &mut Arrivals, path: &str) -> (Raw, Raw
 }
 
 /// The content of the chunks up to `end` of the content.
-async fn content_until(client: &mut Raw, end: &str) -> String {
+pub async fn content_until(client: &mut Raw, end: &str) -> String {
     let mut content = String::new();
     while !content.ends_with(end) {
         let size = client.until("\r\n").await;
@@ -58,7 +49,7 @@ async fn content_until(client: &mut Raw, end: &str) -> String {
     content
 }
 
-async fn says_max_age(plane: &Plane, path: &str, bytes: usize) {
+pub async fn says_max_age(plane: &Plane, path: &str, bytes: usize) {
     let line = plane.logged(path).await;
     assert_eq!((&line["end"], &line["reason"], &line["status"]), (&"max_age".into(), &"max_age".into(), &200.into()));
     assert_eq!(line["bytes_sent"], bytes, "{line}");
@@ -294,127 +285,6 @@ async fn big_events_pass_whole_and_are_waited_for() {
     says_max_age(&plane, "/big", big.len() + RETRY.len()).await;
 }
 
-#[tokio::test]
-async fn heartbeats_come_in_silence_and_between_events() {
-    let (address, mut arrivals) = played().await;
-    let plane = Plane::start(beating(address, Duration::from_millis(100)));
-    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/events").await;
-    let beat = chunk(":\n\n");
-    assert_eq!(client.until(&format!("{beat}{beat}")).await, format!("{beat}{beat}"), "before the first event");
-    // A byte order mark is none behind them.
-    endpoint.send(chunk("\u{feff}data: a\n\n")).await;
-    assert_eq!(content_until(&mut client, "data: a\n\n").await.replace(":\n\n", ""), "data: a\n\n");
-    client.until(&format!("{beat}{beat}")).await;
-    // Within an event there are none, however long it takes: the other stream has time for some.
-    for part in ["id: 2\n", "data: b", "\n", ": a comment of the event\n"] {
-        endpoint.send(chunk(part)).await;
-        assert!(content_until(&mut client, part).await.replace(":\n\n", "") == part);
-        let (mut silent, _endpoint) = events(&plane, &mut arrivals, "/silent").await;
-        silent.until(&beat.repeat(3)).await;
-    }
-    endpoint.send(chunk("\n")).await;
-    assert_eq!(client.until("\n\r\n").await, chunk("\n"), "nothing came between");
-    assert_eq!(client.until(&beat).await, beat);
-    // A comment that the endpoint sends is no event.
-    endpoint.send(chunk(": pong\n")).await;
-    content_until(&mut client, ": pong\n").await;
-    assert_eq!(client.until(&beat).await, beat);
-    endpoint.send("0\r\n\r\n").await;
-    client.until("0\r\n\r\n").await;
-    assert_eq!(plane.logged("/events").await["end"], "complete");
-}
-
-#[tokio::test]
-async fn heartbeats_come_over_http2() {
-    let (address, mut arrivals) = played().await;
-    let plane = Plane::start(beating(address, Duration::from_millis(100)));
-    let mut client = http2(plane.address).await;
-    let (answer, _) = client.send_request(get("/events"), true).unwrap();
-    let (mut endpoint, _) = arrivals.request().await;
-    endpoint.send(format!("{EVENTS}Transfer-Encoding: chunked\r\n\r\n")).await;
-    let mut body = within(answer).await.unwrap().into_body();
-    for number in 0..3 {
-        assert_eq!(piece(&mut body).await.unwrap().unwrap(), ":\n\n");
-        endpoint.send(chunk(&event(number))).await;
-        while piece(&mut body).await.unwrap().unwrap() != event(number) {}
-    }
-}
-
-#[tokio::test]
-async fn a_stream_that_is_not_silent_gets_no_heartbeats() {
-    let heartbeat = Duration::from_secs(2);
-    let (address, mut arrivals) = played().await;
-    let plane = Plane::start(beating(address, heartbeat));
-    let (mut client, mut endpoint) = events(&plane, &mut arrivals, "/events").await;
-    let started = Instant::now();
-    let mut number = 0;
-    while started.elapsed() < heartbeat + heartbeat / 2 {
-        endpoint.send(chunk(&event(number))).await;
-        assert_eq!(client.until("\n\n\r\n").await, chunk(&event(number)));
-        number += 1;
-        // Time has to pass here; it is what the test is about.
-        tokio::time::sleep(heartbeat / 80).await;
-    }
-}
-
-#[tokio::test]
-async fn heartbeats_do_not_hide_a_silent_endpoint() {
-    let (address, mut arrivals) = played().await;
-    let mut route = forward("", "backend");
-    let Action::Forward(action) = &mut route.action else { unreachable!() };
-    action.timeouts.idle = Duration::from_millis(1500);
-    action.timeouts.first_byte = Some(Duration::from_millis(1000));
-    let sse = Sse { heartbeat: Some(Duration::from_millis(100)), retry: None };
-    action.streaming = Some(Streaming { sse, ..Streaming::default() }.into());
-    let plane = Plane::start(snapshot(vec![route], vec![cluster("backend", Protocol::Http1, &[address])]));
-    let beat = chunk(":\n\n");
-    for (path, sent, reason) in [
-        ("/between", chunk(&event(1)), "idle"),
-        ("/within", chunk("data: a"), "idle"),
-        ("/before", String::new(), "first_byte_timeout"),
-    ] {
-        let (mut client, mut endpoint) = events(&plane, &mut arrivals, path).await;
-        endpoint.send(&sent).await;
-        let got = client.to_end().await;
-        // On a busy machine some may come before the first event, too.
-        assert_eq!(got.replace(&beat, ""), sent, "no last chunk");
-        assert_eq!(got.ends_with(&beat), path != "/within", "{path}: {got:?}");
-        endpoint.closed().await;
-        let line = plane.logged(path).await;
-        assert_eq!((&line["end"], &line["reason"]), (&"idle".into(), &reason.into()), "{line}");
-    }
-}
-
-#[tokio::test]
-async fn what_cannot_be_followed_is_left_alone() {
-    let (address, mut arrivals) = played().await;
-    let plane = Plane::start(beating(address, Duration::from_millis(50)));
-    let mut client = plane.connect().await;
-    for fields in ["Content-Length: 9\r\n", "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"] {
-        let chunked = fields.contains("chunked");
-        client.send("GET /whole HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        let (mut endpoint, _) = arrivals.request().await;
-        endpoint.send(format!("{EVENTS}{fields}\r\n")).await;
-        client.head().await;
-        let (mut silent, _endpoint) = events(&plane, &mut arrivals, "/silent").await;
-        silent.until(&chunk(":\n\n").repeat(3)).await;
-        let sent = if chunked { format!("{}0\r\n\r\n", chunk("data: a\n\n")) } else { "data: a\n\n".to_owned() };
-        endpoint.send(&sent).await;
-        drop(endpoint);
-        assert_eq!(client.until(&sent).await, sent);
-    }
-    // An encoding that is none is none.
-    let (mut client, _endpoint) = {
-        let mut client = plane.connect().await;
-        client.send("GET /identity HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        let (mut endpoint, _) = arrivals.request().await;
-        endpoint.send(format!("{EVENTS}Content-Encoding: identity\r\n\r\n")).await;
-        client.head().await;
-        (client, endpoint)
-    };
-    assert_eq!(client.until("\n\n\r\n").await, chunk(":\n\n"));
-}
-
 /// Reads an event stream to its end over either version: what came, and whether it ended cleanly.
 async fn listen(plane: &Plane, number: u32) -> (String, bool) {
     let path = format!("/{number}");
@@ -481,58 +351,4 @@ async fn a_drain_ends_busy_streams_between_events() {
     }
     plane.metric_becomes("floodway_drained_streams_total", "polite", f64::from(streams)).await;
     within(plane.ended()).await;
-}
-
-fn message(length: u8) -> Bytes {
-    [&[0, 0, 0, 0, length][..], &vec![b'x'; length.into()]].concat().into()
-}
-
-#[tokio::test]
-async fn grpc_streams_end_behind_a_whole_message_with_a_status() {
-    let (sender, mut arrivals) = tokio::sync::mpsc::channel(16);
-    let address = http2_backend(move |request, mut answer| {
-        let sender = sender.clone();
-        async move {
-            let mut response = Response::new(());
-            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-            let stream = answer.send_response(response, false).unwrap();
-            sender.send((request, stream)).await.unwrap();
-        }
-    })
-    .await;
-    let wishes = Streaming { max_age: Some(AGE), ..Streaming::default() };
-    let plane = Plane::start(streaming(address, Protocol::Http2, wishes));
-    let mut client = http2(plane.address).await;
-
-    let (answer, mut upload) = client.send_request(post("/within"), false).unwrap();
-    let mut within_message = within(answer).await.unwrap().into_body();
-    let (_request, mut endpoint) = within(arrivals.recv()).await.unwrap();
-    let begun = [message(3), message(200)].concat();
-    endpoint.send_data(Bytes::copy_from_slice(&begun[..10]), false).unwrap();
-    assert_eq!(piece(&mut within_message).await.unwrap().unwrap(), begun[..10]);
-
-    let (answer, mut other_upload) = client.send_request(post("/between"), false).unwrap();
-    let mut between = within(answer).await.unwrap().into_body();
-    let (_other_request, mut other) = within(arrivals.recv()).await.unwrap();
-    other.send_data(message(5), false).unwrap();
-    let (content_between, trailers) = content(&mut between).await.unwrap();
-    let trailers = trailers.unwrap();
-    assert_eq!((content_between, &trailers["grpc-status"]), (message(5).to_vec(), &HeaderValue::from_static("14")));
-    assert_eq!(trailers["grpc-message"], "stream reached its greatest age");
-    // RFC 9113 8.1: "a server MAY request that the client abort transmission of a request without error by sending a
-    // RST_STREAM with an error code of NO_ERROR after sending a complete response".
-    let reset = within(std::future::poll_fn(|cx| other_upload.poll_reset(cx))).await.unwrap();
-    assert_eq!(reset, h2::Reason::NO_ERROR);
-    says_max_age(&plane, "/between", message(5).len()).await;
-
-    endpoint.send_data(Bytes::copy_from_slice(&[&begun[10..], b"\0\0\0\0"].concat()), false).unwrap();
-    let (rest, trailers) = content(&mut within_message).await.unwrap();
-    assert_eq!(rest, begun[10..]);
-    assert_eq!(trailers.unwrap()["grpc-status"], "14");
-    let reset = within(std::future::poll_fn(|cx| upload.poll_reset(cx))).await.unwrap();
-    assert_eq!(reset, h2::Reason::NO_ERROR);
-    says_max_age(&plane, "/within", begun.len()).await;
-    // The endpoint learns of it, and its connection carries on.
-    within(std::future::poll_fn(|cx| endpoint.poll_reset(cx))).await.unwrap();
-    assert_eq!(plane.metric("floodway_upstream_connects_total", ""), 1.0);
 }

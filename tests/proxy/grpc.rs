@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use floodway::snapshot::{Action, Protocol, Route, Snapshot};
+use floodway::snapshot::{Action, Protocol, Route, Snapshot, Streaming};
 use h2::Reason;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Response};
 
 use super::clients::*;
+use super::farewell::{AGE, says_max_age, streaming};
 use super::support::*;
 
 fn to_http2(endpoint: SocketAddr) -> Snapshot {
@@ -119,4 +120,58 @@ async fn a_stream_that_breaks_off_is_reset_whatever_broke_it() {
         let line = plane.logged(path).await;
         assert_eq!((&line["end"], &line["reason"]), (&"upstream_cut".into(), &"upstream_cut".into()), "{line}");
     }
+}
+
+fn message(length: u8) -> Bytes {
+    [&[0, 0, 0, 0, length][..], &vec![b'x'; length.into()]].concat().into()
+}
+
+#[tokio::test]
+async fn grpc_streams_end_behind_a_whole_message_with_a_status() {
+    let (sender, mut arrivals) = tokio::sync::mpsc::channel(16);
+    let address = http2_backend(move |request, mut answer| {
+        let sender = sender.clone();
+        async move {
+            let mut response = Response::new(());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            let stream = answer.send_response(response, false).unwrap();
+            sender.send((request, stream)).await.unwrap();
+        }
+    })
+    .await;
+    let wishes = Streaming { max_age: Some(AGE), ..Streaming::default() };
+    let plane = Plane::start(streaming(address, Protocol::Http2, wishes));
+    let mut client = http2(plane.address).await;
+
+    let (answer, mut upload) = client.send_request(post("/within"), false).unwrap();
+    let mut within_message = within(answer).await.unwrap().into_body();
+    let (_request, mut endpoint) = within(arrivals.recv()).await.unwrap();
+    let begun = [message(3), message(200)].concat();
+    endpoint.send_data(Bytes::copy_from_slice(&begun[..10]), false).unwrap();
+    assert_eq!(piece(&mut within_message).await.unwrap().unwrap(), begun[..10]);
+
+    let (answer, mut other_upload) = client.send_request(post("/between"), false).unwrap();
+    let mut between = within(answer).await.unwrap().into_body();
+    let (_other_request, mut other) = within(arrivals.recv()).await.unwrap();
+    other.send_data(message(5), false).unwrap();
+    let (content_between, trailers) = content(&mut between).await.unwrap();
+    let trailers = trailers.unwrap();
+    assert_eq!((content_between, &trailers["grpc-status"]), (message(5).to_vec(), &HeaderValue::from_static("14")));
+    assert_eq!(trailers["grpc-message"], "stream reached its greatest age");
+    // RFC 9113 8.1: "a server MAY request that the client abort transmission of a request without error by sending a
+    // RST_STREAM with an error code of NO_ERROR after sending a complete response".
+    let reset = within(std::future::poll_fn(|cx| other_upload.poll_reset(cx))).await.unwrap();
+    assert_eq!(reset, h2::Reason::NO_ERROR);
+    says_max_age(&plane, "/between", message(5).len()).await;
+
+    endpoint.send_data(Bytes::copy_from_slice(&[&begun[10..], b"\0\0\0\0"].concat()), false).unwrap();
+    let (rest, trailers) = content(&mut within_message).await.unwrap();
+    assert_eq!(rest, begun[10..]);
+    assert_eq!(trailers.unwrap()["grpc-status"], "14");
+    let reset = within(std::future::poll_fn(|cx| upload.poll_reset(cx))).await.unwrap();
+    assert_eq!(reset, h2::Reason::NO_ERROR);
+    says_max_age(&plane, "/within", begun.len()).await;
+    // The endpoint learns of it, and its connection carries on.
+    within(std::future::poll_fn(|cx| endpoint.poll_reset(cx))).await.unwrap();
+    assert_eq!(plane.metric("floodway_upstream_connects_total", ""), 1.0);
 }

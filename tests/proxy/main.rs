@@ -19,6 +19,7 @@ mod framing;
 mod gone;
 mod grpc;
 mod headers;
+mod heartbeats;
 mod http2;
 mod http2_hostile;
 mod http2_retried;
@@ -32,6 +33,7 @@ mod network;
 mod resilience;
 mod responses;
 mod retries;
+mod scale;
 #[path = "../standalone/server.rs"]
 mod server;
 mod slow;

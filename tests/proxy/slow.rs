@@ -1,5 +1,5 @@
 //! Readers that take nothing, hundreds of each kind: what they make the program hold is bounded, and the bound is a setting.
-//! `make soak` runs the same with thousands.
+//! `make soak` runs the same with ten thousand.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
 use super::clients::*;
+use super::scale::{Scale, room_for};
 use super::server::Server;
 use super::support::*;
-use super::uncut::{Scale, room_for};
 
 /// Readers of each kind.
 const EACH: usize = 200;
