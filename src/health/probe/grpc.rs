@@ -8,10 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, StatusCode};
-use tokio::net::TcpStream;
 
 use super::http::authority;
-use super::{absolute, broken_http2, driven, http2, request};
+use super::{Io, absolute, broken_http2, driven, http2, request};
 use crate::health::failure::Failure;
 
 const METHOD: &str = "/grpc.health.v1.Health/Check";
@@ -24,7 +23,7 @@ const UNREADABLE: Failure = Failure::Broken("not the answer of a gRPC health ser
 
 /// Asks whether `service` serves.
 pub(super) async fn ask(
-    io: TcpStream,
+    io: Io,
     address: SocketAddr,
     service: &str,
     host: Option<&str>,

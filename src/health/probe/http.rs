@@ -9,14 +9,13 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use memchr::memmem;
-use tokio::net::TcpStream;
 
-use super::{MOST_CONTENT, MOST_HEAD, absolute, broken_http2, driven, http2, origin, request};
+use super::{Io, MOST_CONTENT, MOST_HEAD, absolute, broken_http2, driven, http2, origin, request};
 use crate::health::failure::Failure;
 use crate::snapshot::{HttpProbe, ProbeMethod};
 
 /// Asks over HTTP/1.1.
-pub(super) async fn ask_http1(io: TcpStream, address: SocketAddr, probe: &HttpProbe) -> Result<(), Failure> {
+pub(super) async fn ask_http1(io: Io, address: SocketAddr, probe: &HttpProbe) -> Result<(), Failure> {
     let mut request = asked(probe, Uri::default(), Empty::new());
     let authority = authority(probe.host.as_deref(), address);
     *request.uri_mut() = origin(&probe.path, &authority, request.headers_mut())?;
@@ -38,7 +37,7 @@ pub(super) async fn ask_http1(io: TcpStream, address: SocketAddr, probe: &HttpPr
 }
 
 /// Asks over HTTP/2 with prior knowledge.
-pub(super) async fn ask_http2(io: TcpStream, address: SocketAddr, probe: &HttpProbe) -> Result<(), Failure> {
+pub(super) async fn ask_http2(io: Io, address: SocketAddr, probe: &HttpProbe) -> Result<(), Failure> {
     let uri = absolute(&probe.path, &authority(probe.host.as_deref(), address))?;
     let request = asked(probe, uri, ());
     let (client, connection) = http2(io).await?;
@@ -61,8 +60,8 @@ pub(super) async fn ask_http2(io: TcpStream, address: SocketAddr, probe: &HttpPr
 
 /// A connection whose heads are bounded.
 pub(super) async fn open(
-    io: TcpStream,
-) -> Result<(http1::SendRequest<Empty<Bytes>>, http1::Connection<TokioIo<TcpStream>, Empty<Bytes>>), Failure> {
+    io: Io,
+) -> Result<(http1::SendRequest<Empty<Bytes>>, http1::Connection<TokioIo<Io>, Empty<Bytes>>), Failure> {
     let opened = http1::Builder::new().max_buf_size(MOST_HEAD).handshake(TokioIo::new(io)).await;
     opened.map_err(|error| broken(&error))
 }

@@ -11,7 +11,9 @@ use std::pin::pin;
 use ::http::header::{HOST, HeaderValue, USER_AGENT};
 use ::http::{HeaderMap, Method, Request, Uri};
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, Join, Take, join};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Settings;
 use super::checker::Ask;
@@ -22,6 +24,8 @@ use crate::snapshot::{Probe, ProbeHeaders, Protocol};
 const MOST_HEAD: usize = 16 * 1024;
 /// The most content that is read.
 const MOST_CONTENT: usize = 64 * 1024;
+/// The most bytes that are read at all: room for content in small pieces, and no more for who never comes to the point.
+const MOST_BYTES: u64 = 512 * 1024;
 /// Who asks.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("floodway-health/", env!("CARGO_PKG_VERSION")));
 /// Translation lets no such request through.
@@ -53,9 +57,14 @@ impl Ask for Sockets {
     }
 }
 
+/// What a check reads from and writes to.
+type Io = Join<Take<OwnedReadHalf>, OwnedWriteHalf>;
+
 /// The one place where checks get their connections: what is above reads and writes.
-async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
-    TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))
+async fn connect(address: SocketAddr) -> Result<Io, Failure> {
+    let stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))?;
+    let (reader, writer) = stream.into_split();
+    Ok(join(reader.take(MOST_BYTES), writer))
 }
 
 /// A request with these fields, beside which Floodway has its own.
@@ -96,9 +105,7 @@ async fn driven<T>(connection: impl Future, exchange: impl Future<Output = T>) -
 }
 
 /// An HTTP/2 connection that takes little from the other side.
-async fn http2(
-    io: TcpStream,
-) -> Result<(h2::client::SendRequest<Bytes>, h2::client::Connection<TcpStream, Bytes>), Failure> {
+async fn http2(io: Io) -> Result<(h2::client::SendRequest<Bytes>, h2::client::Connection<Io, Bytes>), Failure> {
     let mut builder = h2::client::Builder::new();
     builder.enable_push(false).max_header_list_size(MOST_HEAD as u32);
     builder.handshake(io).await.map_err(|error| broken_http2(&error))
@@ -110,3 +117,6 @@ fn broken_http2(error: &h2::Error) -> Failure {
         false => Failure::Broken("not HTTP/2 as it should be"),
     }
 }
+
+#[cfg(test)]
+mod tests;

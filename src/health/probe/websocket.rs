@@ -9,18 +9,17 @@ use http::header::{
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::Empty;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::http::{authority, broken, open};
-use super::{UNWRITABLE, driven, origin, request};
+use super::{Io, UNWRITABLE, driven, origin, request};
 use crate::health::failure::Failure;
 use crate::snapshot::ProbeHeaders;
 
 /// Opens a WebSocket and closes it.
 pub(super) async fn ask(
-    io: TcpStream,
+    io: Io,
     address: SocketAddr,
     path: &str,
     host: Option<&str>,
