@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::resilience::{EndpointState, KeptOut, Moment, Registry};
+use crate::resilience::{Checked, EndpointState, KeptOut, Moment, Registry};
 use crate::snapshot::{Cluster, Snapshot};
 
 /// Everything.
@@ -41,8 +41,11 @@ pub struct Endpoint {
     /// Whether its streams run on although it is no endpoint any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
-    /// What active checks say: `healthy`, `unhealthy`, or `unchecked` where there are none.
+    /// What active checks say: `healthy`, `unhealthy`, or `unchecked` before the first and where there are none.
     pub health: String,
+    /// How it was checked last; absent before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_check: Option<LastCheck>,
     /// Why it is ejected, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ejected: Option<Ejected>,
@@ -53,6 +56,18 @@ pub struct Endpoint {
     pub first_byte_ms: Option<f64>,
     /// Its share relative to the others.
     pub weight: u32,
+}
+
+/// A health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastCheck {
+    /// Whether it passed.
+    pub passed: bool,
+    /// How it went: `passed`, `status 503`.
+    pub reason: String,
+    /// How long ago that was.
+    pub ago_ms: u64,
 }
 
 /// An ejection.
@@ -100,12 +115,24 @@ fn endpoint(address: SocketAddr, weight: u32, state: Option<&EndpointState>, now
         times: out.times,
         remaining_ms: millis(out.until - now),
     });
-    let unhealthy = state.is_some_and(|state| state.is_kept_out(KeptOut::Unhealthy));
+    let is_out = |why| state.is_some_and(|state| state.is_kept_out(why));
+    let checked = state.and_then(EndpointState::checked);
+    let health = match &checked {
+        _ if is_out(KeptOut::Unhealthy) => "unhealthy",
+        None => "unchecked",
+        Some(_) if is_out(KeptOut::Untried) => "unhealthy",
+        Some(_) => "healthy",
+    };
     Endpoint {
         address,
         available: state.is_none_or(EndpointState::is_available),
         gone: false,
-        health: if unhealthy { "unhealthy" } else { "unchecked" }.to_owned(),
+        health: health.to_owned(),
+        last_check: checked.map(|Checked { passed, reason, at }| LastCheck {
+            passed,
+            reason,
+            ago_ms: millis(now - at),
+        }),
         ejected,
         outstanding: state.map_or(0, EndpointState::in_flight),
         first_byte_ms: state.and_then(|state| state.first_byte().value()).map(|time| time.as_micros() as f64 / 1000.0),

@@ -35,7 +35,8 @@ pub(super) struct Checker<A> {
 impl<A: Ask> Checker<A> {
     /// Asks again and again.
     pub(super) async fn run(mut self) -> Infallible {
-        let mut judge = Judge::new(self.endpoint.is_kept_out(KeptOut::Unhealthy));
+        let is_out = |why| self.endpoint.is_kept_out(why);
+        let mut judge = Judge::new(is_out(KeptOut::Unhealthy), is_out(KeptOut::Untried));
         // So that endpoints that came together are not asked together for ever.
         let mut share = fastrand::f64();
         loop {
@@ -79,11 +80,14 @@ impl<A: Ask> Checker<A> {
         let now = Instant::now().into_std().into();
         let detail = Reason(result).to_string();
         self.endpoint.learn_check(result.is_ok(), &detail, now);
+        let untried = judge.is_untried();
         let changed = judge.learn(result.is_ok(), &settings.check);
         let healthy = judge.is_healthy();
         // Also when nothing changed: somebody with an older table may have let it in.
-        self.endpoint.keep_out(KeptOut::Unhealthy, !healthy);
-        if changed {
+        self.endpoint.keep_out(KeptOut::Unhealthy, !healthy && !judge.is_untried());
+        self.endpoint.keep_out(KeptOut::Untried, judge.is_untried());
+        // That a new endpoint passes its first check is no news.
+        if changed && !untried {
             let (from, to) =
                 if healthy { (State::Unhealthy, State::Healthy) } else { (State::Healthy, State::Unhealthy) };
             self.endpoint.tell(Change { from, to, why: Why::HealthCheck, detail, at: now, until: None });

@@ -13,9 +13,9 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// Of an endpoint that was not asked yet.
-    pub(super) fn new(kept_out: bool) -> Self {
-        Judge { healthy: !kept_out, untried: kept_out, against: 0 }
+    /// Of an endpoint of which this is known from before.
+    pub(super) fn new(unhealthy: bool, untried: bool) -> Self {
+        Judge { healthy: !unhealthy && !untried, untried, against: 0 }
     }
 
     /// Whether the endpoint may get requests.
@@ -54,9 +54,9 @@ mod tests {
     use crate::health::tests::check;
 
     /// What is known after each of these checks: `+` passed, `-` failed.
-    fn after(kept_out: bool, checks: &str) -> String {
+    fn after(untried: bool, checks: &str) -> String {
         let check = HealthCheck { healthy_threshold: 2, unhealthy_threshold: 3, ..check() };
-        let mut judge = Judge::new(kept_out);
+        let mut judge = Judge::new(false, untried);
         let learn = |how| {
             judge.learn(how == '+', &check);
             if judge.is_healthy() { '+' } else { '-' }

@@ -150,7 +150,8 @@ impl CheckedCluster {
     fn let_in(&self) {
         let now = Instant::now().into_std().into();
         for CheckedEndpoint { state, .. } in self.endpoints.values() {
-            if state.keep_out(KeptOut::Unhealthy, false) {
+            // Not the same with `||`: both are to be lifted.
+            if state.keep_out(KeptOut::Unhealthy, false) | state.keep_out(KeptOut::Untried, false) {
                 let (from, to, why) = (State::Unhealthy, State::Healthy, Why::Reconfigured);
                 state.tell(Change { from, to, why, detail: String::new(), at: now, until: None });
             }

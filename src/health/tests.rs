@@ -114,7 +114,7 @@ impl Stage {
     }
 
     fn is_out(&self, port: u16) -> bool {
-        self.state(port).is_kept_out(KeptOut::Unhealthy)
+        !self.state(port).is_available()
     }
 
     fn asked(&self) -> usize {

@@ -60,12 +60,13 @@ impl Registry {
             let state = endpoints.entry(endpoint.address).or_insert_with(|| {
                 let new = EndpointState::new(endpoint.address, Arc::clone(shared));
                 // Before anybody can pick it.
-                new.keep_out(KeptOut::Unhealthy, check.is_some_and(|check| check.before_use));
+                new.keep_out(KeptOut::Untried, check.is_some_and(|check| check.before_use));
                 Arc::new(new)
             });
             if check.is_none() {
                 // Whoever checked it may have left it so.
                 state.keep_out(KeptOut::Unhealthy, false);
+                state.keep_out(KeptOut::Untried, false);
             }
             Arc::clone(state)
         });

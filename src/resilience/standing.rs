@@ -14,6 +14,8 @@ pub enum KeptOut {
     BreakerOpen = 4,
     /// It refused a connection a moment ago.
     Refused = 8,
+    /// No health check of it has passed yet. Nothing overrides this: it is as if it were not there.
+    Untried = 16,
 }
 
 /// It is no endpoint of the cluster any more, or not yet.

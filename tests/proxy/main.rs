@@ -19,6 +19,7 @@ mod framing;
 mod gone;
 mod grpc;
 mod headers;
+mod health;
 mod heartbeats;
 mod http2;
 mod http2_hostile;

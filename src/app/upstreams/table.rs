@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::admin::upstreams::{Ejected, Endpoint, Upstreams};
+use crate::admin::upstreams::{Ejected, Endpoint, LastCheck, Upstreams};
 
 const HEADS: [&str; 7] = ["ENDPOINT", "STATE", "HEALTH", "EJECTED", "OUTSTANDING", "EWMA", "WEIGHT"];
 /// Columns of numbers, which end at the right.
@@ -55,7 +55,8 @@ pub(super) fn table(upstreams: &Upstreams, colours: bool) -> String {
 }
 
 fn cells(endpoint: &Endpoint) -> [String; 7] {
-    let Endpoint { address, available, gone, health, ejected, outstanding, first_byte_ms, weight } = endpoint;
+    let Endpoint { address, available, gone, health, last_check, ejected, outstanding, first_byte_ms, weight } =
+        endpoint;
     let state = match (gone, available) {
         (true, _) => "gone",
         (false, true) => "available",
@@ -64,7 +65,10 @@ fn cells(endpoint: &Endpoint) -> [String; 7] {
     [
         format!("  {address}"),
         state.to_owned(),
-        health.clone(),
+        match last_check {
+            Some(LastCheck { passed: false, reason, .. }) => format!("{health}, {reason}"),
+            _ => health.clone(),
+        },
         ejected.as_ref().map_or_else(|| "-".to_owned(), self::ejected),
         outstanding.to_string(),
         first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms")),
@@ -115,17 +119,17 @@ mod tests {
                     {"address": "[fd00::1]:80", "available": true, "health": "healthy", "outstanding": 1234,
                      "firstByteMs": 12.3456, "weight": 100},
                     {"address": "10.0.0.1:80", "available": false, "gone": true, "health": "unhealthy", "outstanding": 3,
-                     "weight": 0}
+                     "weight": 0, "lastCheck": {"passed": false, "reason": "status 503", "agoMs": 12}}
                 ]}
             ]}"#,
         );
         let expected = "\
-ENDPOINT           STATE      HEALTH     EJECTED                      OUTSTANDING    EWMA  WEIGHT
+ENDPOINT           STATE      HEALTH                 EJECTED                      OUTSTANDING    EWMA  WEIGHT
 demo/clock:80 (0 of 0 available)
 demo/echo:80 (1 of 2 available)
-  127.0.0.1:18084  out        unchecked  failures, 60s left, 2 times            0       -       1
-  [fd00::1]:80     available  healthy    -                                   1234  12.3ms     100
-  10.0.0.1:80      gone       unhealthy  -                                      3       -       0
+  127.0.0.1:18084  out        unchecked              failures, 60s left, 2 times            0       -       1
+  [fd00::1]:80     available  healthy                -                                   1234  12.3ms     100
+  10.0.0.1:80      gone       unhealthy, status 503  -                                      3       -       0
 ";
         assert_eq!(table(&upstreams, false), expected);
         let coloured = table(&upstreams, true);

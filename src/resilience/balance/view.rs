@@ -1,6 +1,6 @@
 //! What a worker has computed from who is available: its own until that changes.
 
-use super::super::{ClusterState, Moment};
+use super::super::{ClusterState, KeptOut, Moment};
 use super::Member;
 use super::weighted::{Draws, SmoothTurns};
 use crate::snapshot::{Algorithm, Balancing, Locality};
@@ -74,8 +74,11 @@ impl View {
     fn look(&mut self, settings: &Balancing, members: &[Member], now: Moment) {
         let available: Vec<bool> = members.iter().map(|member| member.state.is_available()).collect();
         let count = available.iter().filter(|available| **available).count();
-        let panics = count * 100 < usize::from(settings.panic_percent) * members.len();
-        let usable: Vec<bool> = available.iter().map(|available| *available || panics).collect();
+        let tried: Vec<bool> = members.iter().map(|member| !member.state.is_kept_out(KeptOut::Untried)).collect();
+        let known = tried.iter().filter(|tried| **tried).count();
+        let panics = count * 100 < usize::from(settings.panic_percent) * known;
+        let usable: Vec<bool> =
+            available.iter().zip(tried).map(|(available, tried)| *available || panics && tried).collect();
         self.is_usable = match settings.locality {
             Some(locality) => preferred(members, usable, locality),
             None => usable,
