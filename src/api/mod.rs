@@ -25,9 +25,9 @@ pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming,
 pub use upstream::{
     ActiveCheck, Algorithm, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, COOKIE_TTL, CheckMethod, Connections,
     CookieKey, DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain, GrpcCheck, HashKey, HealthCheck,
-    HttpCheck, InitialState, IssuedCookie, LoadBalancing, Locality, Passive, Protocol, ProxyUpstream,
-    ProxyUpstreamSpec, SLOW_START, SameSite, Subset, SubsetFallback, TABLE_SIZES, TcpCheck, UpstreamStatus,
-    WebSocketCheck,
+    HttpCheck, InitialState, IssuedCookie, Limits, LoadBalancing, Locality, PENDING_TIMEOUT, Passive, Protocol,
+    ProxyUpstream, ProxyUpstreamSpec, SLOW_START, SameSite, Subset, SubsetFallback, TABLE_SIZES, TcpCheck,
+    UpstreamStatus, WebSocketCheck,
 };
 pub use validate::{Violation, validate};
 

@@ -16,7 +16,7 @@ use super::forward::Outgoing;
 use super::message::RequestHead;
 use super::retry::{Instead, Retrying};
 use super::upload::Upload;
-use super::upstream::{Answer, Lease, SendFailure, Upstream};
+use super::upstream::{self, Admitted, Answer, Chosen, Lease, SendFailure, Upstream};
 use super::worker::Worker;
 use crate::snapshot::{Action, Timeouts};
 
@@ -34,6 +34,7 @@ pub(super) async fn answer(
     head: &RequestHead,
     outgoing: &Outgoing,
     content: Body,
+    admitted: Option<&Rc<Admitted>>,
     exchange: &Rc<Exchange>,
 ) -> Result<Answer, Error> {
     let Action::Forward(action) = &outgoing.route.action else { return Err(Error::InvalidRoute) };
@@ -64,7 +65,7 @@ pub(super) async fn answer(
             let connecting = connect(worker, &upstream, &mut tried, outgoing, &action.timeouts, retrying, exchange);
             exchange.within(pin!(connecting)).await.flatten()
         };
-        let (lease, endpoint) = match (connected, &mut retrying) {
+        let (mut lease, endpoint) = match (connected, &mut retrying) {
             (Ok(connected), _) => connected,
             (Err(error), None) => return Err(error),
             // In a box, as is all that few requests need: every exchange has room for what is awaited here.
@@ -75,6 +76,7 @@ pub(super) async fn answer(
                 return Err(error);
             }
         };
+        lease.hold(admitted);
         let kept = lease.reused;
         if empty {
             exchange.request_sent();
@@ -173,7 +175,8 @@ async fn connect(
     }
     let mut failure = Error::NoEndpoint;
     while endpoints > 0 {
-        let Some(host) = upstream.pick(tried, &outgoing.wish) else { break };
+        let chosen = upstream::choose(upstream, tried, &outgoing.wish).await?;
+        let Some(Chosen { host, place }) = chosen else { break };
         let endpoint = host.endpoint.address;
         exchange.attempt(host);
         if let Some(lease) = Lease::waiting(upstream, host) {
@@ -182,7 +185,11 @@ async fn connect(
         }
         let started = Instant::now();
         // In a box, so that the many requests that find a connection do not carry the room to open one.
-        let connected = Box::pin(Lease::connect(upstream, host, limit)).await;
+        let connected = Box::pin(Lease::connect(upstream, host, place, limit)).await;
+        if matches!(connected, Err(Error::UpstreamOverflow)) {
+            // Others were faster to open a connection: it is chosen again, and waits in line if it must.
+            continue;
+        }
         if !connected.as_ref().is_ok_and(|lease| lease.reused) {
             worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
         }

@@ -50,6 +50,12 @@ pub(super) enum Error {
     /// The backend has no endpoint to send to.
     #[error("no endpoint")]
     NoEndpoint,
+    /// The upstream has as much to do as it may have, and no more may wait.
+    #[error("upstream is at its limits")]
+    UpstreamOverflow,
+    /// The request waited too long for the upstream to have less to do.
+    #[error("waited too long for an upstream at its limits")]
+    QueueTimeout,
     /// The endpoint refused the connection or could not be reached.
     #[error("upstream connection failed")]
     ConnectFailed,
@@ -131,7 +137,8 @@ impl Error {
             ClientGone | ClientSilent => CLIENT_CLOSED_REQUEST,
             NoRoute => StatusCode::NOT_FOUND,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
-            NoBackend | NoEndpoint | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
+            NoBackend | NoEndpoint | UpstreamOverflow | QueueTimeout | Draining | MaxAge | EndpointGone
+            | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => StatusCode::BAD_GATEWAY,
             ConnectTimeout | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
             | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -156,6 +163,8 @@ impl Error {
             InvalidRoute => "invalid_route",
             NoBackend => "no_backend",
             NoEndpoint => "no_endpoint",
+            UpstreamOverflow => "upstream_overflow",
+            QueueTimeout => "queue_timeout",
             ConnectFailed => "connect_failed",
             ConnectTimeout => "connect_timeout",
             UpstreamReset => "upstream_reset",
@@ -204,10 +213,17 @@ impl Error {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
-            NoRoute | InvalidRoute | NoBackend | NoEndpoint | ConnectFailed | ConnectTimeout | UpstreamReset
-            | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled
-            | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
+            NoRoute | InvalidRoute | NoBackend | NoEndpoint | UpstreamOverflow | QueueTimeout | ConnectFailed
+            | ConnectTimeout | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout
+            | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining
+            | MaxAge | EndpointGone | RouteRemoved => false,
         }
+    }
+
+    /// When the client may come again, in seconds, if that can be said.
+    pub(super) fn retry_after(self) -> Option<u32> {
+        // Room may come at any time; a client that asks again at once would only wait in line again.
+        matches!(self, Error::UpstreamOverflow | Error::QueueTimeout).then_some(1)
     }
 
     /// Whether the request may go to another endpoint: only if nothing of it was sent.

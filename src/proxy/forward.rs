@@ -15,7 +15,7 @@ use super::headers;
 use super::http2::connect;
 use super::message::{RequestHead, Response, ResponseHead};
 use super::request::Reply;
-use super::upstream::{Answer, Wish};
+use super::upstream::{self, Admitted, Answer, Wish};
 use super::worker::Worker;
 use crate::snapshot::{Cluster, Forward, Route, Snapshot};
 use crate::telemetry::Kind;
@@ -71,12 +71,30 @@ pub(super) async fn send(
     content: Body,
     exchange: &Rc<Exchange>,
 ) -> Result<Reply, Error> {
-    let answer = attempts::answer(worker, head, outgoing, content, exchange).await?;
-    receive(answer, head, outgoing, exchange)
+    let admitted = match &outgoing.cluster.resilience.limits {
+        None => None,
+        Some(_) => {
+            let upstream = worker.upstreams.of(&outgoing.cluster);
+            Some(upstream::admit(&upstream, exchange, asks_for_stream(head, outgoing)).await?)
+        }
+    };
+    let answer = attempts::answer(worker, head, outgoing, content, admitted.as_ref(), exchange).await?;
+    receive(answer, head, outgoing, admitted.as_deref(), exchange)
+}
+
+/// Whether a request asks for a stream, so that it counts as one from the beginning.
+fn asks_for_stream(head: &RequestHead, outgoing: &Outgoing) -> bool {
+    outgoing.upgrade || head.fields.get(Known::Accept).is_some_and(|accept| is_media(accept, b"text/event-stream"))
 }
 
 /// Makes the endpoint's answer the client's.
-fn receive(answer: Answer, head: &RequestHead, outgoing: &Outgoing, exchange: &Rc<Exchange>) -> Result<Reply, Error> {
+fn receive(
+    answer: Answer,
+    head: &RequestHead,
+    outgoing: &Outgoing,
+    admitted: Option<&Admitted>,
+    exchange: &Rc<Exchange>,
+) -> Result<Reply, Error> {
     let Answer { mut response, takeover } = answer;
     let ResponseHead { status, fields } = &mut response.head;
     let switched = *status == StatusCode::SWITCHING_PROTOCOLS;
@@ -102,6 +120,9 @@ fn receive(answer: Answer, head: &RequestHead, outgoing: &Outgoing, exchange: &R
         fields.remove(Known::Connection);
     }
     let kind = if switched { Kind::WebSocket } else { kind(&response) };
+    if let Some(admitted) = admitted.filter(|_| kind == Kind::Sse) {
+        admitted.becomes_stream()?;
+    }
     // The client of an extended CONNECT is told of the switch by another status (RFC 8441 5).
     exchange.answered(if ours { StatusCode::OK } else { response.head.status }, kind);
     let response = followed::follow(response, kind, exchange);
@@ -116,16 +137,17 @@ fn receive(answer: Answer, head: &RequestHead, outgoing: &Outgoing, exchange: &R
 
 fn kind(response: &Response) -> Kind {
     let content_type = response.head.fields.get(Known::ContentType).unwrap_or_default();
-    let is = |media: &[u8]| {
-        content_type.len() >= media.len()
-            && content_type[..media.len()].eq_ignore_ascii_case(media)
-            && matches!(content_type.get(media.len()), None | Some(b';' | b' ' | b'+'))
-    };
-    if is(b"text/event-stream") {
+    if is_media(content_type, b"text/event-stream") {
         Kind::Sse
-    } else if is(b"application/grpc") {
+    } else if is_media(content_type, b"application/grpc") {
         Kind::Grpc
     } else {
         Kind::Http
     }
+}
+
+fn is_media(value: &[u8], media: &[u8]) -> bool {
+    value.len() >= media.len()
+        && value[..media.len()].eq_ignore_ascii_case(media)
+        && matches!(value.get(media.len()), None | Some(b';' | b' ' | b'+'))
 }

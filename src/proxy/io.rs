@@ -10,6 +10,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::resilience::Connected;
+
 /// A connection, and bytes of it that were read already.
 #[derive(Debug)]
 pub(super) struct Io {
@@ -18,12 +20,19 @@ pub(super) struct Io {
     room: usize,
     /// Whether the peer did not take at once what was written.
     slow: bool,
+    /// Counts a connection to an endpoint for as long as it is open.
+    _connected: Option<Connected>,
 }
 
 impl Io {
     /// A fresh connection, whose content is read into no more than `room` bytes while others are slow to take it.
     pub(super) fn new(stream: TcpStream, room: usize) -> Self {
-        Io { stream, unread: Bytes::new(), room, slow: false }
+        Io { stream, unread: Bytes::new(), room, slow: false, _connected: None }
+    }
+
+    /// Counts as a connection to an endpoint until it is closed.
+    pub(super) fn counted(self, connected: Connected) -> Self {
+        Io { _connected: Some(connected), ..self }
     }
 
     /// How much content may be held.

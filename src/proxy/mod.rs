@@ -43,10 +43,10 @@ use tokio::sync::mpsc;
 
 use crate::drain::DrainWatcher;
 use crate::ready::Live;
-use crate::resilience::Registry;
+use crate::resilience::{Limited, Registry};
 use crate::settings::Settings;
 use crate::snapshot::Reader;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, Usage};
 
 /// The laws of the HTTP/1 codec, for fuzzing.
 #[cfg(feature = "fuzzing")]
@@ -107,6 +107,8 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
     let workers = config.workers.max(1);
     let (addresses, listeners) = listener::bind(&config.settings, workers)?;
     let registry = config.registry;
+    let asked = registry.clone();
+    telemetry.metrics().ask_usage(move || usage(&asked));
     let connections = Arc::new(AtomicUsize::new(0));
     let (running, ended) = mpsc::channel(1);
     for (index, listeners) in listeners.into_iter().enumerate() {
@@ -133,6 +135,27 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
             .map_err(StartError::Worker)?;
     }
     Ok(Proxy { addresses, registry, ended })
+}
+
+/// How much of each upstream is in use. Requests and streams are counted only where they are limited.
+fn usage(registry: &Registry) -> Vec<Usage> {
+    let clusters = registry.clusters();
+    let lanes = clusters.iter().flat_map(|cluster| Limited::ALL.map(|limited| (cluster, limited)));
+    lanes
+        .filter_map(|(cluster, limited)| {
+            let lane = cluster.limits().lane(limited);
+            let (active, most) = (lane.gate.taken(), lane.gate.limit());
+            (active > 0 || most.is_some() || limited == Limited::Connections).then(|| Usage {
+                upstream: cluster.name().as_str().to_owned(),
+                limit: limited.as_str(),
+                active,
+                most,
+                pending: lane.waiting(),
+                refused: lane.refused(),
+                timed_out: lane.given_up(),
+            })
+        })
+        .collect()
 }
 
 impl Proxy {

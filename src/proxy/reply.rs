@@ -90,6 +90,9 @@ pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Respons
     fields.add("content-type", content_type.as_bytes());
     fields.add("cache-control", b"no-store");
     fields.add(REASON, reason.as_bytes());
+    if let Some(seconds) = error.retry_after() {
+        fields.add("retry-after", itoa::Buffer::new().format(seconds).as_bytes());
+    }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110 15.5.6: "The origin server MUST generate an Allow header field in a 405 response".
         fields.add("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");

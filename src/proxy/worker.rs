@@ -158,6 +158,8 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
             sweeping.upstreams.close_idle();
         }
     });
+    let yielding = Rc::clone(&worker);
+    tokio::task::spawn_local(async move { yielding.upstreams.yield_connections().await });
     // Streams and unused connections learn of changes although no request asks for the snapshot.
     let following = Rc::clone(&worker);
     tokio::task::spawn_local(async move {

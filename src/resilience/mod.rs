@@ -6,8 +6,10 @@
 
 mod backoff;
 pub mod balance;
+mod bell;
 mod ejection;
 mod ewma;
+mod limits;
 mod moment;
 mod outcome;
 mod retries;
@@ -20,8 +22,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use backoff::around;
+pub use bell::Bell;
 pub use ejection::Out;
 pub use ewma::Ewma;
+pub use limits::{Admission, Called, Connected, Gate, Limited, Limits, Waiting};
 pub use moment::Moment;
 pub use outcome::Outcome;
 pub use retries::RetryUnderWay;
@@ -37,6 +41,8 @@ use transition::Journal;
 pub struct Registry {
     entries: Arc<Mutex<Map<ClusterName, Entry>>>,
     journal: Journal,
+    /// Rung when a worker may have to give up unused connections.
+    bell: Bell,
 }
 
 #[derive(Debug)]
@@ -76,11 +82,14 @@ impl Registry {
                 state.arrives();
             }
             state.join();
+            state.configure(&cluster.resilience);
         }
         if endpoints.len() > states.len() {
             let present: HashSet<SocketAddr> = states.iter().map(|state| state.address()).collect();
             endpoints.values().filter(|state| !present.contains(&state.address())).for_each(|state| state.part());
         }
+        // Last, because endpoints may have more room now, too.
+        shared.limits().look_again();
         states
     }
 
@@ -105,7 +114,7 @@ impl Registry {
 
     fn entry<'a>(&self, entries: &'a mut Map<ClusterName, Entry>, name: &ClusterName) -> &'a mut Entry {
         entries.entry(name.clone()).or_insert_with(|| Entry {
-            cluster: Arc::new(ClusterState::new(name.clone(), self.journal.clone())),
+            cluster: Arc::new(ClusterState::new(name.clone(), self.journal.clone(), self.bell.clone())),
             endpoints: Map::default(),
             compared: None,
         })
@@ -128,6 +137,16 @@ impl Registry {
             entry.endpoints.retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
             !entry.endpoints.is_empty() || Arc::strong_count(&entry.cluster) > 1
         });
+    }
+
+    /// Rung when a worker may have to give up unused connections.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Every cluster.
+    pub fn clusters(&self) -> Vec<Arc<ClusterState>> {
+        self.entries().values().map(|entry| Arc::clone(&entry.cluster)).collect()
     }
 
     /// Takes the changes that nobody was told of yet.

@@ -39,7 +39,8 @@ mod tests {
     use crate::snapshot::ClusterName;
 
     fn most(percent: u32, min_concurrent: u32, in_flight: u64) -> usize {
-        let cluster = Arc::new(ClusterState::new(ClusterName::new("shop/llm:80"), Default::default()));
+        let cluster =
+            Arc::new(ClusterState::new(ClusterName::new("shop/llm:80"), Default::default(), Default::default()));
         let endpoint = EndpointState::new(([127, 0, 0, 1], 80).into(), Arc::clone(&cluster));
         (0..in_flight).for_each(|_| endpoint.enter());
         let budget = Some(RetryBudget { percent, min_concurrent });
@@ -62,7 +63,8 @@ mod tests {
 
     #[test]
     fn threads_share_one_budget() {
-        let cluster = Arc::new(ClusterState::new(ClusterName::new("shop/llm:80"), Default::default()));
+        let cluster =
+            Arc::new(ClusterState::new(ClusterName::new("shop/llm:80"), Default::default(), Default::default()));
         let budget = Some(RetryBudget { percent: 0, min_concurrent: 100 });
         let begun: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)

@@ -11,7 +11,7 @@ use super::ejection::Judged;
 use super::retries::Retries;
 use super::standing::{Counts, Standing};
 use super::transition::Journal;
-use super::{Change, Ewma, KeptOut, Moment, Outcome, Transition};
+use super::{Bell, Change, Ewma, Gate, KeptOut, Limits, Moment, Outcome, Transition};
 use crate::snapshot::{Cluster, ClusterName, Resilience};
 
 /// One cluster.
@@ -26,18 +26,20 @@ pub struct ClusterState {
     /// Whether there was a request since somebody looked.
     asked: AtomicBool,
     pub(super) retries: Retries,
+    limits: Limits,
     journal: Journal,
 }
 
 impl ClusterState {
-    pub(super) fn new(name: ClusterName, journal: Journal) -> Self {
-        let (settings, counts, in_flight, asked, tables) = Default::default();
-        ClusterState { name, settings, counts, in_flight, asked, tables, retries: Retries::default(), journal }
+    pub(super) fn new(name: ClusterName, journal: Journal, bell: Bell) -> Self {
+        let (settings, counts, in_flight, asked, tables, retries) = Default::default();
+        ClusterState { name, settings, counts, in_flight, asked, tables, retries, limits: Limits::new(bell), journal }
     }
 
     /// Takes the settings of a new snapshot.
     pub(super) fn configure(&self, cluster: &Cluster) {
         self.counts.set_members(cluster.endpoints.len());
+        self.limits.configure(cluster.resilience.limits.as_ref());
         if !Arc::ptr_eq(&self.settings.load(), &cluster.resilience) {
             self.settings.store(Arc::clone(&cluster.resilience));
         }
@@ -46,6 +48,11 @@ impl ClusterState {
     /// The settings in force.
     pub fn settings(&self) -> Guard<Arc<Resilience>> {
         self.settings.load()
+    }
+
+    /// How much of it is in use, and who waits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Its identity.
@@ -99,6 +106,7 @@ pub struct EndpointState {
     cluster: Arc<ClusterState>,
     address: SocketAddr,
     in_flight: AtomicU64,
+    connections: Gate,
     first_byte: Ewma,
     pub(super) standing: Standing,
     pub(super) judged: Judged,
@@ -127,6 +135,7 @@ impl EndpointState {
             cluster,
             address,
             in_flight: AtomicU64::new(0),
+            connections: Gate::default(),
             first_byte: Ewma::default(),
             standing: Standing::new(),
             judged: Judged::default(),
@@ -134,6 +143,16 @@ impl EndpointState {
             eased_since: AtomicU64::new(0),
             checked: Mutex::new(None),
         }
+    }
+
+    /// Takes other settings.
+    pub(super) fn configure(&self, settings: &Resilience) {
+        self.connections.resize(settings.limits.as_ref().and_then(|limits| limits.connections_per_endpoint));
+    }
+
+    /// Open connections to it, of all workers.
+    pub fn connections(&self) -> &Gate {
+        &self.connections
     }
 
     /// Its cluster.

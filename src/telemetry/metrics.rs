@@ -9,6 +9,7 @@ use prometheus::core::{AtomicU64, Collector, GenericCounter};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
 use super::process::Process;
+use super::usage::{Usage, Usages};
 
 /// What a metric does over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,16 @@ declare! {
         "Retries that a route asked for, by what made them necessary and what became of them.";
     UPSTREAM_CONNECT_SECONDS: Histogram "floodway_upstream_connect_seconds" []
         "Time to make a new connection to an endpoint, for exchanges that needed one.";
+    UPSTREAM_ACTIVE: Gauge "floodway_upstream_active" ["upstream", "limit"]
+        "What is in use of an upstream: connections always, requests and streams where the upstream has limits.";
+    UPSTREAM_LIMIT: Gauge "floodway_upstream_limit" ["upstream", "limit"]
+        "How much may be in use of an upstream, where that is limited.";
+    UPSTREAM_PENDING: Gauge "floodway_upstream_pending" ["upstream", "limit"]
+        "Requests that wait, because their upstream is at a limit.";
+    UPSTREAM_OVERFLOW: Counter "floodway_upstream_overflow_total" ["upstream", "limit"]
+        "Requests refused, because their upstream was at a limit and no more may wait.";
+    UPSTREAM_QUEUE_TIMEOUTS: Counter "floodway_upstream_queue_timeouts_total" ["upstream", "limit"]
+        "Requests given up, because their upstream was at a limit for too long.";
     ACCESS_LOG_DROPPED: Counter "floodway_access_log_dropped_total" []
         "Access-log lines dropped because the log could not be written fast enough.";
     PUBLICATIONS: Counter "floodway_config_publications_total" []
@@ -225,6 +236,13 @@ impl Metrics {
         let registered = registered.and_then(|()| metrics.registry.register(Box::new(workers)));
         registered.expect("declared names are distinct");
         metrics
+    }
+
+    /// Has `ask` asked how much of upstreams is in use whenever somebody wants to know. Only the first who says so is asked.
+    pub fn ask_usage(&self, ask: impl Fn() -> Vec<Usage> + Send + Sync + 'static) {
+        if let Err(error) = self.registry.register(Box::new(Usages::new(ask))) {
+            tracing::debug!(%error, "usage of upstreams");
+        }
     }
 
     /// A table was published.

@@ -12,9 +12,11 @@ mod process;
 mod record;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use access::AccessLog;
 pub use cells::Live;
 pub use exchange::{End, Exchange, Kind, Parted, Protocol};
 pub use metrics::{ALL, Declared, Metrics, Type};
 pub use record::{ConnectionGuard, Recorder, Telemetry};
+pub use usage::Usage;

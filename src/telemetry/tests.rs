@@ -289,6 +289,16 @@ mod counting {
         metrics.dns_lookup(true);
         metrics.health_check("shop/llm:8080", "passed");
         metrics.status_write("ProxyRoute", true);
+        let usage = Usage {
+            upstream: "shop/llm:8080".to_owned(),
+            limit: "requests",
+            active: 2,
+            most: Some(3),
+            pending: 1,
+            refused: 4,
+            timed_out: 5,
+        };
+        metrics.ask_usage(move || vec![usage.clone()]);
         let text = metrics.text();
         for metric in ALL {
             let kind = format!("{:?}", metric.kind).to_lowercase();

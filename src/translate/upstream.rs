@@ -58,6 +58,7 @@ impl UpstreamPlan {
             // Read by `resilience`.
             health_check: _,
             retry_budget: _,
+            limits: _,
             endpoint_drain,
         } = spec;
         let mut problems = Vec::new();

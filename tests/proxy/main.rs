@@ -5,6 +5,7 @@ mod backpressure;
 mod balance;
 mod basics;
 mod browser;
+mod capacity;
 mod clients;
 mod clocks;
 mod drain;

@@ -37,6 +37,11 @@ impl Plane {
 
     /// Serves `snapshot` with settings of the test's choosing.
     pub fn with(snapshot: Snapshot, change: impl FnOnce(&mut Settings)) -> Plane {
+        Plane::with_workers(2, snapshot, change)
+    }
+
+    /// The same with as many workers as the test wants.
+    pub fn with_workers(workers: usize, snapshot: Snapshot, change: impl FnOnce(&mut Settings)) -> Plane {
         let mut settings = Settings::default();
         settings.listeners.http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         change(&mut settings);
@@ -47,7 +52,7 @@ impl Plane {
         let telemetry = Telemetry::new(&AccessLog::File(log.path().to_owned())).unwrap();
         let registry = Registry::default();
         tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
-        let config = Config { settings: Arc::new(settings), workers: 2, live: Live::default(), registry };
+        let config = Config { settings: Arc::new(settings), workers, live: Live::default(), registry };
         let proxy = proxy::start(config, reader, &telemetry, watcher).unwrap();
         Plane { address: proxy.addresses()[0], publisher, telemetry, drain: trigger, proxy: Some(proxy), log }
     }

@@ -3,6 +3,7 @@
 mod active;
 mod balancing;
 mod health;
+mod limits;
 mod passive;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use balancing::{
     SubsetFallback, TABLE_SIZES,
 };
 pub use health::HealthCheck;
+pub use limits::{Limits, PENDING_TIMEOUT};
 pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
 
 /// How one Service, or a set of addresses of its own, is connected to: exactly one of `targetRefs`, `endpoints` and
@@ -99,6 +101,10 @@ pub struct ProxyUpstreamSpec {
     /// `{percent: 20, minConcurrent: 3}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
+    /// How much of it may be in use at once, for example `{connections: 1000, requests: 200, pendingTimeout: 2s}`. No limit when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// What becomes of the streams of an endpoint that goes: one that terminates, is not ready, or was removed. It gets no new
     /// requests in any case, unless no other is left. For example `{mode: Move, grace: 1m}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

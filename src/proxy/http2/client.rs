@@ -121,6 +121,11 @@ impl Http2 {
         matches!(self.sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
     }
 
+    /// Streams that it carries.
+    pub(in crate::proxy) fn streams(&self) -> usize {
+        self.shared.streams.get()
+    }
+
     pub(in crate::proxy) fn has_room(&self) -> bool {
         // An endpoint that allows none at all still gets its turn: a request then waits on the connection.
         self.shared.streams.get() < self.shared.allowed.get().clamp(1, STREAMS) && !self.shared.room.is_held_up()

@@ -109,6 +109,24 @@ impl Choice {
         }
     }
 
+    /// The least loaded of the hosts that a request may go to and that fit; of those that are not kept out, if there are any.
+    pub(super) fn least_loaded<'a>(
+        &self,
+        hosts: &'a [Rc<Host>],
+        wish: &Wish,
+        fits: impl Fn(&Host) -> bool,
+    ) -> Option<&'a Rc<Host>> {
+        let places: Box<dyn Iterator<Item = usize>> = match self.among(wish)? {
+            Among::All => Box::new(0..hosts.len()),
+            Among::Subset(subset) => Box::new(subset.hosts.iter().map(|place| *place as usize)),
+        };
+        let rank = |host: &Rc<Host>| {
+            let load = (host.state.in_flight() + 1) * 1_000_000 / u64::from(host.endpoint.weight.max(1));
+            (!host.state.is_available(), load)
+        };
+        places.map(|place| &hosts[place]).filter(|host| fits(host)).min_by_key(|host| rank(host))
+    }
+
     /// Among whom a request has its choice; `None` if among nobody.
     fn among(&self, wish: &Wish) -> Option<Among<'_>> {
         let Some(wanted) = wish.subset() else { return Some(Among::All) };

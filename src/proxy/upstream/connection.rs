@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::net::TcpStream;
 
-use super::{Host, InFlight, Pool, Upstream};
+use super::{Admitted, Host, InFlight, Pool, Upstream, admission};
 use crate::proxy::body::Body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
@@ -21,6 +21,7 @@ use crate::proxy::http2::{Answered, Http2, Http2Body, Stream};
 use crate::proxy::io::{Io, Pipe};
 use crate::proxy::listener;
 use crate::proxy::message::{RequestHead, Response, ResponseHead};
+use crate::resilience::Connected;
 use crate::snapshot::{Connections, Protocol};
 
 /// Intervals between probes after which an endpoint that answers none is dead.
@@ -88,23 +89,35 @@ impl Lease {
     /// A new connection to `host`, or one that was opened for another request meanwhile.
     ///
     /// # Errors
-    /// [`Error::ConnectFailed`] or [`Error::ConnectTimeout`].
-    pub(crate) async fn connect(upstream: &Upstream, host: &Rc<Host>, timeout: Duration) -> Result<Lease, Error> {
+    /// [`Error::ConnectFailed`] or [`Error::ConnectTimeout`]; [`Error::UpstreamOverflow`] if it has no `place` for a
+    /// connection, and there is none.
+    pub(crate) async fn connect(
+        upstream: &Upstream,
+        host: &Rc<Host>,
+        place: Option<Connected>,
+        timeout: Duration,
+    ) -> Result<Lease, Error> {
         // From here on it has something to do: one that hangs in connecting must not look idle.
         let in_flight = InFlight::new(host);
         let settings = &upstream.cluster().connections;
         let protocol = upstream.cluster().protocol;
         let connecting = async {
-            let opening = open(host.endpoint.address, settings, upstream.room);
+            let opening = async |place: Option<Connected>| {
+                let place = place.or_else(|| upstream.place(host)).ok_or(Error::UpstreamOverflow)?;
+                let io = open(host.endpoint.address, settings, upstream.room).await?;
+                Ok(io.counted(place))
+            };
             match protocol {
-                Protocol::Http1 => Ok((Connection::Http1(Client::new(opening.await?)), false)),
+                Protocol::Http1 => Ok((Connection::Http1(Client::new(opening(place).await?)), false)),
                 Protocol::Http2 => {
                     let _turn = host.pool.turn().await;
                     if let Some(opened) = host.pool.http2() {
                         return Ok((Connection::Http2(opened.begin()), true));
                     }
-                    let connection = Http2::open(opening.await?, upstream.room).await?;
+                    let _opens = host.pool.opens();
+                    let connection = Http2::open(opening(place).await?, upstream.room).await?;
                     host.pool.share_http2(&connection);
+                    admission::opened(host.state.cluster());
                     Ok((Connection::Http2(connection.begin()), false))
                 }
             }
@@ -114,8 +127,13 @@ impl Lease {
         Ok(Lease::new(connection, in_flight, settings, reused))
     }
 
+    /// Holds the place of its request until the exchange with the endpoint is over.
+    pub(crate) fn hold(&mut self, admitted: Option<&Rc<Admitted>>) {
+        self.in_flight.admitted = admitted.cloned();
+    }
+
     fn new(connection: Connection, in_flight: InFlight, settings: &Connections, reused: bool) -> Self {
-        Lease { connection, pool: Rc::clone(&in_flight.0.pool), settings: settings.clone(), reused, in_flight }
+        Lease { connection, pool: Rc::clone(&in_flight.host.pool), settings: settings.clone(), reused, in_flight }
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -172,9 +190,11 @@ impl Lease {
 
     /// The exchange is over; the connection waits for another if it is fit for it.
     fn give_back(self) {
+        let state = &self.in_flight.host.state;
         if let Connection::Http1(client) = self.connection
             && self.settings.max_requests.is_none_or(|limit| client.requests() < limit)
             && client.is_reusable()
+            && admission::may_keep(state.cluster())
         {
             self.pool.put_http1(client, self.settings.max_idle_per_endpoint);
         }

@@ -2,21 +2,24 @@
 //! that changes a cluster's endpoints keeps those of endpoints that stay. Who these are is `snapshot::Cluster`'s to say; what
 //! all workers know of them together is `resilience`'s.
 
+mod admission;
 mod choice;
 mod connection;
 mod pool;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(super) use admission::{Admitted, Chosen, admit, choose};
 use choice::Choice;
 pub(super) use choice::{Wanted, Wish};
 pub(super) use connection::{Answer, Lease, SendFailure, Takeover};
 pub(super) use pool::Pool;
 
-use crate::resilience::{EndpointState, Registry, RetryUnderWay};
+use crate::resilience::{ClusterState, EndpointState, Registry, RetryUnderWay};
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Map, Snapshot};
 
 /// One worker's upstreams.
@@ -31,6 +34,8 @@ pub(super) struct Upstreams {
 #[derive(Debug)]
 pub(super) struct Upstream {
     cluster: Arc<Cluster>,
+    /// What the whole process knows of it.
+    state: Arc<ClusterState>,
     /// How much of a stream's content is held at most.
     room: usize,
     hosts: Box<[Rc<Host>]>,
@@ -50,18 +55,24 @@ pub(super) struct Host {
 
 /// Counts a request in flight until dropped.
 #[derive(Debug)]
-pub(super) struct InFlight(Rc<Host>);
+pub(super) struct InFlight {
+    host: Rc<Host>,
+    /// What it holds of its cluster.
+    admitted: Option<Rc<Admitted>>,
+}
 
 impl InFlight {
     fn new(host: &Rc<Host>) -> Self {
         host.state.enter();
-        InFlight(Rc::clone(host))
+        InFlight { host: Rc::clone(host), admitted: None }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.state.leave();
+        self.host.state.leave();
+        // Its connection is in the pool by now, or has room for another stream.
+        admission::freed(self.host.state.cluster());
     }
 }
 
@@ -130,6 +141,7 @@ impl Upstreams {
             .flat_map(|before| before.hosts.iter().map(|host| (host.endpoint.address, host)))
             .collect();
         let states = self.registry.of(cluster);
+        let state = self.registry.cluster(&cluster.name);
         let hosts = cluster.endpoints.iter().zip(states).map(|(endpoint, state)| {
             let pool = known.get(&endpoint.address).map(|host| Rc::clone(&host.pool)).unwrap_or_default();
             Rc::new(Host { endpoint: endpoint.clone(), state, pool })
@@ -138,8 +150,8 @@ impl Upstreams {
         if let Some(before) = before {
             before.retire_absent(&hosts);
         }
-        let choice = Choice::new(cluster, self.registry.cluster(&cluster.name), &hosts);
-        Upstream { cluster: Arc::clone(cluster), room: self.room, hosts, choice }
+        let choice = Choice::new(cluster, Arc::clone(&state), &hosts);
+        Upstream { cluster: Arc::clone(cluster), state, room: self.room, hosts, choice }
     }
 
     /// Forgets clusters that a new snapshot does not have, with their unused connections. Exchanges that run keep theirs.
@@ -157,6 +169,17 @@ impl Upstreams {
             }
         });
         self.registry.prune();
+    }
+
+    /// Gives up connections that requests of other workers wait for, whenever there are such. Never ends.
+    pub(super) async fn yield_connections(&self) {
+        let mut heard = 0;
+        loop {
+            poll_fn(|cx| self.registry.bell().poll_rung(&mut heard, cx.waker())).await;
+            for upstream in self.by_name.borrow().values() {
+                upstream.yield_connections();
+            }
+        }
     }
 
     /// Closes connections that were unused for too long.

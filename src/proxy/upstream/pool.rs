@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::proxy::http1::Client;
 use crate::proxy::http2::Http2;
+use crate::snapshot::Protocol;
 
 /// The waiting HTTP/1.1 connections and the shared HTTP/2 connections.
 #[derive(Debug, Default)]
@@ -16,7 +17,18 @@ pub(crate) struct Pool {
     http1: RefCell<Vec<(Client, Instant)>>,
     http2: RefCell<Vec<Http2>>,
     connecting: Mutex<()>,
+    opening: Cell<bool>,
     retired: Cell<bool>,
+}
+
+/// An HTTP/2 connection is being opened, until dropped.
+#[derive(Debug)]
+pub(super) struct Opening<'a>(&'a Cell<bool>);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 impl Pool {
@@ -56,6 +68,40 @@ impl Pool {
         let mut connections = self.http2.borrow_mut();
         connections.retain_mut(|connection| !connection.is_closed());
         connections.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    /// An HTTP/2 connection is being opened, until this is dropped.
+    pub(super) fn opens(&self) -> Opening<'_> {
+        self.opening.set(true);
+        Opening(&self.opening)
+    }
+
+    /// Whether a connection waits for a request, or has room for one.
+    pub(super) fn has_room(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Http1 => !self.http1.borrow().is_empty(),
+            // Whoever opens one shares it.
+            Protocol::Http2 => self.http2().is_some() || self.opening.get(),
+        }
+    }
+
+    /// Whether there is a connection that can be given up without cutting anything.
+    pub(super) fn has_any(&self) -> bool {
+        !self.http1.borrow().is_empty() || !self.http2.borrow().is_empty()
+    }
+
+    /// Gives up a connection: the one that was unused for longest, or, if all carry streams, the one with the fewest, which
+    /// carries no others and ends with them.
+    pub(super) fn give_up_one(&self) {
+        let mut waiting = self.http1.borrow_mut();
+        if !waiting.is_empty() {
+            drop(waiting.remove(0));
+            return;
+        }
+        let mut shared = self.http2.borrow_mut();
+        if let Some((least, _)) = shared.iter().enumerate().min_by_key(|(_, connection)| connection.streams()) {
+            drop(shared.swap_remove(least));
+        }
     }
 
     /// Waits for the turn to open an HTTP/2 connection: requests that come while one is being opened share it.

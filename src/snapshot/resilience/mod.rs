@@ -3,6 +3,7 @@
 mod balancing;
 mod ejection;
 mod health;
+mod limits;
 mod retry;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde::Serialize;
 pub use balancing::{Algorithm, Balancing, CookieKey, HashKey, Hashing, Locality, PANIC_PERCENT, SlowStart, Subset};
 pub use ejection::Ejection;
 pub use health::{HealthCheck, HttpProbe, Probe, ProbeHeaders, ProbeMethod, Statuses};
+pub use limits::Limits;
 pub use retry::RetryBudget;
 
 /// How a cluster is balanced, checked and protected. The default is that of a Service without a ProxyUpstream.
@@ -24,4 +26,6 @@ pub struct Resilience {
     pub health: Option<HealthCheck>,
     /// How many retries it bears; `None` has no bound.
     pub retry_budget: Option<RetryBudget>,
+    /// How much of it may be in use at once.
+    pub limits: Option<Limits>,
 }

@@ -3,6 +3,7 @@
 mod balancing;
 mod ejection;
 mod health;
+mod limits;
 mod retry;
 
 use super::conditions::Problem;
@@ -11,7 +12,7 @@ use crate::snapshot::Resilience;
 
 /// What a ProxyUpstream says; what is wrong is left out.
 pub(super) fn resilience(spec: &api::ProxyUpstreamSpec, problems: &mut Vec<Problem>) -> Resilience {
-    let api::ProxyUpstreamSpec { load_balancing, health_check, retry_budget, endpoints, .. } = spec;
+    let api::ProxyUpstreamSpec { load_balancing, health_check, retry_budget, limits, endpoints, .. } = spec;
     let mut keep = |problem| problems.push(problem);
     let balancing =
         load_balancing.as_ref().map(|given| balancing::balancing(given, !endpoints.is_empty(), "spec.loadBalancing"));
@@ -21,10 +22,12 @@ pub(super) fn resilience(spec: &api::ProxyUpstreamSpec, problems: &mut Vec<Probl
     let active = health_check.as_ref().and_then(|health| health.active.as_ref());
     let check = active.map(|given| self::health::health(given, "spec.healthCheck.active"));
     let retry_budget = retry_budget.as_ref().map(|given| retry::budget(given, "spec.retryBudget"));
+    let limits = limits.as_ref().map(|given| limits::limits(given, "spec.limits"));
     Resilience {
         balancing,
         ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()),
         health: check.and_then(|read| read.map_err(&mut keep).ok()),
+        limits: limits.and_then(|read| read.map_err(&mut keep).ok()),
         retry_budget: retry_budget.and_then(|read| read.map_err(&mut keep).ok()),
     }
 }

@@ -1,0 +1,34 @@
+//! How much of an upstream may be in use at once.
+
+use crate::api;
+use crate::snapshot::Limits;
+use crate::translate::conditions::Problem;
+use crate::translate::streaming::time_within;
+
+/// The limits that an upstream gives itself.
+pub(super) fn limits(given: &api::Limits, at: &str) -> Result<Limits, Problem> {
+    let &api::Limits { connections, connections_per_endpoint, requests, streams, pending, ref pending_timeout } = given;
+    if [connections, connections_per_endpoint, requests, streams].iter().all(Option::is_none) {
+        let message = "limits need at least one of connections, connectionsPerEndpoint, requests and streams";
+        return Err(Problem::invalid(at, message));
+    }
+    if [connections, connections_per_endpoint, requests, streams].contains(&Some(0)) {
+        return Err(Problem::invalid(at, "a limit of 0 lets nothing happen; leave it out for none"));
+    }
+    if connections.is_some_and(|all| connections_per_endpoint.is_some_and(|each| each > all)) {
+        return Err(Problem::invalid(at, "connectionsPerEndpoint cannot be more than connections"));
+    }
+    if pending == Some(0) && pending_timeout.is_some() {
+        let message = "nothing waits with pending 0: leave pendingTimeout out, or let some requests wait";
+        return Err(Problem::invalid(at, message));
+    }
+    let timeout = time_within(pending_timeout, api::PENDING_TIMEOUT, || format!("{at}.pendingTimeout"))?;
+    Ok(Limits {
+        connections,
+        connections_per_endpoint,
+        requests,
+        streams,
+        pending: pending.unwrap_or(Limits::NONE.pending),
+        pending_timeout: timeout.unwrap_or(Limits::NONE.pending_timeout),
+    })
+}
