@@ -20,6 +20,10 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
         (format!("curl -i {url}/hello"), "answered by a rule"),
         (format!("curl -sL {url}/old/things"), "redirected by a rule"),
         (format!("curl -i {url}/nowhere"), "no rule: 404"),
+        (format!("curl -X POST {url}/demo/echo/2/dead"), "kill one of two backends of /echo: nobody notices"),
+        (format!("curl -X POST {url}/demo/echo/2/slow"), "or make it slow"),
+        (format!("curl -X POST {url}/demo/echo/2/well"), "and well again"),
+        (format!("curl -s {admin}/upstreams"), "what the proxy knows of each endpoint"),
         (format!("curl -s {admin}/metrics"), "what the proxy counts"),
     ];
     let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or_default();

@@ -9,6 +9,7 @@ mod folder;
 mod page;
 mod reply;
 mod server;
+mod sick;
 mod socket;
 
 pub use banner::{banner, farewell};

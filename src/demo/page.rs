@@ -6,15 +6,20 @@ use hyper::body::Incoming;
 
 use super::Folder;
 use super::reply::{self, Body};
+use super::sick::Ward;
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page at `/`, its data under `/demo`.
-pub(super) fn answer(request: &Request<Incoming>, folder: &Folder) -> Response<Body> {
+/// The page at `/`, its data under `/demo`, and at `/demo/echo` how the echo backends are.
+pub(super) fn answer(request: &Request<Incoming>, folder: &Folder, ward: &Ward) -> Response<Body> {
+    let path = request.uri().path();
+    if path == "/demo/echo" || path.starts_with("/demo/echo/") {
+        return ward.answer(request.method(), path);
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return reply::only("GET, HEAD");
     }
-    let mut response = match request.uri().path() {
+    let mut response = match path {
         "/" => reply::whole("text/html; charset=utf-8", PAGE),
         "/demo/routes.json" => reply::json(&folder.rules()),
         _ => return reply::refusal(StatusCode::NOT_FOUND, "The page is at /."),

@@ -12,10 +12,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::sleep;
 
 use super::reply::Body;
+use super::sick::{Condition, Ward};
 use super::{DemoError, Folder, clock, echo, files, page, socket};
+
+/// How long a slow backend takes for an answer.
+const SLOW: Duration = Duration::from_millis(300);
+/// Pause after something that the system refused.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// What a Service of the demo does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +64,11 @@ impl Backends {
         let thread = std::thread::Builder::new().name("demo".to_owned()).spawn(move || {
             let local = LocalSet::new();
             let folder = Rc::new(folder);
+            let echoes = listeners.iter().filter(|(role, ..)| *role == Role::Echo);
+            let ward = Ward::of(echoes.map(|(_, address, _)| *address));
             local.block_on(&runtime, async move {
                 for (role, address, listener) in listeners {
-                    tokio::task::spawn_local(serve(role, address, listener, Rc::clone(&folder)));
+                    tokio::task::spawn_local(serve(role, address, listener, Rc::clone(&folder), ward.clone()));
                 }
                 // Ends with an error when the sender is dropped, which is what is waited for.
                 let _ = stopped.await;
@@ -97,28 +106,58 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-async fn serve(role: Role, address: SocketAddr, listener: TcpListener, folder: Rc<Folder>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+async fn serve(role: Role, address: SocketAddr, mut listener: TcpListener, folder: Rc<Folder>, ward: Ward) {
+    let mut condition = ward.watch(address);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: others must get a chance to close theirs.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
+        let Ok(open) = tokio::net::TcpListener::from_std(listener) else { return };
+        // Connections end with this set, as those of a process that is gone.
+        let mut connections = JoinSet::new();
+        while *condition.borrow_and_update() != Condition::Dead {
+            tokio::select! {
+                accepted = open.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let _ = stream.set_nodelay(true);
+                        let (folder, ward) = (Rc::clone(&folder), ward.clone());
+                        let service = service_fn(move |request| {
+                            let (folder, ward) = (Rc::clone(&folder), ward.clone());
+                            async move { Ok::<_, Infallible>(answer(role, address, request, &folder, &ward).await) }
+                        });
+                        let builder = http1::Builder::new().timer(TokioTimer::new()).clone();
+                        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+                        connections.spawn_local(connection);
+                    }
+                    // Out of file descriptors, most likely: others must get a chance to close theirs.
+                    Err(_) => sleep(RETRY).await,
+                },
+                Some(_) = connections.join_next() => {}
+                Ok(()) = condition.changed() => {}
+            }
+        }
+        drop((open, connections));
+        if condition.wait_for(|condition| *condition != Condition::Dead).await.is_err() {
+            return;
+        }
+        listener = loop {
+            match bind(address) {
+                Ok(listener) => break listener,
+                Err(_) => sleep(RETRY).await,
+            }
         };
-        let _ = stream.set_nodelay(true);
-        let folder = Rc::clone(&folder);
-        let service = service_fn(move |request| {
-            let folder = Rc::clone(&folder);
-            async move { Ok::<_, Infallible>(answer(role, address, request, &folder).await) }
-        });
-        let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-        tokio::task::spawn_local(connection.with_upgrades());
     }
 }
 
-async fn answer(role: Role, address: SocketAddr, request: Request<Incoming>, folder: &Folder) -> Response<Body> {
+async fn answer(
+    role: Role,
+    address: SocketAddr,
+    request: Request<Incoming>,
+    folder: &Folder,
+    ward: &Ward,
+) -> Response<Body> {
+    if *ward.watch(address).borrow() == Condition::Slow {
+        sleep(SLOW).await;
+    }
     match role {
-        Role::Page => page::answer(&request, folder),
+        Role::Page => page::answer(&request, folder, ward),
         Role::Clock => clock::answer(request.uri(), request.headers()),
         Role::Socket => socket::answer(request),
         Role::Files => files::answer(request).await,

@@ -41,6 +41,10 @@ fn run(line: &str) -> Outcome {
     let line = &line.replace("/1GiB", "/64MiB");
     let told = shell(line)?;
     let (holds, detail) = match line {
+        _ if line.contains("/demo/echo/2/") => {
+            let condition = line.rsplit('/').next().unwrap_or_default();
+            (told.contains(&format!("\"condition\": \"{condition}\"")), "")
+        }
         _ if line.contains("/echo/") => (told.contains("\"x-forwarded-for\": \"127.0.0.1\""), ""),
         _ if line.contains("/dev/null") => {
             let status = shell(&format!("{line} -sS -w '%{{http_code}} %{{size_download}}'"))?;
@@ -51,6 +55,7 @@ fn run(line: &str) -> Outcome {
         _ if line.contains("/hello") => (told.starts_with("HTTP/1.1 200") && told.contains("Hello"), ""),
         _ if line.contains("/old/") => (told.contains("\"path\": \"/echo/things\""), ""),
         _ if line.contains("/nowhere") => (told.starts_with("HTTP/1.1 404"), ""),
+        _ if line.contains("/upstreams") => (told.contains("\"demo/echo:80\""), ""),
         _ if line.contains("/metrics") => (told.contains("# TYPE floodway_"), ""),
         _ => return Err("printed, but nothing here checks it".to_owned()),
     };

@@ -37,6 +37,8 @@ fn the_demo_does_what_it_prints() {
     report.on("a large upload arrives whole", upload(&web));
     report.on("a backend sees X-Forwarded-*, X-Request-Id and the edits of the rule", echo(&web));
     report.on("two endpoints take turns", turns(&web));
+    report.on("a backend that is killed is shown as out, and no client notices", killed(&demo, &web));
+    report.on("a backend that is slow is shown as out, and no client notices", slow(&demo, &web));
     report.on("a redirect keeps the rest of the path", redirect(&web));
     report.on("a request without a rule gets 404", miss(&web));
     report.on("the admin port answers", admin(&demo));
@@ -162,6 +164,41 @@ fn turns(web: &Web) -> Outcome {
         }
     }
     Err(format!("200 requests all went to {found:?}"))
+}
+
+/// Makes the second endpoint of /echo sick and asks on until it is shown to be out, and then well until it is back.
+fn sick(demo: &Demo, web: &Web, condition: &str, shown: &str) -> Outcome {
+    let admin = Web::to(demo.admin);
+    let address = web.ask("POST", &format!("/demo/echo/2/{condition}"), &[], Vec::new())?.json()?[1]["address"].take();
+    let look = || -> Result<String, String> {
+        let answer = web.get("/echo")?;
+        expect(answer.status == 200, || format!("a client noticed: {}", answer.told()))?;
+        let upstreams = admin.get("/upstreams")?.json()?;
+        let endpoints = upstreams["upstreams"].as_array().into_iter().flatten();
+        let mut endpoints = endpoints.flat_map(|upstream| upstream["endpoints"].as_array().into_iter().flatten());
+        let found = endpoints.find(|endpoint| endpoint["address"] == address).ok_or("not shown")?;
+        Ok(format!("{} {}", found["available"], found["ejected"]["why"].as_str().unwrap_or("-")))
+    };
+    let mut failure = None;
+    let mut until = |expected: &str| {
+        web::wait(expected, Duration::from_secs(30), || {
+            let seen = look().map_err(|error| failure = Some(error)).ok()?;
+            (seen.starts_with(expected)).then_some(())
+        })
+    };
+    let took = until(shown)?;
+    web.ask("POST", "/demo/echo/2/well", &[], Vec::new())?;
+    until("true")?;
+    expect(failure.is_none(), || failure.unwrap_or_default())?;
+    Ok(format!("after {} ms", took.as_millis()))
+}
+
+fn killed(demo: &Demo, web: &Web) -> Outcome {
+    sick(demo, web, "dead", "false")
+}
+
+fn slow(demo: &Demo, web: &Web) -> Outcome {
+    sick(demo, web, "slow", "false latency")
 }
 
 fn redirect(web: &Web) -> Outcome {
