@@ -143,6 +143,9 @@ impl Sender {
         }
         self.left = self.left.checked_sub(data.len() as u64).ok_or(T::TOO_LONG)?;
         self.content = data.len();
+        if data.len() <= COPIED {
+            self.out.reserve(data.len() + FRAMING);
+        }
         if self.framing == Outbound::Chunked {
             encode::chunk_size(&mut self.out, data.len());
             self.last = self.body.is_end_stream();
