@@ -88,7 +88,7 @@ impl Conn {
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>, read_ahead: usize) -> Poll<()> {
         if !self.content_read() {
             self.watcher.replace(Some(cx.waker().clone()));
-            if matches!(*self.inbound.borrow(), Inbound::Broken(_)) {
+            if matches!(*self.inbound.borrow(), Inbound::Broken | Inbound::Reset) {
                 return Poll::Ready(());
             }
             if self.awaited.get() {
@@ -220,7 +220,8 @@ impl Conn {
         }
         match *self.inbound.borrow() {
             Inbound::Done => return Poll::Ready(None),
-            Inbound::Broken(error) => return Poll::Ready(Some(Err(error))),
+            Inbound::Broken => return Poll::Ready(Some(Err(Error::BodyIncomplete))),
+            Inbound::Reset => return Poll::Ready(Some(Err(Error::ClientGone))),
             _ => {}
         }
         let room = self.io.borrow().room();
@@ -272,8 +273,8 @@ impl Conn {
             }
             if let Poll::Ready(next) = self.passed(next, &mut buffer) {
                 if matches!(read, Poll::Ready(Err(_))) && !self.content_read() {
-                    // This is told once only.
-                    self.inbound.replace(Inbound::Broken(Error::ClientGone));
+                    // The kernel tells this once.
+                    self.inbound.replace(Inbound::Reset);
                     self.wake_watcher();
                 }
                 return Poll::Ready(next);
@@ -332,7 +333,7 @@ impl Conn {
     }
 
     fn broken(&self, error: Error) -> Error {
-        self.inbound.replace(Inbound::Broken(Error::BodyIncomplete));
+        self.inbound.replace(Inbound::Broken);
         self.wake_watcher();
         error
     }

@@ -5,7 +5,6 @@ use http_body::{Frame, SizeHint};
 
 use super::chunked::{Chunked, Decoded, Malformed, Then};
 use super::head::Framing;
-use crate::proxy::error::Error;
 use crate::proxy::io::PIECE;
 
 /// What is still to come of a message.
@@ -16,8 +15,10 @@ pub(super) enum Inbound {
     Length(u64),
     Chunked(Chunked),
     UntilClose,
-    /// Whoever asks for more is told why there is none.
-    Broken(Error),
+    /// It broke off, which was told.
+    Broken,
+    /// The peer reset the connection, which is still to be told.
+    Reset,
 }
 
 impl Inbound {
@@ -35,7 +36,7 @@ impl Inbound {
         match *self {
             Inbound::Done => SizeHint::with_exact(0),
             Inbound::Length(missing) => SizeHint::with_exact(missing),
-            Inbound::Chunked(_) | Inbound::UntilClose | Inbound::Broken(_) => SizeHint::default(),
+            Inbound::Chunked(_) | Inbound::UntilClose | Inbound::Broken | Inbound::Reset => SizeHint::default(),
         }
     }
 
@@ -58,7 +59,7 @@ impl Inbound {
     ) -> Result<Option<Frame<Bytes>>, Malformed> {
         match self {
             Inbound::Length(_) | Inbound::UntilClose if bytes.is_empty() => Ok(None),
-            Inbound::Done | Inbound::Broken(_) => Ok(None),
+            Inbound::Done | Inbound::Broken | Inbound::Reset => Ok(None),
             Inbound::UntilClose => Ok(Some(Frame::data(split(bytes, bytes.len())))),
             Inbound::Length(missing) => {
                 let length = usize::try_from(*missing).unwrap_or(usize::MAX).min(bytes.len());
