@@ -17,7 +17,8 @@ use crate::resilience::Connected;
 pub(super) struct Io {
     stream: TcpStream,
     unread: Bytes,
-    room: usize,
+    /// Bytes; in 32 bits, because connections that rest are many.
+    room: u32,
     /// Whether the peer did not take at once what was written.
     slow: bool,
     /// Counts a connection to an endpoint for as long as it is open.
@@ -27,6 +28,7 @@ pub(super) struct Io {
 impl Io {
     /// A fresh connection, whose content is read into no more than `room` bytes while others are slow to take it.
     pub(super) fn new(stream: TcpStream, room: usize) -> Self {
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
         Io { stream, unread: Bytes::new(), room, slow: false, _connected: None }
     }
 
@@ -37,7 +39,7 @@ impl Io {
 
     /// How much content may be held.
     pub(super) fn room(&self) -> usize {
-        self.room
+        self.room as usize
     }
 
     /// Looks at what became of a write. Once a peer was slow to take what waits for it, the kernel has to bear with it for as long
