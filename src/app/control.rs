@@ -117,7 +117,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let routes = table.translate();
 
     let (trigger, watcher) = drain::channel();
-    tokio::spawn(vigil::run(registry.clone()));
+    tokio::spawn(vigil::run(registry.clone(), telemetry.metrics().clone()));
     tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
     let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live, registry };
     let proxy = proxy::start(config, reader, &telemetry, watcher.clone()).map_err(with_remedy)?;

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::resilience::{Moment, Registry, Transition};
+use crate::resilience::{Census, Moment, Registry, Transition};
 use crate::snapshot::duration;
+use crate::telemetry::{Metrics, Standing};
 
 /// How late a change may come, and be told.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Watches, for ever.
-pub(super) async fn run(registry: Registry) -> Infallible {
+pub(super) async fn run(registry: Registry, metrics: Metrics) -> Infallible {
+    let asked = registry.clone();
+    metrics.ask_standing(move || asked.census().into_iter().map(standing).collect());
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -27,6 +30,15 @@ pub(super) async fn run(registry: Registry) -> Infallible {
         if untold.lost > 0 {
             tracing::warn!(lost = untold.lost, "more endpoints changed than can be told");
         }
+    }
+}
+
+fn standing(census: Census) -> Standing {
+    let Census { cluster, endpoints, changes } = census;
+    Standing {
+        upstream: cluster.to_string(),
+        endpoints: endpoints.to_vec(),
+        changes: changes.into_iter().map(|(to, why, count)| (to.word(), why.word(), count)).collect(),
     }
 }
 

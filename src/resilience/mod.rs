@@ -7,6 +7,7 @@
 mod backoff;
 pub mod balance;
 mod bell;
+mod census;
 mod ejection;
 mod ewma;
 mod limits;
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use backoff::around;
 pub use bell::Bell;
+pub use census::Census;
 pub use ejection::Out;
 pub use ewma::Ewma;
 pub use limits::{Admission, Called, Connected, Gate, Limited, Limits, Waiting};
@@ -99,6 +101,15 @@ impl Registry {
         for Entry { cluster, endpoints, compared } in self.entries().values_mut() {
             ejection::sweep(cluster, endpoints.values(), compared, now);
         }
+    }
+
+    /// Numbers for metrics, of each cluster.
+    pub fn census(&self) -> Vec<Census> {
+        let entries = self.entries();
+        let census = |(name, entry): (&ClusterName, &Entry)| {
+            Census::of(name.clone(), entry.endpoints.values(), &entry.cluster.changes)
+        };
+        entries.iter().map(census).collect()
     }
 
     /// Whether a cluster has requests or streams, or had one since this was asked last.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::{ArcSwap, Guard};
 
 use super::balance::Tables;
+use super::census::Changes;
 use super::ejection::Judged;
 use super::retries::Retries;
 use super::standing::{Counts, Standing};
@@ -28,12 +29,14 @@ pub struct ClusterState {
     pub(super) retries: Retries,
     limits: Limits,
     journal: Journal,
+    pub(super) changes: Changes,
 }
 
 impl ClusterState {
     pub(super) fn new(name: ClusterName, journal: Journal, bell: Bell) -> Self {
-        let (settings, counts, in_flight, asked, tables, retries) = Default::default();
-        ClusterState { name, settings, counts, in_flight, asked, tables, retries, limits: Limits::new(bell), journal }
+        let (settings, counts, in_flight, asked, tables, retries, changes) = Default::default();
+        let limits = Limits::new(bell);
+        ClusterState { name, settings, counts, in_flight, asked, tables, retries, limits, journal, changes }
     }
 
     /// Takes the settings of a new snapshot.
@@ -96,7 +99,12 @@ impl ClusterState {
 
     /// Lets people know of a change of the cluster as a whole.
     pub fn tell(&self, change: Change) {
-        self.journal.note(Transition { cluster: self.name.clone(), endpoint: None, change });
+        self.note(None, change);
+    }
+
+    fn note(&self, endpoint: Option<SocketAddr>, change: Change) {
+        self.changes.count(&change);
+        self.journal.note(Transition { cluster: self.name.clone(), endpoint, change });
     }
 }
 
@@ -192,6 +200,11 @@ impl EndpointState {
         self.standing.is_available()
     }
 
+    /// Whether it is an endpoint of its cluster; one that is not may have streams that run on.
+    pub fn is_member(&self) -> bool {
+        self.standing.is_member()
+    }
+
     /// Whether it is kept out for this reason.
     pub fn is_kept_out(&self, why: KeptOut) -> bool {
         self.standing.has(why)
@@ -239,8 +252,7 @@ impl EndpointState {
 
     /// Lets people know of a change of this endpoint.
     pub fn tell(&self, change: Change) {
-        let Self { cluster, address, .. } = self;
-        cluster.journal.note(Transition { cluster: cluster.name.clone(), endpoint: Some(*address), change });
+        self.cluster.note(Some(self.address), change);
     }
 
     /// Learns what became of an attempt.

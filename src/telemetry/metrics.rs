@@ -9,6 +9,7 @@ use prometheus::core::{AtomicU64, Collector, GenericCounter};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
 use super::process::Process;
+use super::standing::{Standing, Standings};
 use super::usage::{Usage, Usages};
 
 /// What a metric does over time.
@@ -99,6 +100,10 @@ declare! {
         "Requests refused, because their upstream was at a limit and no more may wait.";
     UPSTREAM_QUEUE_TIMEOUTS: Counter "floodway_upstream_queue_timeouts_total" ["upstream", "limit"]
         "Requests given up, because their upstream was at a limit for too long.";
+    UPSTREAM_ENDPOINTS: Gauge "floodway_upstream_endpoints" ["upstream", "state"]
+        "Endpoints of upstreams that had requests, by whether they get more.";
+    UPSTREAM_CHANGES: Counter "floodway_upstream_changes_total" ["upstream", "to", "reason"]
+        "Changes of endpoints and of circuit breakers, by what they became.";
     ACCESS_LOG_DROPPED: Counter "floodway_access_log_dropped_total" []
         "Access-log lines dropped because the log could not be written fast enough.";
     PUBLICATIONS: Counter "floodway_config_publications_total" []
@@ -242,6 +247,13 @@ impl Metrics {
     pub fn ask_usage(&self, ask: impl Fn() -> Vec<Usage> + Send + Sync + 'static) {
         if let Err(error) = self.registry.register(Box::new(Usages::new(ask))) {
             tracing::debug!(%error, "usage of upstreams");
+        }
+    }
+
+    /// Has `ask` asked how endpoints are whenever somebody wants to know. Only the first who says so is asked.
+    pub fn ask_standing(&self, ask: impl Fn() -> Vec<Standing> + Send + Sync + 'static) {
+        if let Err(error) = self.registry.register(Box::new(Standings::new(ask))) {
+            tracing::debug!(%error, "standing of upstreams");
         }
     }
 

@@ -10,6 +10,7 @@ pub mod log;
 mod metrics;
 mod process;
 mod record;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -19,4 +20,5 @@ pub use cells::Live;
 pub use exchange::{End, Exchange, Kind, Parted, Protocol};
 pub use metrics::{ALL, Declared, Metrics, Type};
 pub use record::{ConnectionGuard, Recorder, Telemetry};
+pub use standing::Standing;
 pub use usage::Usage;

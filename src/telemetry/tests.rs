@@ -298,6 +298,13 @@ mod counting {
             refused: 4,
             timed_out: 5,
         };
+        metrics.ask_standing(|| {
+            vec![Standing {
+                upstream: "shop/llm:8080".to_owned(),
+                endpoints: vec![("available", 1)],
+                changes: vec![("ejected", "refused", 2)],
+            }]
+        });
         metrics.ask_usage(move || vec![usage.clone()]);
         let text = metrics.text();
         for metric in ALL {

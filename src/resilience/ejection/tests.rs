@@ -60,6 +60,9 @@ fn five_failures_in_a_row_eject() {
     let out = all[0].ejected().unwrap();
     assert_eq!((out.why, out.until, out.times), (Why::Failures, at(30_000), 1));
     assert_eq!(told(&registry), [(1, State::Ejected, Why::Failures)]);
+    let census = registry.census().remove(0);
+    assert_eq!(census.endpoints, [("unhealthy", 0), ("ejected", 1), ("breaker_open", 0), ("available", 1)]);
+    assert_eq!(census.changes, [(State::Ejected, Why::Failures, 1)]);
 }
 
 /// Envoy, `OutlierDetectorImplTest`, `BasicFlow5xxViaHttpCodes`: when they come back, and for how long they go again.
