@@ -4,6 +4,7 @@
 // Programs are timed by the clock on the wall, not by one that tests can pause.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod balance;
 #[path = "../../tests/apiserver/control_plane.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod control_plane;
@@ -40,6 +41,9 @@ fn main() {
     }
     if only("router") {
         router::run(&mut report);
+    }
+    if only("balance") {
+        balance::run(&mut report);
     }
     if only("record") {
         record::run(&mut report);
