@@ -4,6 +4,7 @@
 //! Not here: connections, which are a worker's own (`proxy::upstream`); configuration (`snapshot`); anything that waits or
 //! speaks to the network.
 
+mod adaptive;
 mod backoff;
 pub mod balance;
 mod bell;

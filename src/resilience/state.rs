@@ -259,6 +259,10 @@ impl EndpointState {
     pub fn report(&self, outcome: Outcome, now: Moment) {
         if let Outcome::Answered { first_byte, .. } = outcome {
             self.first_byte.observe(first_byte, now);
+            // Failures may be faster than answers ever are.
+            if !outcome.is_failure() {
+                self.cluster.limits.observe(first_byte, now);
+            }
         }
         self.judge(outcome, now);
     }

@@ -27,7 +27,7 @@ pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{
-    Algorithm, Balancing, CookieKey, Ejection, HashKey, Hashing, HealthCheck, HttpProbe, Limits, Locality,
+    Adaptive, Algorithm, Balancing, CookieKey, Ejection, HashKey, Hashing, HealthCheck, HttpProbe, Limits, Locality,
     PANIC_PERCENT, Probe, ProbeHeaders, ProbeMethod, Resilience, RetryBudget, SlowStart, Statuses, Subset,
 };
 pub use retry::{Backoff, Retry, RetryOn};

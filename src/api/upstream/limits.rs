@@ -9,14 +9,17 @@ use crate::api::rules::{duration_within, rules};
 /// Of `limits.pendingTimeout`.
 pub const PENDING_TIMEOUT: TimeBounds = ("10ms", "10m");
 
+/// Of `limits.adaptive.window`.
+pub const ADAPTIVE_WINDOW: TimeBounds = ("100ms", "1m");
+
 /// How much of an upstream may be in use at once, counted exactly over all threads of one Floodway. What is over a limit waits
 /// in line, first come, first served, or is answered with 503 if no more may wait or it waited for too long.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules([
     (
-        "has(self.connections) || has(self.connectionsPerEndpoint) || has(self.requests) || has(self.streams)",
-        "limits need at least one of connections, connectionsPerEndpoint, requests and streams",
+        "has(self.connections) || has(self.connectionsPerEndpoint) || has(self.requests) || has(self.streams) || has(self.adaptive)",
+        "limits need at least one of connections, connectionsPerEndpoint, requests, streams and adaptive",
     ),
     (
         "!has(self.connections) || !has(self.connectionsPerEndpoint) || self.connectionsPerEndpoint <= self.connections",
@@ -53,4 +56,35 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(PENDING_TIMEOUT)))]
     pub pending_timeout: Option<String>,
+    /// Lets the limit of requests follow how fast answers begin, up to `requests` if that is there. For example
+    /// `{minRequests: 10, maxRequests: 500}`. Off when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<Adaptive>,
+}
+
+/// A limit of requests that follows latency: it grows while answers begin as fast as in the long term, and shrinks when they
+/// are slower than that by more than a tolerance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([(
+    "(has(self.minRequests) ? self.minRequests : 1) <= (has(self.maxRequests) ? self.maxRequests : 1000)",
+    "minRequests (1 when absent) cannot be more than maxRequests (1000 when absent)",
+)])))]
+pub struct Adaptive {
+    /// No fewer than these; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_requests: Option<u32>,
+    /// No more than these; 1000 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_requests: Option<u32>,
+    /// The time to the first byte that is borne, in percent of the long-term one; 150 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 1000))]
+    pub tolerance_percent: Option<u32>,
+    /// How often the limit is thought over; `1s` when absent. With fewer than ten answers in a window, it lasts longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(ADAPTIVE_WINDOW)))]
+    pub window: Option<String>,
 }

@@ -24,7 +24,7 @@ pub use balancing::{
     SubsetFallback, TABLE_SIZES,
 };
 pub use health::HealthCheck;
-pub use limits::{Limits, PENDING_TIMEOUT};
+pub use limits::{ADAPTIVE_WINDOW, Adaptive, Limits, PENDING_TIMEOUT};
 pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
 
 /// How one Service, or a set of addresses of its own, is connected to: exactly one of `targetRefs`, `endpoints` and

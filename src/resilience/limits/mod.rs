@@ -17,6 +17,7 @@ pub use gate::Gate;
 pub use line::Called;
 use line::Line;
 
+use super::adaptive::Adaptive;
 use super::state::{ClusterState, EndpointState};
 use super::{Bell, Moment};
 use crate::snapshot;
@@ -57,6 +58,7 @@ const PROMISED: u8 = 2;
 #[derive(Debug, Default)]
 pub struct Limits {
     lanes: [Lane; 3],
+    adaptive: Adaptive,
     pending: Gate,
     /// In nanoseconds.
     pending_timeout: AtomicU64,
@@ -107,8 +109,14 @@ impl Limits {
     /// Takes other settings. What is in use stays so.
     pub(super) fn configure(&self, settings: Option<&snapshot::Limits>) {
         let settings = settings.unwrap_or(&snapshot::Limits::NONE);
-        let &snapshot::Limits { connections, connections_per_endpoint: _, requests, streams, pending, pending_timeout } =
-            settings;
+        let snapshot::Limits { connections, requests, streams, pending, pending_timeout, .. } = *settings;
+        let most = requests.unwrap_or(u32::MAX);
+        let adaptive = settings.adaptive.as_ref().map(|given| snapshot::Adaptive {
+            min: given.min.min(most),
+            max: given.max.min(most),
+            ..given.clone()
+        });
+        let requests = self.adaptive.configure(adaptive.as_ref()).or(requests);
         let nanos = u64::try_from(pending_timeout.as_nanos()).unwrap_or(u64::MAX);
         self.pending_timeout.store(nanos, Ordering::Relaxed);
         self.pending.resize(Some(pending));
@@ -116,6 +124,15 @@ impl Limits {
             [(Limited::Requests, requests), (Limited::Streams, streams), (Limited::Connections, connections)]
         {
             self.lane(what).gate.resize(limit);
+        }
+    }
+
+    /// Learns how long an answer took to begin, by which the limit of requests may adapt itself.
+    pub(super) fn observe(&self, first_byte: Duration, now: Moment) {
+        let lane = self.lane(Limited::Requests);
+        if let Some(limit) = self.adaptive.observe(first_byte, lane.gate.taken(), now) {
+            lane.gate.resize(Some(limit));
+            lane.line.call();
         }
     }
 

@@ -227,6 +227,34 @@ fn one_thread_gives_up_a_connection_for_who_is_first() {
     assert!(!limits.yields(), "nobody waits any more");
 }
 
+#[test]
+fn the_limit_of_requests_follows_what_is_reported() {
+    let adaptive = snapshot::Adaptive { min: 2, max: 100, tolerance_percent: 150, window: Duration::from_secs(1) };
+    let limits = |requests| snapshot::Limits { requests, adaptive: Some(adaptive.clone()), ..snapshot::Limits::NONE };
+    let registry = Registry::default();
+    let endpoints = registry.of(&cluster(limits(None), &[1]));
+    let cluster_state = registry.cluster(&ClusterName::new("shop/llm:80"));
+    let gate = &cluster_state.limits().lane(Limited::Requests).gate;
+    assert_eq!(gate.limit(), Some(20));
+    let _held: Vec<_> = (0..15).map(|_| Admission::try_new(&cluster_state, Limited::Requests).unwrap()).collect();
+    let report = |window: u64, millis, status| {
+        for _ in 0..10 {
+            let first_byte = Duration::from_millis(millis);
+            endpoints[0].report(crate::resilience::Outcome::Answered { status, first_byte }, at(1000 * window));
+        }
+    };
+    (1..=10).for_each(|window| report(window, 10, 200));
+    let grown = gate.limit().unwrap();
+    assert!(grown > 20, "{grown}");
+    (11..=20).for_each(|window| report(window, 1, 503));
+    assert_eq!(gate.limit(), Some(grown), "failures say nothing");
+    (21..=30).for_each(|window| report(window, 100, 200));
+    let shrunk = gate.limit().unwrap();
+    assert!(shrunk < grown, "{shrunk}");
+    registry.of(&cluster(limits(Some(5)), &[1]));
+    assert_eq!(gate.limit(), Some(5), "requests is the most");
+}
+
 /// A waker that wakes a thread.
 struct Unpark(thread::Thread);
 

@@ -19,6 +19,21 @@ pub struct Limits {
     pub pending: u32,
     /// How long they wait at most.
     pub pending_timeout: Duration,
+    /// How `requests` adapts itself, up to the limit that it has; `None` if it does not.
+    pub adaptive: Option<Adaptive>,
+}
+
+/// A limit of requests that follows latency.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Adaptive {
+    /// No fewer than these.
+    pub min: u32,
+    /// No more than these.
+    pub max: u32,
+    /// Latency that is borne, in percent of the long-term one.
+    pub tolerance_percent: u32,
+    /// How often the limit is thought over.
+    pub window: Duration,
 }
 
 impl Limits {
@@ -30,5 +45,6 @@ impl Limits {
         streams: None,
         pending: 1024,
         pending_timeout: Duration::from_secs(5),
+        adaptive: None,
     };
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 pub use balancing::{Algorithm, Balancing, CookieKey, HashKey, Hashing, Locality, PANIC_PERCENT, SlowStart, Subset};
 pub use ejection::Ejection;
 pub use health::{HealthCheck, HttpProbe, Probe, ProbeHeaders, ProbeMethod, Statuses};
-pub use limits::Limits;
+pub use limits::{Adaptive, Limits};
 pub use retry::RetryBudget;
 
 /// How a cluster is balanced, checked and protected. The default is that of a Service without a ProxyUpstream.

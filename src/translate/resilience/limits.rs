@@ -1,15 +1,25 @@
 //! How much of an upstream may be in use at once.
 
+use std::time::Duration;
+
 use crate::api;
-use crate::snapshot::Limits;
+use crate::snapshot::{Adaptive, Limits};
 use crate::translate::conditions::Problem;
 use crate::translate::streaming::time_within;
 
 /// The limits that an upstream gives itself.
 pub(super) fn limits(given: &api::Limits, at: &str) -> Result<Limits, Problem> {
-    let &api::Limits { connections, connections_per_endpoint, requests, streams, pending, ref pending_timeout } = given;
-    if [connections, connections_per_endpoint, requests, streams].iter().all(Option::is_none) {
-        let message = "limits need at least one of connections, connectionsPerEndpoint, requests and streams";
+    let &api::Limits {
+        connections,
+        connections_per_endpoint,
+        requests,
+        streams,
+        pending,
+        ref pending_timeout,
+        ref adaptive,
+    } = given;
+    if adaptive.is_none() && [connections, connections_per_endpoint, requests, streams].iter().all(Option::is_none) {
+        let message = "limits need at least one of connections, connectionsPerEndpoint, requests, streams and adaptive";
         return Err(Problem::invalid(at, message));
     }
     if [connections, connections_per_endpoint, requests, streams].contains(&Some(0)) {
@@ -30,5 +40,22 @@ pub(super) fn limits(given: &api::Limits, at: &str) -> Result<Limits, Problem> {
         streams,
         pending: pending.unwrap_or(Limits::NONE.pending),
         pending_timeout: timeout.unwrap_or(Limits::NONE.pending_timeout),
+        adaptive: adaptive.as_ref().map(|given| self::adaptive(given, &format!("{at}.adaptive"))).transpose()?,
+    })
+}
+
+fn adaptive(given: &api::Adaptive, at: &str) -> Result<Adaptive, Problem> {
+    let &api::Adaptive { min_requests, max_requests, tolerance_percent, ref window } = given;
+    let (min, max) = (min_requests.unwrap_or(1), max_requests.unwrap_or(1000));
+    if min > max || min == 0 {
+        let message = "minRequests (1 when absent) cannot be more than maxRequests (1000 when absent)";
+        return Err(Problem::invalid(at, message));
+    }
+    let window = time_within(window, api::ADAPTIVE_WINDOW, || format!("{at}.window"))?;
+    Ok(Adaptive {
+        min,
+        max,
+        tolerance_percent: tolerance_percent.unwrap_or(150),
+        window: window.unwrap_or(Duration::from_secs(1)),
     })
 }
