@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow};
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::Failure;
@@ -117,12 +118,14 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let routes = table.translate();
 
     let (trigger, watcher) = drain::channel();
-    tokio::spawn(vigil::run(registry.clone(), telemetry.metrics().clone()));
+    // Without a cluster nobody takes them.
+    let (told, notices) = mpsc::channel(vigil::MAX_NOTICES);
+    tokio::spawn(vigil::run(registry.clone(), telemetry.metrics().clone(), told));
     tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
     let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live, registry };
     let proxy = proxy::start(config, reader, &telemetry, watcher.clone()).map_err(with_remedy)?;
     let status = match started.cluster {
-        Some(cluster) => Some(cluster.write_statuses(table.statuses(), &telemetry, watcher.clone())),
+        Some(cluster) => Some(cluster.write_statuses(table.statuses(), notices, &telemetry, watcher.clone())),
         None => {
             tokio::spawn(complaints::log(table.statuses()));
             None

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::Failure;
@@ -13,7 +13,7 @@ use crate::drain::DrainWatcher;
 use crate::ready::Ready;
 use crate::settings::Settings;
 use crate::source::{Store, files, kube};
-use crate::status::{self, Observed, Pod};
+use crate::status::{self, Notice, Observed, Pod};
 use crate::telemetry::Telemetry;
 use crate::translate::Statuses;
 
@@ -92,16 +92,17 @@ fn watch_folder(dir: PathBuf, store: &Store, ready: &Ready, telemetry: &Telemetr
 }
 
 impl Cluster {
-    /// Takes part in the election, and writes statuses while leading, until the drain begins.
+    /// Takes part in the election, and writes statuses and events while leading, until the drain begins.
     pub(super) fn write_statuses(
         self,
         statuses: watch::Receiver<Statuses>,
+        notices: mpsc::Receiver<Notice>,
         telemetry: &Telemetry,
         mut drain: DrainWatcher,
     ) -> JoinHandle<()> {
         let metrics = telemetry.metrics().clone();
         tokio::spawn(async move {
-            status::run(self.client, pod(), statuses, self.observed, metrics, drain.begun()).await;
+            status::run(self.client, pod(), statuses, self.observed, notices, metrics, drain.begun()).await;
         })
     }
 }

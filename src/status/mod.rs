@@ -4,12 +4,14 @@
 mod events;
 mod lease;
 mod ledger;
+mod notices;
 mod observed;
 mod writer;
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+pub use notices::{Notice, Object};
 pub use observed::Observed;
 
 use crate::telemetry::Metrics;
@@ -30,16 +32,22 @@ pub struct Pod {
 }
 
 /// Takes part in the election of the leader and, while leading, keeps the statuses in the API server equal to the last
-/// value of `statuses`. `observed` must be fed by the watches. Ends when `until` does, after giving up leadership.
+/// value of `statuses`, and publishes `notices` as events. `observed` must be fed by the watches. Ends when `until` does, after giving up leadership.
 pub async fn run(
     client: Client,
     pod: Pod,
     statuses: watch::Receiver<Statuses>,
     observed: Observed,
+    notices: mpsc::Receiver<Notice>,
     metrics: Metrics,
     until: impl Future<Output = ()>,
 ) {
     let (sender, leads) = watch::channel(false);
+    let tell = notices::run(client.clone(), &pod.name, observed.clone(), notices, leads.clone());
+    let tell = async {
+        tell.await;
+        std::future::pending::<()>().await;
+    };
     let writer = writer::StatusWriter::new(client.clone(), &pod.name, observed, metrics.clone());
     let mut shown = leads.clone();
     let show = async {
@@ -58,6 +66,7 @@ pub async fn run(
         () = lease::run(client, &pod.namespace, &pod.name, sender, until) => {}
         () = write => {}
         () = show => {}
+        () = tell => {}
     }
     metrics.leader(false);
 }

@@ -1,0 +1,180 @@
+//! Events on changes of endpoints: at most one of a kind per object and ten seconds, which speaks for those that came in
+//! between. Only the leader publishes them, of what it saw itself: other replicas may have seen the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::observed::{Id, Kind, Observed};
+use crate::translate::Key;
+
+/// How often it is looked what is due.
+const TICK: Duration = Duration::from_secs(1);
+/// The time between two events of a kind about an object.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Kinds and objects that are remembered; notices about more are dropped.
+const MAX_KNOWN: usize = 4096;
+
+/// What happened to an endpoint or a circuit breaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Whose endpoints they are.
+    pub object: Object,
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// Whether somebody should look at it.
+    pub warning: bool,
+    /// A sentence.
+    pub note: String,
+}
+
+/// Whose endpoints they are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// A Service's.
+    Service(Key),
+    /// A ProxyUpstream's own.
+    Upstream(Key),
+}
+
+/// What waits to be published.
+#[derive(Debug, Default)]
+struct Pending(BTreeMap<(Object, &'static str), Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// When the last one was published.
+    published: Option<Instant>,
+    latest: Option<Notice>,
+    /// How many the latest speaks for, itself included.
+    count: u32,
+}
+
+impl Pending {
+    fn add(&mut self, notice: Notice) {
+        let key = (notice.object.clone(), notice.reason);
+        if self.0.len() < MAX_KNOWN || self.0.contains_key(&key) {
+            let waiting = self.0.entry(key).or_default();
+            waiting.latest = Some(notice);
+            waiting.count = waiting.count.saturating_add(1);
+        }
+    }
+
+    /// Takes what may be published now.
+    fn due(&mut self, now: Instant) -> Vec<Notice> {
+        let rested = |waiting: &Waiting| waiting.published.is_none_or(|last| now - last >= PAUSE);
+        self.0.retain(|_, waiting| waiting.latest.is_some() || !rested(waiting));
+        let mut due = Vec::new();
+        for waiting in self.0.values_mut().filter(|waiting| rested(waiting)) {
+            if let Some(mut notice) = waiting.latest.take() {
+                if waiting.count > 1 {
+                    notice.note += &format!(" (and {} others of late)", waiting.count - 1);
+                }
+                waiting.published = Some(now);
+                waiting.count = 0;
+                due.push(notice);
+            }
+        }
+        due
+    }
+}
+
+/// Publishes notices while leading, until they end.
+pub(super) async fn run(
+    client: Client,
+    identity: &str,
+    observed: Observed,
+    mut notices: mpsc::Receiver<Notice>,
+    leads: watch::Receiver<bool>,
+) {
+    let reporter = Reporter { controller: "floodway.dev/gateway".to_owned(), instance: Some(identity.to_owned()) };
+    let recorder = Recorder::new(client, reporter);
+    let mut pending = Pending::default();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            notice = notices.recv() => match notice {
+                Some(notice) if *leads.borrow() => pending.add(notice),
+                // Whoever leads tells of what it sees.
+                Some(_) => {}
+                None => return,
+            },
+            now = ticks.tick() => for notice in pending.due(now) {
+                let (event, regarding) = event(notice, &observed);
+                if let Err(error) = recorder.publish(&event, &regarding).await {
+                    tracing::warn!(reason = event.reason, "cannot publish an event: {error}");
+                }
+            }
+        }
+    }
+}
+
+fn event(notice: Notice, observed: &Observed) -> (Event, ObjectReference) {
+    let Notice { object, reason, warning, note } = notice;
+    let (api_version, kind, key) = match object {
+        Object::Service(key) => ("v1", "Service", key),
+        Object::Upstream(key) => (super::API_VERSION, Kind::Upstream.name(), key),
+    };
+    let id = Id { kind: Kind::Upstream, key: key.clone() };
+    let uid = || observed.entries().get(&id).map(|entry| entry.uid.to_string());
+    let regarding = ObjectReference {
+        api_version: Some(api_version.to_owned()),
+        kind: Some(kind.to_owned()),
+        namespace: Some(key.namespace.to_string()),
+        name: Some(key.name.to_string()),
+        uid: if kind == "Service" { None } else { uid() },
+        ..ObjectReference::default()
+    };
+    let type_ = if warning { EventType::Warning } else { EventType::Normal };
+    let event =
+        Event { type_, reason: reason.to_owned(), note: Some(note), action: "Balance".to_owned(), secondary: None };
+    (event, regarding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice(reason: &'static str, note: &str) -> Notice {
+        Notice { object: Object::Service(Key::new("shop", "llm")), reason, warning: true, note: note.to_owned() }
+    }
+
+    #[test]
+    fn a_flood_becomes_one_event_in_ten_seconds() {
+        let (mut pending, start) = (Pending::default(), Instant::now());
+        let told = |pending: &mut Pending, seconds| -> Vec<String> {
+            let due = pending.due(start + Duration::from_secs(seconds));
+            due.into_iter().map(|notice| notice.note).collect()
+        };
+        pending.add(notice("EndpointEjected", "a"));
+        assert_eq!(told(&mut pending, 0), ["a"], "the first at once");
+        for note in ["b", "c", "d"] {
+            pending.add(notice("EndpointEjected", note));
+        }
+        pending.add(notice("EndpointAdmitted", "e"));
+        assert_eq!(told(&mut pending, 1), ["e"], "another kind does not wait");
+        assert_eq!(told(&mut pending, 9), [""; 0]);
+        assert_eq!(told(&mut pending, 10), ["d (and 2 others of late)"]);
+        assert_eq!(told(&mut pending, 40), [""; 0]);
+        assert!(pending.0.is_empty(), "what is long over is forgotten");
+    }
+
+    #[test]
+    fn events_are_about_the_object_whose_endpoints_they_are() {
+        let observed = Observed::default();
+        let key = Key::new("shop", "llm");
+        observed.seen("ProxyUpstream", &key, Some(("uid-1", &[])));
+        let (event, regarding) = event(notice("EndpointEjected", "a"), &observed);
+        assert_eq!((regarding.kind.as_deref(), regarding.uid), (Some("Service"), None));
+        assert_eq!((event.reason.as_str(), event.note.as_deref()), ("EndpointEjected", Some("a")));
+        let about = Notice { object: Object::Upstream(key), ..notice("EndpointEjected", "a") };
+        let (_, regarding) = super::event(about, &observed);
+        assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some("ProxyUpstream"), Some("uid-1")));
+    }
+}
