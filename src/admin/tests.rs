@@ -137,6 +137,7 @@ async fn what_is_known_of_endpoints_is_shown() {
                 max_idle_per_endpoint: 1,
                 max_requests: None,
                 tcp_keep_alive: None,
+                upkeep: Default::default(),
             },
             resilience: Arc::default(),
             endpoints: ports.iter().map(|port| Endpoint::new(([127, 0, 0, 1], *port).into())).collect(),

@@ -23,11 +23,11 @@ pub use route::{
 pub use rules::UNEDITABLE_HEADERS;
 pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming, TimeBounds, WebSocket};
 pub use upstream::{
-    ADAPTIVE_WINDOW, ActiveCheck, Adaptive, Algorithm, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, COOKIE_TTL,
-    CheckMethod, Connections, CookieKey, DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain, GrpcCheck,
-    HashKey, HealthCheck, HttpCheck, InitialState, IssuedCookie, Limits, LoadBalancing, Locality, PENDING_TIMEOUT,
-    Passive, Protocol, ProxyUpstream, ProxyUpstreamSpec, SLOW_START, SameSite, Subset, SubsetFallback, TABLE_SIZES,
-    TcpCheck, UpstreamStatus, WebSocketCheck,
+    ADAPTIVE_WINDOW, ActiveCheck, Adaptive, Algorithm, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CONNECTION_AGE,
+    COOKIE_TTL, CheckMethod, Connections, CookieKey, DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain,
+    GrpcCheck, HashKey, HealthCheck, HttpCheck, InitialState, IssuedCookie, Limits, LoadBalancing, Locality,
+    PENDING_TIMEOUT, PING_TIMEOUT, Passive, Protocol, ProxyUpstream, ProxyUpstreamSpec, SLOW_START, STAGGER, SameSite,
+    Subset, SubsetFallback, TABLE_SIZES, TcpCheck, UpstreamStatus, WebSocketCheck,
 };
 pub use validate::{Violation, validate};
 

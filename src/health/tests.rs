@@ -142,6 +142,7 @@ fn cluster(check: Option<&HealthCheck>, ports: &[u16]) -> Cluster {
             max_idle_per_endpoint: 1,
             max_requests: None,
             tcp_keep_alive: None,
+            upkeep: Default::default(),
         },
         endpoints: ports.iter().map(endpoint).collect(),
         move_after: None,

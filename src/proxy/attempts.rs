@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
+use super::eyeballs;
 use super::first_byte::{self, Hold};
 use super::forward::Outgoing;
 use super::message::RequestHead;
@@ -184,14 +185,38 @@ async fn connect(
             return Ok((lease, endpoint));
         }
         let started = Instant::now();
-        // In a box, so that the many requests that find a connection do not carry the room to open one.
-        let connected = Box::pin(Lease::connect(upstream, host, place, limit)).await;
+        let told = |connected: &Result<Lease, Error>| {
+            let made = !connected.as_ref().is_ok_and(|lease| lease.reused);
+            if made && !matches!(connected, Err(Error::UpstreamOverflow)) {
+                worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
+            }
+        };
+        // In boxes, so that the many requests that find a connection do not carry the room to open one.
+        let before = tried.len();
+        let (connected, endpoint) = match cluster.connections.upkeep.stagger {
+            None => {
+                let connected = Box::pin(Lease::connect(upstream, host, place, limit)).await;
+                told(&connected);
+                (connected, endpoint)
+            }
+            Some(after) => {
+                let first = Chosen { host, place };
+                let bounds = (after, limit, endpoints);
+                match Box::pin(eyeballs::connect(upstream, first, bounds, tried, outgoing, exchange, told)).await {
+                    Ok((lease, other)) => {
+                        if !Rc::ptr_eq(host, other) {
+                            exchange.attempt(other);
+                        }
+                        (Ok(lease), other.endpoint.address)
+                    }
+                    Err(error) => (Err(error), endpoint),
+                }
+            }
+        };
+        endpoints = endpoints.saturating_sub(tried.len() - before);
         if matches!(connected, Err(Error::UpstreamOverflow)) {
             // Others were faster to open a connection: it is chosen again, and waits in line if it must.
             continue;
-        }
-        if !connected.as_ref().is_ok_and(|lease| lease.reused) {
-            worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
         }
         match connected {
             Ok(lease) => {
@@ -202,9 +227,9 @@ async fn connect(
                 exchange.attempt_failed(error);
                 failure = error;
                 tried.push(endpoint);
-                endpoints -= 1;
+                endpoints = endpoints.saturating_sub(1);
                 if let Some(retrying) = &mut retrying {
-                    retrying.unconnected(1);
+                    retrying.unconnected(tried.len() - before);
                 }
             }
             Err(error) => return Err(error),

@@ -11,6 +11,7 @@ mod clocks;
 mod downstream;
 mod error;
 mod exchange;
+mod eyeballs;
 mod fields;
 mod first_byte;
 mod followed;

@@ -156,6 +156,9 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         loop {
             tokio::time::sleep(SWEEP).await;
             sweeping.upstreams.close_idle();
+            if !sweeping.leaving.drain.has_happened() {
+                sweeping.upstreams.warm();
+            }
         }
     });
     let yielding = Rc::clone(&worker);

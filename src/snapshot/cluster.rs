@@ -109,4 +109,19 @@ pub struct Connections {
     pub max_requests: Option<u64>,
     /// Interval of TCP keep-alive probes; `None` sends none.
     pub tcp_keep_alive: Option<Duration>,
+    /// What else is done for them.
+    pub upkeep: Upkeep,
+}
+
+/// What is done so that connections are there, and well. The default is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Upkeep {
+    /// About the age at which a connection is not used again.
+    pub max_age: Option<Duration>,
+    /// Unused connections kept open per endpoint and worker.
+    pub min_idle_per_endpoint: u32,
+    /// How often an HTTP/2 connection is pinged, and how long the answer may take.
+    pub http2_ping: Option<(Duration, Duration)>,
+    /// How long a connection may be in the making until another endpoint is tried beside.
+    pub stagger: Option<Duration>,
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol};
+pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, Upkeep};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use publish::{Publisher, Reader, channel};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::conditions::{Problem, reason};
 use super::route::Target;
-use super::upstream::{Place, UpstreamPlan, Upstreams, default_connections, name_problem};
+use super::upstream::{Place, STAGGER, UpstreamPlan, Upstreams, default_connections, name_problem};
 use super::{Context, Key, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, Slices, TargetPort};
 use crate::api;
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Protocol};
@@ -105,7 +105,7 @@ impl<'a> Lookup<'a> {
 
     /// The cluster of a source. `None` if the source is gone.
     pub(super) fn cluster(self, name: ClusterName, source: &Source) -> Option<Cluster> {
-        let (protocol, connections, endpoints, settings) = match source {
+        let (protocol, mut connections, endpoints, settings) = match source {
             Source::Upstream(key) => {
                 let plan = self.upstreams.plans.get(key)?;
                 let endpoints = match &plan.place {
@@ -134,6 +134,9 @@ impl<'a> Lookup<'a> {
                 (protocol(asked, spoken), connections, endpoints, settings)
             }
         };
+        if self.hostname(source).is_some() {
+            connections.upkeep.stagger.get_or_insert(STAGGER);
+        }
         let move_after = settings.and_then(|plan| plan.move_after);
         let resilience = settings.map(|plan| Arc::clone(&plan.resilience)).unwrap_or_default();
         Some(Cluster { name, protocol, connections, resilience, endpoints, move_after })

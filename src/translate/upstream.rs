@@ -9,9 +9,10 @@ use super::action::time;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
 use super::resilience::resilience;
 use super::route::Age;
+use super::streaming::time_within;
 use super::{Context, Key, Own, Resources};
 use crate::api::{self, Condition};
-use crate::snapshot::{Connections, Endpoint, Map, Resilience};
+use crate::snapshot::{Connections, Endpoint, Map, Resilience, Upkeep};
 
 /// Unused connections kept per endpoint and worker when nobody says otherwise.
 const MAX_IDLE_PER_ENDPOINT: u32 = 64;
@@ -19,6 +20,10 @@ const MAX_IDLE_PER_ENDPOINT: u32 = 64;
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long streams of an endpoint that goes run on before they are moved, when nobody says otherwise.
 const MOVE_GRACE: Duration = Duration::from_secs(30);
+/// How long the answer to a ping may take when nobody says otherwise.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// RFC 8305 5: "The recommended value for a default delay is 250 milliseconds."
+pub(super) const STAGGER: Duration = Duration::from_millis(250);
 
 /// What a ProxyUpstream says.
 #[derive(Debug)]
@@ -156,13 +161,49 @@ pub(super) fn default_connections(context: &Context) -> Connections {
         max_idle_per_endpoint: MAX_IDLE_PER_ENDPOINT,
         max_requests: None,
         tcp_keep_alive: Some(TCP_KEEP_ALIVE),
+        upkeep: Upkeep::default(),
     }
 }
 
 fn connections(given: Option<&api::Connections>, context: &Context, problems: &mut Vec<Problem>) -> Connections {
     let defaults = default_connections(context);
     let Some(given) = given else { return defaults };
-    let api::Connections { connect_timeout, idle_timeout, max_idle_per_endpoint, max_requests, tcp_keep_alive } = given;
+    let api::Connections {
+        connect_timeout,
+        idle_timeout,
+        max_idle_per_endpoint,
+        max_requests,
+        tcp_keep_alive,
+        max_age,
+        min_idle_per_endpoint,
+        http2_ping_interval,
+        http2_ping_timeout,
+        connect_stagger,
+    } = given;
+    let mut wrong = Vec::new();
+    let mut within = |text: &Option<String>, bounds, field: &str| {
+        time_within(text, bounds, || format!("spec.connections.{field}")).unwrap_or_else(|problem| {
+            wrong.push(problem);
+            None
+        })
+    };
+    let ping_timeout = within(http2_ping_timeout, api::PING_TIMEOUT, "http2PingTimeout");
+    let http2_ping = within(http2_ping_interval, api::PING, "http2PingInterval")
+        .map(|interval| (interval, ping_timeout.unwrap_or(HTTP2_PING_TIMEOUT)));
+    let upkeep = Upkeep {
+        max_age: within(max_age, api::CONNECTION_AGE, "maxAge"),
+        min_idle_per_endpoint: min_idle_per_endpoint.unwrap_or_default(),
+        http2_ping,
+        stagger: within(connect_stagger, api::STAGGER, "connectStagger"),
+    };
+    if http2_ping_interval.is_none() && http2_ping_timeout.is_some() {
+        let message = "http2PingTimeout is for the answers to pings: it needs http2PingInterval, for example 30s";
+        wrong.push(Problem::invalid("spec.connections", message));
+    }
+    if max_idle_per_endpoint.is_some_and(|most| upkeep.min_idle_per_endpoint > most) {
+        wrong.push(Problem::invalid("spec.connections", "minIdlePerEndpoint cannot be more than maxIdlePerEndpoint"));
+    }
+    problems.append(&mut wrong);
     let mut time = |text: &Option<String>, field: &str| {
         time(text.as_deref(), || format!("spec.connections.{field}")).unwrap_or_else(|problem| {
             problems.push(problem);
@@ -175,6 +216,7 @@ fn connections(given: Option<&api::Connections>, context: &Context, problems: &m
         tcp_keep_alive: time(tcp_keep_alive, "tcpKeepAlive").or(defaults.tcp_keep_alive),
         max_idle_per_endpoint: max_idle_per_endpoint.unwrap_or(defaults.max_idle_per_endpoint),
         max_requests: max_requests.map(u64::from),
+        upkeep,
     }
 }
 

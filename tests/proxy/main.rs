@@ -32,6 +32,7 @@ mod limits;
 mod moved;
 #[path = "../apiserver/network.rs"]
 mod network;
+mod pools;
 mod resilience;
 mod responses;
 mod retries;

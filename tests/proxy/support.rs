@@ -299,6 +299,7 @@ pub fn cluster(name: &str, protocol: Protocol, endpoints: &[SocketAddr]) -> Clus
             max_idle_per_endpoint: 100,
             max_requests: None,
             tcp_keep_alive: None,
+            upkeep: Default::default(),
         },
         endpoints: endpoints.iter().map(|&address| Endpoint::new(address)).collect(),
         move_after: None,

@@ -12,8 +12,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules::{duration, rules};
-use super::{Condition, RetryBudget, TargetRef};
+use super::rules::{duration, duration_within, rules};
+use super::{Condition, PING, RetryBudget, TargetRef, TimeBounds};
 
 pub use active::{
     ActiveCheck, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CheckMethod, GrpcCheck, HttpCheck, InitialState,
@@ -186,6 +186,17 @@ pub enum Protocol {
 /// How connections are made and kept. Durations are written like `30s`, `1m30s` or `500ms`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([
+    (
+        "!has(self.minIdlePerEndpoint) || !has(self.maxIdlePerEndpoint) || \
+         self.minIdlePerEndpoint <= self.maxIdlePerEndpoint",
+        "minIdlePerEndpoint cannot be more than maxIdlePerEndpoint",
+    ),
+    (
+        "has(self.http2PingInterval) || !has(self.http2PingTimeout)",
+        "http2PingTimeout is for the answers to pings: it needs http2PingInterval, for example 30s",
+    ),
+])))]
 pub struct Connections {
     /// Time to connect, unless the route says otherwise; for example `2s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +225,38 @@ pub struct Connections {
         )]))
     )]
     pub tcp_keep_alive: Option<String>,
+    /// The age after which a connection is not used again, give or take a tenth, for example `10m`; what runs on it goes on.
+    /// No bound when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(CONNECTION_AGE)))]
+    pub max_age: Option<String>,
+    /// Unused connections kept open per endpoint and worker thread once it has had requests, so that later ones need not wait
+    /// for any; with HTTP/2 one is enough. None when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 64))]
+    pub min_idle_per_endpoint: Option<u32>,
+    /// How often a connection of HTTP/2 is pinged, for example `30s`; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(PING)))]
+    pub http2_ping_interval: Option<String>,
+    /// How long the answer to a ping of HTTP/2 may take until the connection is given up with its streams; `10s` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(PING_TIMEOUT)))]
+    pub http2_ping_timeout: Option<String>,
+    /// How long a connection may be in the making until another endpoint is tried beside, if possible one of the other family
+    /// of addresses (RFC 8305); the first to be connected gets the request. `250ms` with `hostname`; otherwise endpoints are tried
+    /// one after the other when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(STAGGER)))]
+    pub connect_stagger: Option<String>,
 }
+
+/// Of `connections.maxAge`.
+pub const CONNECTION_AGE: TimeBounds = ("1s", "8760h");
+/// Of `connections.http2PingTimeout`.
+pub const PING_TIMEOUT: TimeBounds = ("100ms", "1h");
+/// Of `connections.connectStagger`. RFC 8305 5: it "MUST NOT be less than 10 milliseconds".
+pub const STAGGER: TimeBounds = ("10ms", "2s");
 
 /// What is known of an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::conn::Conn;
@@ -40,6 +41,7 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 pub(in crate::proxy) struct Client {
     conn: Rc<Conn>,
     requests: u64,
+    last_use: Option<Instant>,
     /// Whether the last answer let the connection be used again.
     keep_alive: bool,
     upload: Rc<UploadState>,
@@ -62,14 +64,19 @@ pub(in crate::proxy) enum Received {
 }
 
 impl Client {
-    /// A fresh connection.
-    pub(in crate::proxy) fn new(io: Io) -> Self {
-        Client { conn: Rc::new(Conn::new(io)), requests: 0, keep_alive: true, upload: Rc::default() }
+    /// A fresh connection, which carries no new request after `last_use`.
+    pub(in crate::proxy) fn new(io: Io, last_use: Option<Instant>) -> Self {
+        Client { conn: Rc::new(Conn::new(io)), requests: 0, last_use, keep_alive: true, upload: Rc::default() }
     }
 
     /// Requests that it has carried.
     pub(in crate::proxy) fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// Whether it has reached its greatest age.
+    pub(in crate::proxy) fn is_old(&self) -> bool {
+        self.last_use.is_some_and(|last| Instant::now() >= last)
     }
 
     /// Whether it can carry another request: everything was said on both sides, and nothing unasked was.

@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason, SendStream};
-use http::uri::{Authority, Scheme};
-use http::{Request, StatusCode, Uri, Version};
+use http::StatusCode;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
@@ -20,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::duplex::{Below, Duplex};
 use super::room::{Room, Waiter};
 use super::stream::{self, Inbound, Piece, Stopped, Watch as _};
-use super::{connect, header_map, windows};
+use super::{connect, request, windows};
 use crate::proxy::body::Body;
 use crate::proxy::clocks::Flow;
 use crate::proxy::downstream::Downstream;
@@ -62,6 +61,9 @@ struct Shared {
     pings: Mutex<Option<PingPong>>,
     /// Whether the endpoint's settings have certainly come.
     settled: Cell<bool>,
+    last_use: Option<Instant>,
+    /// The endpoint answers no ping: the connection is given up.
+    silent: Notify,
     room: Rc<Room>,
 }
 
@@ -82,8 +84,9 @@ pub(in crate::proxy) enum Answered {
 pub(in crate::proxy) type Failed = (Error, Option<Body>);
 
 impl Http2 {
-    /// Speaks HTTP/2 on a fresh connection, with prior knowledge. A stream holds no more than `room` bytes each way.
-    pub(in crate::proxy) async fn open(io: Io, room: usize) -> Result<Self, Error> {
+    /// Speaks HTTP/2 on a fresh connection, with prior knowledge. A stream holds no more than `room` bytes each way, and none is
+    /// begun after `last_use`.
+    pub(in crate::proxy) async fn open(io: Io, room: usize, last_use: Option<Instant>) -> Result<Self, Error> {
         let windows = windows(room, STREAMS);
         let handshake = client::Builder::new()
             .initial_max_send_streams(STREAMS)
@@ -101,17 +104,26 @@ impl Http2 {
             last_used: Cell::new(Instant::now()),
             pings: Mutex::new(connection.ping_pong()),
             settled: Cell::new(false),
+            last_use,
+            silent: Notify::new(),
             room: Room::new(),
         });
         let told = Rc::clone(&shared);
-        tokio::task::spawn_local(poll_fn(move |cx| {
-            let state = Pin::new(&mut connection).poll(cx);
-            if state.is_pending() {
-                told.allowed.set(connection.max_concurrent_send_streams());
+        tokio::task::spawn_local(async move {
+            let silent = told.silent.notified();
+            let driving = poll_fn(|cx| {
+                let state = Pin::new(&mut connection).poll(cx);
+                if state.is_pending() {
+                    told.allowed.set(connection.max_concurrent_send_streams());
+                }
+                // How a connection ends, its streams are told by themselves.
+                state.map(drop)
+            });
+            tokio::select! {
+                () = driving => {}
+                () = silent => {}
             }
-            // How a connection ends, its streams are told by themselves.
-            state.map(drop)
-        }));
+        });
         Ok(Http2 { sender, shared })
     }
 
@@ -124,6 +136,30 @@ impl Http2 {
     /// Streams that it carries.
     pub(in crate::proxy) fn streams(&self) -> usize {
         self.shared.streams.get()
+    }
+
+    /// Whether it has reached its greatest age: streams that run may run on.
+    pub(in crate::proxy) fn is_old(&self) -> bool {
+        self.shared.last_use.is_some_and(|last| Instant::now() >= last)
+    }
+
+    /// Pings the endpoint every `interval` as long as the connection lasts, and gives it up if an answer takes longer than
+    /// `limit`. RFC 9113 6.7: PING is for "determining whether an idle connection is still functional".
+    pub(in crate::proxy) fn keep_asking(&self, interval: Duration, limit: Duration) {
+        let shared = Rc::downgrade(&self.shared);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                let Some(shared) = shared.upgrade() else { return };
+                let mut pings = shared.pings.lock().await;
+                let Some(pings) = pings.as_mut() else { return };
+                match tokio::time::timeout(limit, pings.ping(Ping::opaque())).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_ended)) => return,
+                    Err(_) => return shared.silent.notify_one(),
+                }
+            }
+        });
     }
 
     pub(in crate::proxy) fn has_room(&self) -> bool {
@@ -250,19 +286,6 @@ impl Drop for Stream {
         shared.streams.set(shared.streams.get() - 1);
         shared.last_used.set(Instant::now());
     }
-}
-
-fn request(head: &RequestHead) -> Request<()> {
-    let mut request = Request::new(());
-    let mut uri = http::uri::Parts::default();
-    uri.path_and_query = head.path_and_query.as_str().try_into().ok();
-    uri.authority = head.fields.get(Known::Host).and_then(|host| Authority::try_from(host).ok());
-    uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
-    *request.method_mut() = head.method.clone();
-    *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-    *request.headers_mut() = header_map(&head.fields);
-    request
 }
 
 /// A request's content on its way; it outlives the answer's head.

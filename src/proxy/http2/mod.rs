@@ -9,12 +9,14 @@ mod room;
 mod server;
 mod stream;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 pub(super) use client::{Answered, Http2, Http2Body, Stream};
 pub(super) use server::serve;
 
 use super::fields::{Fields, Known};
+use super::message::RequestHead;
 
 /// The flow-control windows of a stream, which holds `room` bytes that nobody reads, and of a connection of so many: none of
 /// them keeps the others waiting.
@@ -23,6 +25,20 @@ fn windows(room: usize, streams: usize) -> (u32, u32) {
     const SMALLEST: usize = (1 << 16) - 1;
     let all = room.saturating_mul(streams).clamp(SMALLEST, LARGEST);
     (room.min(LARGEST) as u32, all as u32)
+}
+
+/// A request to an endpoint, as the `h2` crate writes it.
+fn request(head: &RequestHead) -> Request<()> {
+    let mut request = Request::new(());
+    let mut uri = http::uri::Parts::default();
+    uri.path_and_query = head.path_and_query.as_str().try_into().ok();
+    uri.authority = head.fields.get(Known::Host).and_then(|host| Authority::try_from(host).ok());
+    uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+    *request.headers_mut() = header_map(&head.fields);
+    request
 }
 
 /// The fields of a message of HTTP/2. RFC 9113 8.2.2: "An endpoint MUST NOT generate an HTTP/2 message containing

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{Admitted, Host, InFlight, Pool, Upstream, admission};
 use crate::proxy::body::Body;
@@ -21,21 +22,36 @@ use crate::proxy::http2::{Answered, Http2, Http2Body, Stream};
 use crate::proxy::io::{Io, Pipe};
 use crate::proxy::listener;
 use crate::proxy::message::{RequestHead, Response, ResponseHead};
-use crate::resilience::Connected;
+use crate::resilience::{Connected, around};
 use crate::snapshot::{Connections, Protocol};
 
 /// Intervals between probes after which an endpoint that answers none is dead.
 const UNANSWERED: u32 = 4;
+/// How far the greatest ages of connections differ.
+const AGE_SPREAD_PERCENT: u32 = 10;
 
 /// A connection on loan to one exchange.
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Connection,
     pool: Rc<Pool>,
-    settings: Connections,
+    keeping: Keeping,
     /// Whether it carried a request before, so that its endpoint may have closed it meanwhile.
     pub reused: bool,
     in_flight: InFlight,
+}
+
+/// Whether a connection is kept after an exchange.
+#[derive(Clone, Copy, Debug)]
+struct Keeping {
+    max_idle: u32,
+    max_requests: Option<u64>,
+}
+
+impl From<&Connections> for Keeping {
+    fn from(settings: &Connections) -> Self {
+        Keeping { max_idle: settings.max_idle_per_endpoint, max_requests: settings.max_requests }
+    }
 }
 
 #[derive(Debug)]
@@ -108,14 +124,17 @@ impl Lease {
                 Ok(io.counted(place))
             };
             match protocol {
-                Protocol::Http1 => Ok((Connection::Http1(Client::new(opening(place).await?)), false)),
+                Protocol::Http1 => {
+                    let client = Client::new(opening(place).await?, last_use(settings));
+                    Ok((Connection::Http1(client), false))
+                }
                 Protocol::Http2 => {
                     let _turn = host.pool.turn().await;
                     if let Some(opened) = host.pool.http2() {
                         return Ok((Connection::Http2(opened.begin()), true));
                     }
                     let _opens = host.pool.opens();
-                    let connection = Http2::open(opening(place).await?, upstream.room).await?;
+                    let connection = open_http2(opening(place).await?, upstream).await?;
                     host.pool.share_http2(&connection);
                     admission::opened(host.state.cluster());
                     Ok((Connection::Http2(connection.begin()), false))
@@ -133,7 +152,8 @@ impl Lease {
     }
 
     fn new(connection: Connection, in_flight: InFlight, settings: &Connections, reused: bool) -> Self {
-        Lease { connection, pool: Rc::clone(&in_flight.host.pool), settings: settings.clone(), reused, in_flight }
+        let (pool, keeping) = (Rc::clone(&in_flight.host.pool), Keeping::from(settings));
+        Lease { connection, pool, keeping, reused, in_flight }
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -192,13 +212,55 @@ impl Lease {
     fn give_back(self) {
         let state = &self.in_flight.host.state;
         if let Connection::Http1(client) = self.connection
-            && self.settings.max_requests.is_none_or(|limit| client.requests() < limit)
+            && self.keeping.max_requests.is_none_or(|limit| client.requests() < limit)
             && client.is_reusable()
+            && !client.is_old()
             && admission::may_keep(state.cluster())
         {
-            self.pool.put_http1(client, self.settings.max_idle_per_endpoint);
+            self.pool.put_http1(client, self.keeping.max_idle);
         }
     }
+}
+
+/// Opens connections until enough of them wait. If one cannot be opened, the next round tries again.
+pub(super) async fn warm(upstream: Rc<Upstream>, host: Rc<Host>) {
+    let settings = &upstream.cluster().connections;
+    let enough = settings.upkeep.min_idle_per_endpoint.min(settings.max_idle_per_endpoint);
+    while let Some(_turn) = host.pool.turn_to_warm(upstream.cluster().protocol, enough) {
+        let opening = async {
+            let place = upstream.place(&host).ok_or(Error::UpstreamOverflow)?;
+            let io = open(host.endpoint.address, settings, upstream.room).await?.counted(place);
+            match upstream.cluster().protocol {
+                Protocol::Http1 => {
+                    host.pool.put_http1(Client::new(io, last_use(settings)), settings.max_idle_per_endpoint);
+                }
+                Protocol::Http2 => {
+                    host.pool.share_http2(&open_http2(io, &upstream).await?);
+                    admission::opened(host.state.cluster());
+                }
+            }
+            Ok::<(), Error>(())
+        };
+        if !matches!(tokio::time::timeout(settings.connect_timeout, opening).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// When a connection that is opened now is used for the last time. Chance spreads that, so that those that were opened together
+/// do not end together.
+fn last_use(settings: &Connections) -> Option<Instant> {
+    let age = settings.upkeep.max_age?;
+    Some(Instant::now() + around(age, AGE_SPREAD_PERCENT, fastrand::f64()))
+}
+
+async fn open_http2(io: Io, upstream: &Upstream) -> Result<Http2, Error> {
+    let settings = &upstream.cluster().connections;
+    let connection = Http2::open(io, upstream.room, last_use(settings)).await?;
+    if let Some((interval, limit)) = settings.upkeep.http2_ping {
+        connection.keep_asking(interval, limit);
+    }
+    Ok(connection)
 }
 
 async fn open(address: SocketAddr, settings: &Connections, room: usize) -> Result<Io, Error> {

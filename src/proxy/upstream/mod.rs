@@ -94,6 +94,11 @@ impl Upstream {
         self.choice.pick(tried, wish).map(|host| &self.hosts[host])
     }
 
+    /// Where its endpoints listen.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.hosts.iter().map(|host| host.endpoint.address)
+    }
+
     /// Whether there is an endpoint that was not tried yet.
     pub(super) fn has_another(&self, tried: &[SocketAddr], wish: &Wish) -> bool {
         self.choice.has_another(tried, wish)
@@ -187,6 +192,17 @@ impl Upstreams {
         for upstream in self.by_name.borrow().values() {
             for host in &upstream.hosts {
                 host.pool.close_idle(upstream.cluster.connections.idle_timeout);
+            }
+        }
+    }
+
+    /// Opens connections where too few wait, to endpoints that may get requests.
+    pub(super) fn warm(&self) {
+        for upstream in self.by_name.borrow().values() {
+            if upstream.cluster.connections.upkeep.min_idle_per_endpoint > 0 {
+                for host in upstream.hosts.iter().filter(|host| host.state.is_available()) {
+                    tokio::task::spawn_local(connection::warm(Rc::clone(upstream), Rc::clone(host)));
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ impl Pool {
                 waiting.clear();
                 return None;
             }
-            if !connection.is_stale() {
+            if !connection.is_stale() && !connection.is_old() {
                 return Some(connection);
             }
         }
@@ -66,7 +66,7 @@ impl Pool {
     /// An HTTP/2 connection with room for a stream.
     pub(super) fn http2(&self) -> Option<Http2> {
         let mut connections = self.http2.borrow_mut();
-        connections.retain_mut(|connection| !connection.is_closed());
+        connections.retain_mut(|connection| !connection.is_closed() && !connection.is_old());
         connections.iter().find(|connection| connection.has_room()).cloned()
     }
 
@@ -109,6 +109,18 @@ impl Pool {
         self.connecting.lock().await
     }
 
+    /// Takes the turn to open a connection that nobody waits for, if it is free and fewer than `enough` are there.
+    pub(super) fn turn_to_warm(&self, protocol: Protocol, enough: u32) -> Option<MutexGuard<'_, ()>> {
+        let waiting = match protocol {
+            Protocol::Http1 => self.http1.borrow().len(),
+            // One carries many streams.
+            Protocol::Http2 if self.http2.borrow().is_empty() => 0,
+            Protocol::Http2 => enough as usize,
+        };
+        let wanted = waiting < enough as usize && !self.retired.get();
+        if wanted { self.connecting.try_lock().ok() } else { None }
+    }
+
     /// Shares an HTTP/2 connection.
     pub(super) fn share_http2(&self, connection: &Http2) {
         if !self.retired.get() {
@@ -119,9 +131,11 @@ impl Pool {
     /// Closes connections that were unused for too long.
     pub(super) fn close_idle(&self, idle_timeout: Duration) {
         let now = Instant::now();
-        self.http1
-            .borrow_mut()
-            .retain(|(connection, since)| now.duration_since(*since) < idle_timeout && !connection.is_stale());
-        self.http2.borrow_mut().retain_mut(|connection| !connection.is_closed() && !connection.idle_for(idle_timeout));
+        self.http1.borrow_mut().retain(|(connection, since)| {
+            now.duration_since(*since) < idle_timeout && !connection.is_stale() && !connection.is_old()
+        });
+        self.http2.borrow_mut().retain_mut(|connection| {
+            !connection.is_closed() && !connection.is_old() && !connection.idle_for(idle_timeout)
+        });
     }
 }

@@ -16,6 +16,7 @@ fn cluster(ports: &[u16]) -> Arc<Cluster> {
             max_idle_per_endpoint: 1,
             max_requests: None,
             tcp_keep_alive: None,
+            upkeep: Default::default(),
         },
         endpoints: ports.iter().map(endpoint).collect(),
         move_after: None,

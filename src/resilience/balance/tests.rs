@@ -51,6 +51,7 @@ fn cluster(balancing: Balancing, endpoints: Vec<Endpoint>) -> Cluster {
             max_idle_per_endpoint: 1,
             max_requests: None,
             tcp_keep_alive: None,
+            upkeep: Default::default(),
         },
         endpoints: endpoints.into(),
         move_after: None,

@@ -23,6 +23,7 @@ fn cluster(endpoints: u16, ejection: Option<Ejection>) -> Cluster {
             max_idle_per_endpoint: 1,
             max_requests: None,
             tcp_keep_alive: None,
+            upkeep: Default::default(),
         },
         endpoints: (1..=endpoints).map(endpoint).collect(),
         move_after: None,
