@@ -28,8 +28,11 @@ pub(super) fn parse(target: &str) -> Result<(Form, Option<Box<str>>, PathAndQuer
     let (form, authority, path) = match target.split_once("://") {
         _ if target == "*" => (Form::Asterisk, None, target),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
-            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            (Form::Absolute, Some(authority.into()), path)
+            match rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())) {
+                // RFC 9110 4.2.1: "A recipient that processes such a URI reference [with an empty host] MUST reject it as invalid."
+                ("", _) => (Form::Other, None, "/"),
+                (authority, path) => (Form::Absolute, Some(authority.into()), path),
+            }
         }
         _ => (Form::Other, None, "/"),
     };
@@ -285,6 +288,8 @@ mod tests {
             ("/", &["[::x]"]),
             ("/", &["::1"]),
             ("http://a.example/", &[]),
+            ("http:///x", &["a.example"]),
+            ("http://?x", &["a.example"]),
             ("http://a.example/", &["b.example"]),
             ("http://user@a.example/", &["user@a.example"]),
             ("ftp://a.example/", &["a.example"]),
@@ -293,5 +298,6 @@ mod tests {
         ] {
             assert!(matches!(find(Version::HTTP_11, uri, hosts), Err(Error::BadRequest(_))), "{uri} {hosts:?}");
         }
+        assert!(find(Version::HTTP_10, "http:///x", &[]).is_err(), "only who names no host may have none");
     }
 }

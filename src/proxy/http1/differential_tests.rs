@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::laws::tests::messages;
 use super::laws::{End, fields, read_request, read_response};
 use crate::proxy::message::Form;
+use crate::proxy::target;
 use crate::settings::Limits;
 
 /// Why we refuse requests that hyper takes.
@@ -122,8 +123,8 @@ fn compare_requests(raw: &[u8]) -> Result<(), TestCaseError> {
             prop_assert_eq!(&ours.content, &hypers.content);
             prop_assert!(same_trailers(&ours.trailers, &hypers.trailers));
         }
-        // A target that is none of those of RFC 9112 3.2 is refused when it is looked at.
-        (End::Whole, None) if ours.head.as_ref().unwrap().request.form == Form::Other => {}
+        // A target that is none of those of RFC 9112 3.2, or has no host, is refused when it is looked at.
+        (End::Whole, None) if target::target(&ours.head.as_ref().unwrap().request).is_err() => {}
         (End::Whole, None) => prop_assert!(false, "hyper does not take {:?}", Bytes::copy_from_slice(raw)),
         (End::Unfinished, Some(hypers)) => prop_assert!(false, "hyper finds an end: {:?}", hypers),
         (End::Refused(why), Some(_)) => prop_assert!(STRICTER.contains(&&**why), "refused for {:?}", why),
