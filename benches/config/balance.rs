@@ -44,6 +44,7 @@ fn cluster(algorithm: Algorithm, count: u32) -> Cluster {
             max_idle_per_endpoint: 1,
             max_requests: None,
             tcp_keep_alive: None,
+            upkeep: Default::default(),
         },
         endpoints: (0..count).map(endpoint).collect(),
         move_after: None,
