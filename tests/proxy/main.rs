@@ -9,6 +9,7 @@ mod capacity;
 mod clients;
 mod clocks;
 mod drain;
+mod ejected;
 mod endpoints;
 mod errors;
 mod farewell;
