@@ -15,6 +15,7 @@ mod sources;
 mod table;
 mod upstreams;
 mod vigil;
+mod wellness;
 
 use std::io::Write;
 use std::path::Path;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::Failure;
@@ -19,7 +19,7 @@ use super::complaints;
 use super::signals::Signals;
 use super::sources::{self, Source};
 use super::table::Table;
-use super::vigil;
+use super::{vigil, wellness};
 use crate::admin::{self, AdminState};
 use crate::drain::{self, DrainTrigger};
 use crate::health;
@@ -30,7 +30,7 @@ use crate::settings::Settings;
 use crate::snapshot;
 use crate::source::{Store, dns};
 use crate::telemetry::{AccessLog, Telemetry, log};
-use crate::translate::Context;
+use crate::translate::{Context, Statuses};
 
 /// What to serve.
 pub(super) struct Plan {
@@ -122,10 +122,15 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let (told, notices) = mpsc::channel(vigil::MAX_NOTICES);
     tokio::spawn(vigil::run(registry.clone(), telemetry.metrics().clone(), told));
     tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
-    let config = proxy::Config { settings: Arc::clone(&settings), workers: workers(&settings), live, registry };
-    let proxy = proxy::start(config, reader, &telemetry, watcher.clone()).map_err(with_remedy)?;
+    let workers = workers(&settings);
+    let config = proxy::Config { settings: Arc::clone(&settings), workers, live, registry: registry.clone() };
+    let proxy = proxy::start(config, reader.clone(), &telemetry, watcher.clone()).map_err(with_remedy)?;
     let status = match started.cluster {
-        Some(cluster) => Some(cluster.write_statuses(table.statuses(), notices, &telemetry, watcher.clone())),
+        Some(cluster) => {
+            let (tell, statuses) = watch::channel(Statuses::default());
+            tokio::spawn(wellness::run(table.statuses(), reader, registry, tell));
+            Some(cluster.write_statuses(statuses, notices, &telemetry, watcher.clone()))
+        }
         None => {
             tokio::spawn(complaints::log(table.statuses()));
             None

@@ -55,6 +55,13 @@ fn transitions(before: &Entry, now: &[Condition]) -> Vec<Event> {
             events.push(event(EventType::Warning, programmed, "Publish"));
         }
     }
+    if let Some(healthy) = find("Healthy") {
+        if newly(&healthy, Status::False) {
+            events.push(event(EventType::Warning, healthy, "Check"));
+        } else if newly(&healthy, Status::True) && before.status("Healthy") == Some(Status::False) {
+            events.push(event(EventType::Normal, healthy, "Check"));
+        }
+    }
     events
 }
 
@@ -98,6 +105,13 @@ mod tests {
         assert!(told(&bad, &bad).is_empty(), "still broken");
         assert_eq!(told(&bad, &good), ["ProgrammedTrue"], "working again");
         assert_eq!(told(&good, &conditions("True", "True", "False")), ["ProgrammedFalse"], "no other says why");
+        let healthy = |status: &str| {
+            [good.clone(), vec![Condition { type_: "Healthy".to_owned(), ..conditions(status, "", "")[0].clone() }]]
+                .concat()
+        };
+        assert!(told(&good, &healthy("True")).is_empty() && told(&healthy("Unknown"), &healthy("True")).is_empty());
+        assert_eq!(told(&healthy("True"), &healthy("False")), ["AcceptedFalse"], "its reason in this test");
+        assert_eq!(told(&healthy("False"), &healthy("True")), ["AcceptedTrue"]);
         let long = transitions(&Entry::new("uid", &good), &bad).remove(0).note.expect("a note");
         assert!(long.len() <= 1024 && long.ends_with('…'));
     }

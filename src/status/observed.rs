@@ -13,7 +13,7 @@ use crate::api::Condition;
 use crate::translate::Key;
 
 /// Conditions of these types are ours to write; others on the same object belong to somebody else.
-const OURS: [&str; 3] = ["Accepted", "ResolvedRefs", "Programmed"];
+const OURS: [&str; 4] = ["Accepted", "ResolvedRefs", "Programmed", "Healthy"];
 
 /// The kinds whose status is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

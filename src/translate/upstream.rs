@@ -85,7 +85,7 @@ impl UpstreamPlan {
             place,
             protocol: *protocol,
             connections: self::connections(connections.as_ref(), context, &mut problems),
-            resilience: Arc::new(resilience(spec, &mut problems)),
+            resilience: Arc::new(resilience(key, spec, &mut problems)),
             move_after: move_after(endpoint_drain.as_ref(), &mut problems),
             problems,
         }

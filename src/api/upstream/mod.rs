@@ -43,6 +43,7 @@ pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
     printcolumn = r#"{"name": "Services", "type": "string", "jsonPath": ".spec.targetRefs[*].name"}"#,
     printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].status"}"#,
+    printcolumn = r#"{"name": "Healthy", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Healthy')].status"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -263,6 +264,7 @@ pub const STAGGER: TimeBounds = ("10ms", "2s");
 #[serde(rename_all = "camelCase")]
 pub struct UpstreamStatus {
     /// `Accepted`: the spec makes sense. `ResolvedRefs`: what it names exists. `Programmed`: it is in force.
+    /// `Healthy`, where health is looked after: how many endpoints get requests, as the leader sees it; `False` if none does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),

@@ -6,6 +6,8 @@ mod health;
 mod limits;
 mod retry;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 pub use balancing::{Algorithm, Balancing, CookieKey, HashKey, Hashing, Locality, PANIC_PERCENT, SlowStart, Subset};
@@ -17,6 +19,8 @@ pub use retry::RetryBudget;
 /// How a cluster is balanced, checked and protected. The default is that of a Service without a ProxyUpstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Resilience {
+    /// The object that says so, as `namespace/name`.
+    pub owner: Option<Arc<str>>,
     /// Who gets the next request.
     #[serde(skip_serializing_if = "Balancing::is_default")]
     pub balancing: Balancing,

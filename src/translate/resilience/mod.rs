@@ -6,12 +6,13 @@ mod health;
 mod limits;
 mod retry;
 
+use super::Key;
 use super::conditions::Problem;
 use crate::api;
 use crate::snapshot::Resilience;
 
 /// What a ProxyUpstream says; what is wrong is left out.
-pub(super) fn resilience(spec: &api::ProxyUpstreamSpec, problems: &mut Vec<Problem>) -> Resilience {
+pub(super) fn resilience(owner: &Key, spec: &api::ProxyUpstreamSpec, problems: &mut Vec<Problem>) -> Resilience {
     let api::ProxyUpstreamSpec { load_balancing, health_check, retry_budget, limits, endpoints, .. } = spec;
     let mut keep = |problem| problems.push(problem);
     let balancing =
@@ -24,6 +25,7 @@ pub(super) fn resilience(spec: &api::ProxyUpstreamSpec, problems: &mut Vec<Probl
     let retry_budget = retry_budget.as_ref().map(|given| retry::budget(given, "spec.retryBudget"));
     let limits = limits.as_ref().map(|given| limits::limits(given, "spec.limits"));
     Resilience {
+        owner: Some(owner.to_string().into()),
         balancing,
         ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()),
         health: check.and_then(|read| read.map_err(&mut keep).ok()),
