@@ -4,6 +4,7 @@
 // Programs are timed by the clock on the wall, not by one that tests can pause.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod admission;
 mod balance;
 #[path = "../../tests/apiserver/control_plane.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -44,6 +45,9 @@ fn main() {
     }
     if only("balance") {
         balance::run(&mut report);
+    }
+    if only("admission") {
+        admission::run(&mut report);
     }
     if only("record") {
         record::run(&mut report);
