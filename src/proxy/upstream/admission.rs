@@ -180,7 +180,7 @@ pub(super) fn may_keep(cluster: &ClusterState) -> bool {
     limits.lane(Limited::Connections).waiting() == 0 || limits.may_keep(thread::current().id())
 }
 
-/// A connection was opened that many requests can share.
+/// A connection was opened that others can use, too.
 pub(super) fn opened(cluster: &ClusterState) {
     freed(cluster);
     cluster.limits().opened();

@@ -236,9 +236,10 @@ pub(super) async fn warm(upstream: Rc<Upstream>, host: Rc<Host>) {
                 }
                 Protocol::Http2 => {
                     host.pool.share_http2(&open_http2(io, &upstream).await?);
-                    admission::opened(host.state.cluster());
                 }
             }
+            // Somebody may wait by now.
+            admission::opened(host.state.cluster());
             Ok::<(), Error>(())
         };
         if !matches!(tokio::time::timeout(settings.connect_timeout, opening).await, Ok(Ok(()))) {

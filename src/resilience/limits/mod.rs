@@ -167,7 +167,7 @@ impl Limits {
         self.lane(Limited::Connections).line.call_thread(thread);
     }
 
-    /// A connection that many can use was opened: others may want it.
+    /// A connection was opened that nobody needs, or that others can use, too: they may want it.
     pub fn opened(&self) {
         if self.wish.load(Ordering::SeqCst) == WANTED {
             self.bell.ring();
