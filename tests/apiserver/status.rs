@@ -128,6 +128,29 @@ async fn upstreams_get_conditions_too() {
 }
 
 #[tokio::test]
+async fn upstreams_say_how_many_endpoints_are_healthy() {
+    let stage = stage().await;
+    // A port that refuses: one that was given, and is free again.
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let check = json!({"active": {"tcp": {}, "interval": "100ms", "unhealthyThreshold": 1}});
+    stage
+        .apply(&json!({
+            "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyUpstream", "metadata": {"name": "partner"},
+            "spec": {"endpoints": [{"address": refusing.to_string()}], "healthCheck": check},
+        }))
+        .await;
+    let _gateway = stage.gateway().await;
+    let api: Api<ProxyUpstream> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let message = eventually("the condition", async || {
+        let conditions = api.get("partner").await.unwrap().status?.conditions;
+        let told = conditions.into_iter().find(|condition| condition.type_ == "Healthy" && condition.status == "False");
+        told.map(|condition| condition.message)
+    })
+    .await;
+    assert_eq!(message, "none of 1 endpoints is healthy");
+}
+
+#[tokio::test]
 async fn only_the_holder_of_the_lease_writes_and_another_takes_over() {
     let stage = stage().await;
     let gateways = [stage.gateway().await, stage.gateway().await];
