@@ -23,11 +23,12 @@ pub use route::{
 pub use rules::UNEDITABLE_HEADERS;
 pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming, TimeBounds, WebSocket};
 pub use upstream::{
-    ADAPTIVE_WINDOW, ActiveCheck, Adaptive, Algorithm, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CONNECTION_AGE,
-    COOKIE_TTL, CheckMethod, Connections, CookieKey, DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain,
-    GrpcCheck, HashKey, HealthCheck, HttpCheck, InitialState, IssuedCookie, Limits, LoadBalancing, Locality,
-    PENDING_TIMEOUT, PING_TIMEOUT, Passive, Protocol, ProxyUpstream, ProxyUpstreamSpec, SLOW_START, STAGGER, SameSite,
-    Subset, SubsetFallback, TABLE_SIZES, TcpCheck, UpstreamStatus, WebSocketCheck,
+    ADAPTIVE_WINDOW, ActiveCheck, Adaptive, AfterHalfOpen, Algorithm, BreakerMode, BreakerWindow, CALL, CHECK_INTERVAL,
+    CHECK_THRESHOLD, CHECK_TIMEOUT, CONNECTION_AGE, COOKIE_TTL, CheckMethod, CircuitBreaker, Connections, CookieKey,
+    DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain, Fallback, GrpcCheck, HashKey, HealthCheck,
+    HttpCheck, InitialState, IssuedCookie, Limits, LoadBalancing, Locality, PENDING_TIMEOUT, PING_TIMEOUT, Passive,
+    Protocol, ProxyUpstream, ProxyUpstreamSpec, SLOW_START, STAGGER, STATE, SameSite, Subset, SubsetFallback,
+    TABLE_SIZES, TcpCheck, UpstreamStatus, WINDOW, WebSocketCheck,
 };
 pub use validate::{Violation, validate};
 

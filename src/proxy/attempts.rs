@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body::Body as _;
@@ -17,16 +18,36 @@ use super::forward::Outgoing;
 use super::message::RequestHead;
 use super::retry::{Instead, Retrying};
 use super::upload::Upload;
-use super::upstream::{self, Admitted, Answer, Chosen, Lease, SendFailure, Upstream};
+use super::upstream::{self, Admitted, Answer, Chosen, Lease, Permission, SendFailure, Upstream, Wish};
 use super::worker::Worker;
-use crate::snapshot::{Action, Timeouts};
+use crate::snapshot::{Action, Cluster, Timeouts};
 
 /// Endpoints that are tried when connections fail.
 const MAX_ENDPOINTS: usize = 3;
 /// How often a request is sent again because it was not taken.
 const MAX_AGAIN: usize = 3;
 
-/// Sends a request to one endpoint after the other until one answers.
+/// Who takes a request, and let it in already.
+pub(super) struct Taker<'a> {
+    /// The upstream.
+    pub upstream: Rc<Upstream>,
+    /// What the request says of its endpoint.
+    pub wish: &'a Wish,
+    permission: Permission,
+}
+
+/// Asks a cluster for leave to make the first attempt.
+///
+/// # Errors
+/// [`Error::BreakerOpen`] or [`Error::NoEndpoint`].
+pub(super) fn choose<'a>(worker: &Worker, cluster: &Arc<Cluster>, wish: &'a Wish) -> Result<Taker<'a>, Error> {
+    let upstream = worker.upstreams.of(cluster);
+    upstream.ask();
+    let permission = upstream.permit(&[], wish, Instant::now().into_std().into())?;
+    Ok(Taker { upstream, wish, permission })
+}
+
+/// Sends a request to one endpoint of an upstream after the other until one answers; the first let it in already.
 ///
 /// # Errors
 /// Whatever kept it from getting an answer.
@@ -34,18 +55,17 @@ pub(super) async fn answer(
     worker: &Rc<Worker>,
     head: &RequestHead,
     outgoing: &Outgoing,
+    Taker { upstream, wish, permission }: Taker<'_>,
     content: Body,
     admitted: Option<&Rc<Admitted>>,
     exchange: &Rc<Exchange>,
 ) -> Result<Answer, Error> {
     let Action::Forward(action) = &outgoing.route.action else { return Err(Error::InvalidRoute) };
-    let upstream = worker.upstreams.of(&outgoing.cluster);
-    upstream.ask();
+    let mut first = Some(permission);
     let empty = content.is_end_stream();
     let replayable = empty && head.method.is_idempotent() && !outgoing.upgrade;
     // In a box, because few routes ask for it.
-    let mut retrying =
-        action.retry.as_ref().map(|retry| Box::new(Retrying::new(retry, worker, &upstream, outgoing, head)));
+    let mut retrying = action.retry.as_ref().map(|retry| Box::new(Retrying::new(retry, worker, &upstream, wish, head)));
     let mut failed = None;
     let mut body = Body::empty();
     if !empty {
@@ -63,7 +83,8 @@ pub(super) async fn answer(
     loop {
         let connected = {
             let retrying = retrying.as_deref_mut();
-            let connecting = connect(worker, &upstream, &mut tried, outgoing, &action.timeouts, retrying, exchange);
+            let connecting =
+                connect(worker, (&upstream, wish), first.take(), &mut tried, &action.timeouts, retrying, exchange);
             exchange.within(pin!(connecting)).await.flatten()
         };
         let (mut lease, endpoint) = match (connected, &mut retrying) {
@@ -91,6 +112,7 @@ pub(super) async fn answer(
         };
         let (error, unsent, begun) = match sent {
             Ok(Ok(mut answer)) => {
+                exchange.attempt_said(&answer.response.head.fields);
                 if let Some(retrying) = &mut retrying {
                     match Box::pin(retrying.instead(answer, endpoint, &mut tried, exchange)).await? {
                         Instead::Another(content) => {
@@ -120,7 +142,7 @@ pub(super) async fn answer(
             Some(unsent) if again < MAX_AGAIN && !retrying.as_ref().is_some_and(|it| it.wanted().on.refused_stream) => {
                 again += 1;
                 // Rather elsewhere; the only endpoint is asked again.
-                if !another(&upstream, &mut tried, outgoing, endpoint) {
+                if !another(&upstream, &mut tried, wish, endpoint) {
                     tried.pop();
                 }
                 unsent
@@ -137,7 +159,7 @@ pub(super) async fn answer(
                 }
                 (None, None) => {
                     let held = hold.is_some_and(|hold| hold.first_byte) && replayable;
-                    if error != Error::UpstreamReset || !held || !another(&upstream, &mut tried, outgoing, endpoint) {
+                    if error != Error::UpstreamReset || !held || !another(&upstream, &mut tried, wish, endpoint) {
                         return Err(error);
                     }
                     exchange.attempt_failed(error);
@@ -151,18 +173,18 @@ pub(super) async fn answer(
 }
 
 /// Whether there is another endpoint to try than those that failed and this one, which did now.
-fn another(upstream: &Upstream, tried: &mut Vec<SocketAddr>, outgoing: &Outgoing, failed: SocketAddr) -> bool {
+fn another(upstream: &Upstream, tried: &mut Vec<SocketAddr>, wish: &Wish, failed: SocketAddr) -> bool {
     tried.push(failed);
-    tried.len() < MAX_ENDPOINTS && upstream.has_another(tried, &outgoing.wish)
+    tried.len() < MAX_ENDPOINTS && upstream.has_another(tried, wish)
 }
 
 /// A connection to an endpoint: one that waits, or a new one. Endpoints that cannot be connected to are passed over, since
 /// nothing was sent to them.
 async fn connect(
     worker: &Worker,
-    upstream: &Upstream,
+    (upstream, wish): (&Upstream, &Wish),
+    mut first: Option<Permission>,
     tried: &mut Vec<SocketAddr>,
-    outgoing: &Outgoing,
     timeouts: &Timeouts,
     mut retrying: Option<&mut Retrying<'_>>,
     exchange: &Exchange,
@@ -174,12 +196,22 @@ async fn connect(
         endpoints = retrying.endpoints(MAX_ENDPOINTS);
         limit = retrying.wanted().per_try_timeout.map_or(limit, |one| one.min(limit));
     }
-    let mut failure = Error::NoEndpoint;
+    let mut failure = None;
     while endpoints > 0 {
-        let chosen = upstream::choose(upstream, tried, &outgoing.wish).await?;
-        let Some(Chosen { host, place }) = chosen else { break };
+        let now = Instant::now().into_std().into();
+        let permission = match first.take().map_or_else(|| upstream.permit(tried, wish, now), Ok) {
+            Ok(permission) => permission,
+            Err(error) => return Err(failure.unwrap_or(error)),
+        };
+        let picked = Rc::clone(permission.host());
+        let Chosen { host, place } = upstream::choose(upstream, &picked, tried, wish).await?;
+        let Some(permission) = permission.moved_to(host, Instant::now().into_std().into()) else {
+            // The one that has room for a connection has an open breaker: whoever comes next has none, or another's room.
+            tried.push(host.endpoint.address);
+            continue;
+        };
         let endpoint = host.endpoint.address;
-        exchange.attempt(host);
+        exchange.attempt(permission);
         if let Some(lease) = Lease::waiting(upstream, host) {
             exchange.connected(Duration::ZERO);
             return Ok((lease, endpoint));
@@ -202,10 +234,10 @@ async fn connect(
             Some(after) => {
                 let first = Chosen { host, place };
                 let bounds = (after, limit, endpoints);
-                match Box::pin(eyeballs::connect(upstream, first, bounds, tried, outgoing, exchange, told)).await {
+                match Box::pin(eyeballs::connect(upstream, first, bounds, tried, wish, exchange, told)).await {
                     Ok((lease, other)) => {
                         if !Rc::ptr_eq(host, other) {
-                            exchange.attempt(other);
+                            exchange.attempt(Permission::of(other, Instant::now().into_std().into()));
                         }
                         (Ok(lease), other.endpoint.address)
                     }
@@ -225,7 +257,7 @@ async fn connect(
             }
             Err(error) if error.retryable() => {
                 exchange.attempt_failed(error);
-                failure = error;
+                failure = Some(error);
                 tried.push(endpoint);
                 endpoints = endpoints.saturating_sub(1);
                 if let Some(retrying) = &mut retrying {
@@ -235,5 +267,5 @@ async fn connect(
             Err(error) => return Err(error),
         }
     }
-    Err(failure)
+    Err(failure.unwrap_or(Error::NoEndpoint))
 }

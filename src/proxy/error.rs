@@ -56,6 +56,9 @@ pub(super) enum Error {
     /// The request waited too long for the upstream to have less to do.
     #[error("waited too long for an upstream at its limits")]
     QueueTimeout,
+    /// A circuit breaker is open. Coming back makes sense after so many seconds; 0 if nobody knows.
+    #[error("circuit breaker open")]
+    BreakerOpen(u32),
     /// The endpoint refused the connection or could not be reached.
     #[error("upstream connection failed")]
     ConnectFailed,
@@ -137,8 +140,8 @@ impl Error {
             ClientGone | ClientSilent => CLIENT_CLOSED_REQUEST,
             NoRoute => StatusCode::NOT_FOUND,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
-            NoBackend | NoEndpoint | UpstreamOverflow | QueueTimeout | Draining | MaxAge | EndpointGone
-            | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
+            NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | Draining | MaxAge
+            | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => StatusCode::BAD_GATEWAY,
             ConnectTimeout | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
             | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -165,6 +168,7 @@ impl Error {
             NoEndpoint => "no_endpoint",
             UpstreamOverflow => "upstream_overflow",
             QueueTimeout => "queue_timeout",
+            BreakerOpen(_) => "breaker_open",
             ConnectFailed => "connect_failed",
             ConnectTimeout => "connect_timeout",
             UpstreamReset => "upstream_reset",
@@ -213,17 +217,26 @@ impl Error {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
-            NoRoute | InvalidRoute | NoBackend | NoEndpoint | UpstreamOverflow | QueueTimeout | ConnectFailed
-            | ConnectTimeout | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout
-            | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining
-            | MaxAge | EndpointGone | RouteRemoved => false,
+            NoRoute | InvalidRoute | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout
+            | ConnectFailed | ConnectTimeout | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout
+            | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout | UpstreamSilent
+            | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }
 
     /// When the client may come again, in seconds, if that can be said.
     pub(super) fn retry_after(self) -> Option<u32> {
-        // Room may come at any time; a client that asks again at once would only wait in line again.
-        matches!(self, Error::UpstreamOverflow | Error::QueueTimeout).then_some(1)
+        match self {
+            Error::BreakerOpen(seconds @ 1..) => Some(seconds),
+            // Room may come at any time; a client that asks again at once would only wait in line again.
+            Error::UpstreamOverflow | Error::QueueTimeout => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Whether the upstream has nobody who could be asked, so that its fallback takes the request.
+    pub(super) fn calls_for_fallback(self) -> bool {
+        matches!(self, Error::BreakerOpen(_) | Error::NoEndpoint)
     }
 
     /// Whether the request may go to another endpoint: only if nothing of it was sent.

@@ -232,6 +232,7 @@ impl Exchange {
             self.attempt_answered(now);
         }
         if kind != Kind::Http {
+            self.attempt_begins(now);
             let stream = self.stream.get_or_init(Box::default);
             self.mind_age();
             self.worker.streams.enter(self, stream, self.version, &self.worker);

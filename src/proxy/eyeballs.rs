@@ -11,8 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::Error;
 use super::exchange::Exchange;
-use super::forward::Outgoing;
-use super::upstream::{Chosen, Host, Lease, Upstream};
+use super::upstream::{Chosen, Host, Lease, Upstream, Wish};
 use crate::resilience::Outcome;
 
 /// Connects to `first`, and, as long as there is no connection, every `after` to one more endpoint, up to `most` altogether.
@@ -27,7 +26,7 @@ pub(super) async fn connect<'a>(
     first: Chosen<'a>,
     (after, limit, most): (Duration, Duration, usize),
     tried: &mut Vec<SocketAddr>,
-    outgoing: &Outgoing,
+    wish: &Wish,
     exchange: &Exchange,
     told: impl Fn(&Result<Lease, Error>),
 ) -> Result<(Lease, &'a Rc<Host>), Error> {
@@ -45,7 +44,7 @@ pub(super) async fn connect<'a>(
     let mut racing = FuturesUnordered::from_iter([one(first)]);
     let first = host;
     loop {
-        let next = if begun.len() < most { other(upstream, &begun, tried, outgoing) } else { None };
+        let next = if begun.len() < most { other(upstream, &begun, tried, wish) } else { None };
         tokio::select! {
             biased;
             Some((host, connected)) = racing.next() => {
@@ -84,15 +83,10 @@ pub(super) async fn connect<'a>(
 }
 
 /// The endpoint that is tried next: RFC 8305 4, if possible one of the other family than the last one.
-fn other<'a>(
-    upstream: &'a Upstream,
-    begun: &[&Rc<Host>],
-    tried: &[SocketAddr],
-    outgoing: &Outgoing,
-) -> Option<&'a Rc<Host>> {
+fn other<'a>(upstream: &'a Upstream, begun: &[&Rc<Host>], tried: &[SocketAddr], wish: &Wish) -> Option<&'a Rc<Host>> {
     let used: Vec<SocketAddr> = tried.iter().copied().chain(begun.iter().map(|host| host.endpoint.address)).collect();
     let last_is_v6 = begun.last().is_some_and(|host| host.endpoint.address.is_ipv6());
     let same_family = upstream.addresses().filter(|address| address.is_ipv6() == last_is_v6);
     let avoided: Vec<SocketAddr> = used.iter().copied().chain(same_family).collect();
-    upstream.pick(&avoided, &outgoing.wish).or_else(|| upstream.pick(&used, &outgoing.wish))
+    upstream.pick(&avoided, wish).or_else(|| upstream.pick(&used, wish))
 }

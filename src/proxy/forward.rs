@@ -9,6 +9,7 @@ use super::attempts;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
+use super::fallback::{self, Standby};
 use super::fields::Known;
 use super::followed;
 use super::headers;
@@ -27,6 +28,8 @@ pub(super) struct Outgoing {
     pub upgrade: bool,
     /// Where it goes.
     pub cluster: Arc<Cluster>,
+    /// What it gets if nobody there may be asked.
+    pub standby: Option<Standby>,
     /// Its route, whose action is to forward.
     pub route: Arc<Route>,
     /// What it says of its endpoint.
@@ -71,15 +74,22 @@ pub(super) async fn send(
     content: Body,
     exchange: &Rc<Exchange>,
 ) -> Result<Reply, Error> {
-    let admitted = match &outgoing.cluster.resilience.limits {
-        None => None,
-        Some(_) => {
-            let upstream = worker.upstreams.of(&outgoing.cluster);
-            Some(upstream::admit(&upstream, exchange, asks_for_stream(head, outgoing)).await?)
-        }
+    let chosen = match attempts::choose(worker, &outgoing.cluster, &outgoing.wish) {
+        Ok(chosen) => chosen,
+        Err(error) if error.calls_for_fallback() => match &outgoing.standby {
+            Some(Standby::Cluster(cluster, wish)) => attempts::choose(worker, cluster, wish)?,
+            Some(Standby::Answer(answer)) => return Ok(fallback::answered(answer, error, &outgoing.route, exchange)),
+            None => return Err(error),
+        },
+        Err(error) => return Err(error),
     };
-    let answer = attempts::answer(worker, head, outgoing, content, admitted.as_ref(), exchange).await?;
-    receive(answer, head, outgoing, admitted.as_deref(), exchange)
+    let wish = chosen.wish;
+    let admitted = match &chosen.upstream.cluster().resilience.limits {
+        None => None,
+        Some(_) => Some(upstream::admit(&chosen.upstream, exchange, asks_for_stream(head, outgoing)).await?),
+    };
+    let answer = attempts::answer(worker, head, outgoing, chosen, content, admitted.as_ref(), exchange).await?;
+    receive(answer, head, outgoing, (wish, admitted.as_deref()), exchange)
 }
 
 /// Whether a request asks for a stream, so that it counts as one from the beginning.
@@ -92,7 +102,7 @@ fn receive(
     answer: Answer,
     head: &RequestHead,
     outgoing: &Outgoing,
-    admitted: Option<&Admitted>,
+    (wish, admitted): (&Wish, Option<&Admitted>),
     exchange: &Rc<Exchange>,
 ) -> Result<Reply, Error> {
     let Answer { mut response, takeover } = answer;
@@ -109,7 +119,7 @@ fn receive(
         return Err(Error::UpstreamProtocol);
     }
     headers::clean_response(fields);
-    if let Some(cookie) = outgoing.wish.issued() {
+    if let Some(cookie) = wish.issued() {
         fields.add("set-cookie", cookie.as_bytes());
     }
     if let Some(edits) = &outgoing.route.response_headers {

@@ -101,6 +101,27 @@ fn status(error: Error) -> Status {
     }
 }
 
+/// The status of HTTP that tells as much as a status of gRPC, by which an endpoint is judged: the mapping of Envoy, where 2, 4, 12,
+/// 13, 14 and 15 are failures of the server. `None` for what is no status.
+pub(super) fn as_http(status: &[u8]) -> Option<u16> {
+    let code: u8 = std::str::from_utf8(status).ok()?.parse().ok()?;
+    Some(match code {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        2 | 13 | 15 => 500,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -144,6 +165,15 @@ mod tests {
         }
         assert!(super::timeout(&call("application/grpc", &["1S", "1S"])).is_err());
         assert_eq!(super::timeout(&call("text/plain", &["soon"])).unwrap(), None);
+    }
+
+    #[test]
+    fn statuses_are_judged_like_those_of_http() {
+        let failures: Vec<u8> = (0..=20)
+            .filter(|code: &u8| as_http(code.to_string().as_bytes()).is_some_and(|status| status >= 500))
+            .collect();
+        assert_eq!(failures, [2, 4, 12, 13, 14, 15]);
+        assert_eq!((as_http(b"0"), as_http(b"17"), as_http(b""), as_http(b"x")), (Some(200), None, None, None));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod downstream;
 mod error;
 mod exchange;
 mod eyeballs;
+mod fallback;
 mod fields;
 mod first_byte;
 mod followed;
@@ -41,13 +42,14 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::drain::DrainWatcher;
 use crate::ready::Live;
 use crate::resilience::{Limited, Registry};
 use crate::settings::Settings;
 use crate::snapshot::Reader;
-use crate::telemetry::{Telemetry, Usage};
+use crate::telemetry::{BreakerCount, Telemetry, Usage};
 
 /// The laws of the HTTP/1 codec, for fuzzing.
 #[cfg(feature = "fuzzing")]
@@ -110,6 +112,8 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
     let registry = config.registry;
     let asked = registry.clone();
     telemetry.metrics().ask_usage(move || usage(&asked));
+    let seen = registry.clone();
+    telemetry.metrics().breakers(move || breakers(&seen));
     let connections = Arc::new(AtomicUsize::new(0));
     let (running, ended) = mpsc::channel(1);
     for (index, listeners) in listeners.into_iter().enumerate() {
@@ -157,6 +161,18 @@ fn usage(registry: &Registry) -> Vec<Usage> {
             })
         })
         .collect()
+}
+
+/// What metrics tell of circuit breakers.
+fn breakers(registry: &Registry) -> Vec<BreakerCount> {
+    let counted = registry.breakers(Instant::now().into_std().into()).into_iter();
+    let counts = counted.map(|counted| BreakerCount {
+        upstream: counted.cluster.as_str().to_owned(),
+        scope: if counted.of_endpoints { "endpoint" } else { "upstream" },
+        states: counted.states.into_iter().map(|(state, count)| (state.word(), count)).collect(),
+        not_permitted: counted.not_permitted,
+    });
+    counts.collect()
 }
 
 impl Proxy {

@@ -9,6 +9,7 @@ use super::error::Error;
 use super::fields::{Fields, Known};
 use super::grpc;
 use super::message::Response;
+use crate::snapshot::Respond;
 
 /// The field that carries the reason.
 pub(super) const REASON: &str = "x-floodway-reason";
@@ -96,6 +97,15 @@ pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Respons
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110 15.5.6: "The origin server MUST generate an Allow header field in a 405 response".
         fields.add("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+    }
+    response
+}
+
+/// An answer that the configuration gives.
+pub(super) fn direct(respond: &Respond) -> Response {
+    let mut response = Response::new(respond.status, Body::full(respond.body.clone()));
+    if let Some(content_type) = &respond.content_type {
+        response.head.fields.add("content-type", content_type.as_bytes());
     }
     response
 }

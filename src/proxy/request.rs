@@ -13,6 +13,7 @@ use super::body::Body;
 use super::downstream::Downstream;
 use super::error::Error;
 use super::exchange::{Exchange, Subject};
+use super::fallback;
 use super::fields::Known;
 use super::forward::{self, Outgoing};
 use super::grpc;
@@ -22,7 +23,7 @@ use super::reply::{self, Format};
 use super::target::{self, Target};
 use super::upstream::Takeover;
 use super::worker::{Peer, Worker};
-use crate::snapshot::{Action, RequestView, Respond, Route};
+use crate::snapshot::{Action, RequestView, Route};
 use crate::telemetry::Protocol;
 
 /// What goes back to the client, and how it is told.
@@ -161,7 +162,7 @@ fn decide(
         Action::Invalid(_) => Err(Error::InvalidRoute),
         Action::Respond(respond) => {
             exchange.replied(respond.status);
-            Ok(Step::Answer(edited(direct(respond), route)))
+            Ok(Step::Answer(edited(reply::direct(respond), route)))
         }
         Action::Redirect(redirect) => {
             let location =
@@ -173,7 +174,14 @@ fn decide(
         }
         Action::Forward(action) => {
             let cluster = forward::choose(&snapshot, action)?;
-            let wish = affinity::wish(&cluster, &head.fields, &path, query, client.address);
+            let wish_of = |cluster: &_| affinity::wish(cluster, &head.fields, &path, query, client.address);
+            let wish = wish_of(&cluster);
+            let standby = cluster.resilience.fallback.as_ref().and_then(|fallback| {
+                let place = |redirect: &_| {
+                    target::location(redirect, matched.path, (authority, exchange.host()), &path, query, peer.scheme)
+                };
+                fallback::prepare(fallback, &snapshot, wish_of, place)
+            });
             let rewritten = match &action.rewrite.path {
                 Some(rewrite) => target::rewrite_path(rewrite, matched.path, &path).into(),
                 None => path,
@@ -185,7 +193,7 @@ fn decide(
             let upgrade = wants_websocket(head, body)?;
             let host = action.rewrite.host.as_ref().map_or(authority.as_bytes(), |host| host.as_bytes());
             go_on(head, body, peer, client, authority, host, route, exchange, upgrade);
-            Ok(Step::Send(Outgoing { upgrade, cluster, route: Arc::clone(route), wish }))
+            Ok(Step::Send(Outgoing { upgrade, cluster, standby, route: Arc::clone(route), wish }))
         }
     }
 }
@@ -261,21 +269,15 @@ fn go_on(
     }
 }
 
-fn direct(respond: &Respond) -> Response {
-    let mut response = Response::new(respond.status, Body::full(respond.body.clone()));
-    if let Some(content_type) = &respond.content_type {
-        response.head.fields.add("content-type", content_type.as_bytes());
-    }
-    response
-}
-
-fn edited(mut response: Response, route: &Route) -> Response {
+/// Edits an answer of Floodway's own as the route asks.
+pub(super) fn edited(mut response: Response, route: &Route) -> Response {
     if let Some(edits) = &route.response_headers {
         headers::edit(&mut response.head.fields, edits);
     }
     response
 }
 
-fn reply_locally(exchange: &Rc<Exchange>, response: Response) -> Reply {
+/// An answer of Floodway's own.
+pub(super) fn reply_locally(exchange: &Rc<Exchange>, response: Response) -> Reply {
     Reply { response, exchange: Rc::clone(exchange), local: true, last: false, takeover: None }
 }

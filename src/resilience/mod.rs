@@ -8,7 +8,9 @@ mod adaptive;
 mod backoff;
 pub mod balance;
 mod bell;
+pub mod breaker;
 mod census;
+mod circuit;
 mod ejection;
 mod ewma;
 mod limits;
@@ -21,11 +23,13 @@ mod transition;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use backoff::around;
 pub use bell::Bell;
 pub use census::Census;
+pub use circuit::{Breakers, Circuit, Place, Socket};
 pub use ejection::Out;
 pub use ewma::Ewma;
 pub use limits::{Admission, Called, Connected, Gate, Limited, Limits, Waiting};
@@ -46,6 +50,8 @@ pub struct Registry {
     journal: Journal,
     /// Rung when a worker may have to give up unused connections.
     bell: Bell,
+    /// When it was swept last, in nanoseconds: the time for those who do not know it.
+    swept: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -60,9 +66,10 @@ impl Registry {
     /// The states of a cluster's endpoints, in their order. Its settings and its endpoints are now those of `cluster`. Those that are
     /// new to a cluster which has others are eased in.
     pub fn of(&self, cluster: &Cluster) -> Vec<Arc<EndpointState>> {
+        let now = Moment::from_nanos(self.swept.load(Ordering::Relaxed));
         let mut entries = self.entries();
         let Entry { cluster: shared, endpoints, .. } = self.entry(&mut entries, &cluster.name);
-        shared.configure(cluster);
+        shared.configure(cluster, now);
         let first = endpoints.is_empty();
         let check = cluster.resilience.health.as_ref();
         let states = cluster.endpoints.iter().map(|endpoint| {
@@ -85,7 +92,7 @@ impl Registry {
                 state.arrives();
             }
             state.join();
-            state.configure(&cluster.resilience);
+            state.configure(&cluster.resilience, now);
         }
         if endpoints.len() > states.len() {
             let present: HashSet<SocketAddr> = states.iter().map(|state| state.address()).collect();
@@ -97,10 +104,12 @@ impl Registry {
     }
 
     /// What time brings: endpoints whose ejection is over come in again, and from time to time they are compared with each
-    /// other. To be called often.
+    /// other; breakers that may be asked again are. To be called often.
     pub fn sweep(&self, now: Moment) {
+        self.swept.store(now.nanos(), Ordering::Relaxed);
         for Entry { cluster, endpoints, compared } in self.entries().values_mut() {
             ejection::sweep(cluster, endpoints.values(), compared, now);
+            circuit::sweep(cluster, endpoints.values(), now);
         }
     }
 
@@ -159,6 +168,16 @@ impl Registry {
     /// Every cluster.
     pub fn clusters(&self) -> Vec<Arc<ClusterState>> {
         self.entries().values().map(|entry| Arc::clone(&entry.cluster)).collect()
+    }
+
+    /// The breakers that there are, counted by state.
+    pub fn breakers(&self, now: Moment) -> Vec<Breakers> {
+        let mut all = Vec::new();
+        for Entry { cluster, endpoints, .. } in self.entries().values() {
+            all.extend(Breakers::count(cluster, endpoints.values(), now));
+        }
+        all.sort_by(|a, b| (&a.cluster, a.of_endpoints).cmp(&(&b.cluster, b.of_endpoints)));
+        all
     }
 
     /// Takes the changes that nobody was told of yet.

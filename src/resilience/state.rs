@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::balance::Tables;
 use super::census::Changes;
+use super::circuit::{Place, Socket};
 use super::ejection::Judged;
 use super::retries::Retries;
 use super::standing::{Counts, Standing};
@@ -30,19 +31,39 @@ pub struct ClusterState {
     limits: Limits,
     journal: Journal,
     pub(super) changes: Changes,
+    breaker: Socket,
+    /// Calls that its breaker, and those of its endpoints, did not permit.
+    pub(super) not_permitted: (Arc<AtomicU64>, Arc<AtomicU64>),
+    /// When a breaker of an endpoint lets through again that keeps it out, at the earliest, in nanoseconds.
+    look_again: AtomicU64,
 }
 
 impl ClusterState {
     pub(super) fn new(name: ClusterName, journal: Journal, bell: Bell) -> Self {
         let (settings, counts, in_flight, asked, tables, retries, changes) = Default::default();
-        let limits = Limits::new(bell);
-        ClusterState { name, settings, counts, in_flight, asked, tables, retries, limits, journal, changes }
+        let (breaker, not_permitted, look_again) = (Socket::default(), Default::default(), AtomicU64::new(u64::MAX));
+        ClusterState {
+            name,
+            settings,
+            counts,
+            in_flight,
+            asked,
+            tables,
+            retries,
+            limits: Limits::new(bell),
+            journal,
+            changes,
+            breaker,
+            not_permitted,
+            look_again,
+        }
     }
 
     /// Takes the settings of a new snapshot.
-    pub(super) fn configure(&self, cluster: &Cluster) {
+    pub(super) fn configure(&self, cluster: &Cluster, now: Moment) {
         self.counts.set_members(cluster.endpoints.len());
         self.limits.configure(cluster.resilience.limits.as_ref());
+        self.breaker.configure(cluster.resilience.circuit_breaker.as_ref(), Place::Cluster(self), now);
         if !Arc::ptr_eq(&self.settings.load(), &cluster.resilience) {
             self.settings.store(Arc::clone(&cluster.resilience));
         }
@@ -97,6 +118,23 @@ impl ClusterState {
         self.asked.swap(false, Ordering::Relaxed)
     }
 
+    /// Its circuit breaker.
+    pub fn breaker(&self) -> &Socket {
+        &self.breaker
+    }
+
+    /// An endpoint is kept out by its breaker until then.
+    pub(super) fn look_again(&self, at: Moment) {
+        self.look_again.fetch_min(at.nanos(), Ordering::AcqRel);
+    }
+
+    /// Whether it is time to look whether breakers let their endpoints in again. Says so once.
+    pub fn is_time_to_look(&self, now: Moment) -> bool {
+        let at = self.look_again.load(Ordering::Relaxed);
+        let take = || self.look_again.compare_exchange(at, u64::MAX, Ordering::AcqRel, Ordering::Relaxed);
+        at <= now.nanos() && take().is_ok()
+    }
+
     /// Lets people know of a change of the cluster as a whole.
     pub fn tell(&self, change: Change) {
         self.note(None, change);
@@ -122,6 +160,7 @@ pub struct EndpointState {
     fresh: AtomicBool,
     /// Since when it is eased in, in nanoseconds; 0 if it never was.
     eased_since: AtomicU64,
+    breaker: Socket,
     /// Never looked at by requests. In a box, because most endpoints are not checked.
     checked: Mutex<Option<Box<Checked>>>,
 }
@@ -150,11 +189,13 @@ impl EndpointState {
             fresh: AtomicBool::new(false),
             eased_since: AtomicU64::new(0),
             checked: Mutex::new(None),
+            breaker: Socket::default(),
         }
     }
 
     /// Takes other settings.
-    pub(super) fn configure(&self, settings: &Resilience) {
+    pub(super) fn configure(&self, settings: &Resilience, now: Moment) {
+        self.breaker.configure(settings.endpoint_circuit_breaker.as_ref(), Place::Endpoint(self), now);
         self.connections.resize(settings.limits.as_ref().and_then(|limits| limits.connections_per_endpoint));
     }
 
@@ -248,6 +289,11 @@ impl EndpointState {
     /// Its last health check.
     pub fn checked(&self) -> Option<Checked> {
         self.checked.lock().unwrap_or_else(PoisonError::into_inner).as_deref().cloned()
+    }
+
+    /// Its circuit breaker.
+    pub fn breaker(&self) -> &Socket {
+        &self.breaker
     }
 
     /// Lets people know of a change of this endpoint.

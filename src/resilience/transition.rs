@@ -111,7 +111,7 @@ words! {
         GatewayFailures = "gateway_failures",
         /// Too many connections in a row could not be made.
         ConnectFailures = "connect_failures",
-        /// Too many of its requests failed.
+        /// Too many requests failed.
         FailureRate = "failure_rate",
         /// More of its requests failed than of others'.
         SuccessRate = "success_rate",
@@ -119,8 +119,16 @@ words! {
         Latency = "latency",
         /// Health checks say so.
         HealthCheck = "health_check",
-        /// The time of the ejection is over.
+        /// The time of the ejection, or of the open breaker, is over.
         TimeOver = "time_over",
+        /// Too many calls were slow.
+        SlowCallRate = "slow_call_rate",
+        /// Enough of the calls that a half-open breaker let through were good.
+        TrialPassed = "trial_passed",
+        /// Too many of them were not.
+        TrialFailed = "trial_failed",
+        /// They did not come, or did not end, in time.
+        TrialUnfinished = "trial_unfinished",
         /// The rule is not in force any more.
         Reconfigured = "reconfigured",
     }

@@ -27,8 +27,9 @@ pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{
-    Adaptive, Algorithm, Balancing, CookieKey, Ejection, HashKey, Hashing, HealthCheck, HttpProbe, Limits, Locality,
-    PANIC_PERCENT, Probe, ProbeHeaders, ProbeMethod, Resilience, RetryBudget, SlowStart, Statuses, Subset,
+    Adaptive, Algorithm, Balancing, BreakerMode, BreakerWait, BreakerWindow, CircuitBreaker, CookieKey, Ejection,
+    Failures, Fallback, HalfOpenLimit, HashKey, Hashing, HealthCheck, HttpProbe, Limits, Locality, PANIC_PERCENT,
+    Probe, ProbeHeaders, ProbeMethod, Resilience, RetryBudget, SlowStart, Statuses, Subset,
 };
 pub use retry::{Backoff, Retry, RetryOn};
 pub use route::{

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use prometheus::core::{AtomicU64, Collector, GenericCounter};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
+use super::breakers::{BreakerCount, Breakers};
 use super::process::Process;
 use super::standing::{Standing, Standings};
 use super::usage::{Usage, Usages};
@@ -104,6 +105,10 @@ declare! {
         "Endpoints of upstreams that had requests, by whether they get more.";
     UPSTREAM_CHANGES: Counter "floodway_upstream_changes_total" ["upstream", "to", "reason"]
         "Changes of endpoints and of circuit breakers, by what they became.";
+    BREAKERS: Gauge "floodway_breakers" ["upstream", "scope", "state"]
+        "Circuit breakers, by whether they are the upstream's or its endpoints', and by state.";
+    NOT_PERMITTED: Counter "floodway_breaker_not_permitted_total" ["upstream", "scope"]
+        "Calls that circuit breakers did not permit.";
     ACCESS_LOG_DROPPED: Counter "floodway_access_log_dropped_total" []
         "Access-log lines dropped because the log could not be written fast enough.";
     PUBLICATIONS: Counter "floodway_config_publications_total" []
@@ -254,6 +259,13 @@ impl Metrics {
     pub fn ask_standing(&self, ask: impl Fn() -> Vec<Standing> + Send + Sync + 'static) {
         if let Err(error) = self.registry.register(Box::new(Standings::new(ask))) {
             tracing::debug!(%error, "standing of upstreams");
+        }
+    }
+
+    /// From now on shows what `read` tells of circuit breakers.
+    pub fn breakers(&self, read: impl Fn() -> Vec<BreakerCount> + Send + Sync + 'static) {
+        if let Err(error) = self.registry.register(Box::new(Breakers::new(read))) {
+            tracing::error!(%error, "the metrics of circuit breakers are not shown");
         }
     }
 

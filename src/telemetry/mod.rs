@@ -2,6 +2,7 @@
 //! Nothing here knows the rest of the crate; facts come in as plain values.
 
 mod access;
+mod breakers;
 mod cells;
 mod collect;
 mod exchange;
@@ -16,6 +17,7 @@ mod tests;
 mod usage;
 
 pub use access::AccessLog;
+pub use breakers::BreakerCount;
 pub use cells::Live;
 pub use exchange::{End, Exchange, Kind, Parted, Protocol};
 pub use metrics::{ALL, Declared, Metrics, Type};

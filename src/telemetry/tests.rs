@@ -306,6 +306,9 @@ mod counting {
             }]
         });
         metrics.ask_usage(move || vec![usage.clone()]);
+        let states = vec![("closed", 1)];
+        let breaker = BreakerCount { upstream: "shop/llm:8080".into(), scope: "upstream", states, not_permitted: 0 };
+        metrics.breakers(move || vec![breaker.clone()]);
         let text = metrics.text();
         for metric in ALL {
             let kind = format!("{:?}", metric.kind).to_lowercase();

@@ -138,7 +138,7 @@ impl<'a> Lookup<'a> {
             connections.upkeep.stagger.get_or_insert(STAGGER);
         }
         let move_after = settings.and_then(|plan| plan.move_after);
-        let resilience = settings.map(|plan| Arc::clone(&plan.resilience)).unwrap_or_default();
+        let resilience = settings.map(|plan| self.upstreams.resilience(plan)).unwrap_or_default();
         Some(Cluster { name, protocol, connections, resilience, endpoints, move_after })
     }
 
@@ -148,6 +148,16 @@ impl<'a> Lookup<'a> {
             Source::Service(key, _) => self.upstreams.of_service(key),
             Source::Upstream(key) => self.upstreams.plans.get(key),
         }
+    }
+
+    /// The cluster that a source falls back to.
+    pub(super) fn fallback(self, source: &Source) -> Option<&'a ClusterName> {
+        self.upstreams.fallback(self.settings(source)?)
+    }
+
+    /// Whether any upstream falls back to something that others may change.
+    pub(super) fn has_fallbacks(self) -> bool {
+        !self.upstreams.fallbacks.is_empty()
     }
 
     /// The name that a source needs the addresses of.

@@ -27,6 +27,8 @@ struct ClusterState {
     users: usize,
     /// The upstream whose settings it was built with.
     settings: Option<Arc<UpstreamPlan>>,
+    /// The cluster that it falls back to.
+    fallback: Option<ClusterName>,
     /// The name whose addresses are its endpoints.
     hostname: Option<Arc<str>>,
 }
@@ -44,7 +46,7 @@ impl Clusters {
                     of_service.reserve_exact(1);
                     of_service.push(name.clone());
                 }
-                free.insert(ClusterState { source, users: 1, settings: None, hostname: None });
+                free.insert(ClusterState { source, users: 1, settings: None, fallback: None, hostname: None });
                 self.dirty.insert(name.clone());
             }
         }
@@ -66,12 +68,17 @@ impl Clusters {
         for key in changes.services.iter().chain(&changes.slices) {
             self.dirty.extend(self.of_service.get(key).into_iter().flatten().cloned());
         }
-        if changes.upstreams.is_empty() && changes.resolved.is_empty() {
+        let by_services = lookup.has_fallbacks() && !changes.services.is_empty();
+        if changes.upstreams.is_empty() && changes.resolved.is_empty() && !by_services {
             return;
         }
         for (name, state) in &self.states {
             let settings = lookup.settings(&state.source).map(Arc::as_ptr) != state.settings.as_ref().map(Arc::as_ptr);
-            if settings || state.hostname.as_ref().is_some_and(|hostname| changes.resolved.contains(&**hostname)) {
+            let fallback = lookup.fallback(&state.source) != state.fallback.as_ref();
+            if settings
+                || fallback
+                || state.hostname.as_ref().is_some_and(|hostname| changes.resolved.contains(&**hostname))
+            {
                 self.dirty.insert(name.clone());
             }
         }
@@ -89,8 +96,9 @@ impl Clusters {
             names_changed |= hostname != before;
             if entry.get().users > 0 {
                 let settings = lookup.settings(&entry.get().source).cloned();
+                let fallback = lookup.fallback(&entry.get().source).cloned();
                 let state = entry.get_mut();
-                (state.hostname, state.settings) = (hostname, settings);
+                (state.hostname, state.settings, state.fallback) = (hostname, settings, fallback);
             } else if let Source::Service(key, _) = entry.remove().source
                 && let Entry::Occupied(mut others) = self.of_service.entry(key)
             {

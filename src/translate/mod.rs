@@ -94,6 +94,7 @@ impl Translator {
         let changes = Changes::follow(&mut self.seen, resources);
         self.read_upstreams(&changes);
         let mut touched = self.read_routes(&changes);
+        self.resolve_fallbacks(&changes);
         touched.extend(self.resolve(&changes));
         self.build_clusters(&changes);
         touched.extend(self.build_hosts());
@@ -175,6 +176,25 @@ impl Translator {
             }
         }
         touched
+    }
+
+    /// Looks up again what the fallbacks of upstreams lead to.
+    fn resolve_fallbacks(&mut self, changes: &Changes) {
+        if changes.upstreams.is_empty() && changes.services.is_empty() && changes.resolved.is_empty() {
+            return;
+        }
+        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
+        let mut found = Map::default();
+        for (key, plan) in &self.upstreams.plans {
+            let Some(target) = &plan.fallback else { continue };
+            let resolved = match lookup.resolve(target, || "spec.fallback".to_owned()) {
+                Ok((source, pending)) => (Some(self.clusters.acquire(source)), pending),
+                Err(problem) => (None, Some(problem)),
+            };
+            found.insert(key.clone(), resolved);
+        }
+        let before = std::mem::replace(&mut self.upstreams.fallbacks, found);
+        before.into_values().filter_map(|(name, _)| name).for_each(|name| self.clusters.release(&name));
     }
 
     fn build_clusters(&mut self, changes: &Changes) {

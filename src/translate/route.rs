@@ -291,7 +291,8 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
     Ok((Parts { request_headers, response_headers, action }, targets))
 }
 
-fn target(
+/// What a reference to exactly one of both refers to.
+pub(super) fn target(
     service: Option<&api::ServiceRef>,
     upstream: Option<&api::UpstreamRef>,
     key: &Key,

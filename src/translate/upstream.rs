@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::action::time;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
 use super::resilience::resilience;
-use super::route::Age;
+use super::route::{Age, Target};
 use super::streaming::time_within;
 use super::{Context, Key, Own, Resources};
 use crate::api::{self, Condition};
-use crate::snapshot::{Connections, Endpoint, Map, Resilience, Upkeep};
+use crate::snapshot::{ClusterName, Connections, Endpoint, Fallback, Map, Resilience, Upkeep};
 
 /// Unused connections kept per endpoint and worker when nobody says otherwise.
 const MAX_IDLE_PER_ENDPOINT: u32 = 64;
@@ -34,6 +34,8 @@ pub(super) struct UpstreamPlan {
     pub(super) protocol: api::Protocol,
     pub(super) connections: Connections,
     pub(super) resilience: Arc<Resilience>,
+    /// What has to be looked up for the fallback.
+    pub(super) fallback: Option<Target>,
     pub(super) move_after: Option<Duration>,
     pub(super) problems: Vec<Problem>,
 }
@@ -64,6 +66,9 @@ impl UpstreamPlan {
             health_check: _,
             retry_budget: _,
             limits: _,
+            circuit_breaker: _,
+            endpoint_circuit_breaker: _,
+            fallback: _,
             endpoint_drain,
         } = spec;
         let mut problems = Vec::new();
@@ -79,13 +84,15 @@ impl UpstreamPlan {
                 services(target_refs, key, &mut problems)
             }
         };
+        let (resilience, fallback) = resilience(spec, key, &mut problems);
         UpstreamPlan {
             age: Age(created.clone(), key.clone()),
             generation: *generation,
             place,
             protocol: *protocol,
             connections: self::connections(connections.as_ref(), context, &mut problems),
-            resilience: Arc::new(resilience(key, spec, &mut problems)),
+            resilience: Arc::new(resilience),
+            fallback,
             move_after: move_after(endpoint_drain.as_ref(), &mut problems),
             problems,
         }
@@ -243,12 +250,30 @@ pub(super) struct Upstreams {
     pub(super) plans: BTreeMap<Key, Arc<UpstreamPlan>>,
     /// The upstream that each Service has: the oldest that names it.
     attached: Map<Key, Arc<UpstreamPlan>>,
+    /// Where the fallbacks lead that had to be looked up, and what is wrong with that.
+    pub(super) fallbacks: Map<Key, (Option<ClusterName>, Option<Problem>)>,
 }
 
 impl Upstreams {
     /// The upstream whose settings a Service has.
     pub(super) fn of_service(&self, service: &Key) -> Option<&Arc<UpstreamPlan>> {
         self.attached.get(service)
+    }
+
+    /// The cluster that an upstream falls back to.
+    pub(super) fn fallback(&self, plan: &UpstreamPlan) -> Option<&ClusterName> {
+        self.fallbacks.get(&plan.age.1)?.0.as_ref()
+    }
+
+    /// What an upstream says of its clusters, with its fallback if that leads somewhere.
+    pub(super) fn resilience(&self, plan: &UpstreamPlan) -> Arc<Resilience> {
+        match self.fallback(plan) {
+            None => Arc::clone(&plan.resilience),
+            Some(name) => {
+                let fallback = Some(Fallback::Cluster(name.clone()));
+                Arc::new(Resilience { fallback, ..Resilience::clone(&plan.resilience) })
+            }
+        }
     }
 
     /// Decides again which upstream each Service has.
@@ -287,12 +312,16 @@ impl Upstreams {
             Place::Endpoints(_) => {}
         }
         let accepted = Verdict::of_problems(&plan.problems);
+        let without_fallback = Verdict::of_problems(&unresolved);
+        let fallback = self.fallbacks.get(key).and_then(|(_, problem)| problem.clone());
+        let falls_nowhere = fallback.is_some();
+        unresolved.extend(fallback);
         let resolved = Verdict::of_problems(&unresolved);
         let programmed = if accepted.is_some() {
             Verdict::bad(reason::INVALID, "backends of this upstream answer 500, because the spec is not accepted")
         } else if !lost.is_empty() && lost.len() >= wanted {
             Verdict::bad(reason::CONFLICTED, sentences(&lost))
-        } else if let Some(unresolved) = &resolved {
+        } else if let Some(unresolved) = &without_fallback {
             match unresolved.reason {
                 reason::PENDING => Verdict::pending("requests are answered with 503, until the name is resolved"),
                 reason::NAME_NOT_FOUND => {
@@ -300,6 +329,8 @@ impl Upstreams {
                 }
                 _ => Verdict::pending("the settings wait for the Services that they are for"),
             }
+        } else if falls_nowhere && lost.is_empty() {
+            Verdict::bad(reason::INVALID, "requests get no fallback, because what it refers to is not resolved")
         } else if lost.is_empty() {
             Verdict::good("Programmed", "the settings are in force")
         } else {

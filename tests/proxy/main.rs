@@ -4,6 +4,7 @@
 mod backpressure;
 mod balance;
 mod basics;
+mod breaker;
 mod browser;
 mod capacity;
 mod clients;
@@ -33,6 +34,7 @@ mod limits;
 mod moved;
 #[path = "../apiserver/network.rs"]
 mod network;
+mod outcomes;
 mod pools;
 mod resilience;
 mod responses;

@@ -25,6 +25,7 @@ pub struct Plane {
     pub publisher: Publisher,
     pub telemetry: Telemetry,
     pub drain: DrainTrigger,
+    pub registry: Registry,
     proxy: Option<Proxy>,
     log: tempfile::NamedTempFile,
 }
@@ -52,9 +53,11 @@ impl Plane {
         let telemetry = Telemetry::new(&AccessLog::File(log.path().to_owned())).unwrap();
         let registry = Registry::default();
         tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
-        let config = Config { settings: Arc::new(settings), workers, live: Live::default(), registry };
+        let (settings, live) = (Arc::new(settings), Live::default());
+        let config = Config { settings, workers, live, registry: registry.clone() };
         let proxy = proxy::start(config, reader, &telemetry, watcher).unwrap();
-        Plane { address: proxy.addresses()[0], publisher, telemetry, drain: trigger, proxy: Some(proxy), log }
+        let address = proxy.addresses()[0];
+        Plane { address, publisher, telemetry, drain: trigger, registry, proxy: Some(proxy), log }
     }
 
     /// A raw client.

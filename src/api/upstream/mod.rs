@@ -2,6 +2,7 @@
 
 mod active;
 mod balancing;
+mod breaker;
 mod health;
 mod limits;
 mod passive;
@@ -23,6 +24,7 @@ pub use balancing::{
     Algorithm, COOKIE_TTL, CookieKey, HashKey, IssuedCookie, LoadBalancing, Locality, SLOW_START, SameSite, Subset,
     SubsetFallback, TABLE_SIZES,
 };
+pub use breaker::{AfterHalfOpen, BreakerMode, BreakerWindow, CALL, CircuitBreaker, Fallback, STATE, WINDOW};
 pub use health::HealthCheck;
 pub use limits::{ADAPTIVE_WINDOW, Adaptive, Limits, PENDING_TIMEOUT};
 pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
@@ -55,6 +57,11 @@ pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
     (
         "!has(self.loadBalancing) || !has(self.loadBalancing.subset) || has(self.endpoints)",
         "subsets are made by labels of endpoints, which EndpointSlices and DNS do not have: subset needs endpoints",
+    ),
+    (
+        "!has(self.fallback) || !has(self.fallback.service) || !has(self.targetRefs) || \
+         !self.targetRefs.exists(target, target.name == self.fallback.service.name)",
+        "a Service cannot be its own fallback",
     ),
 ])))]
 pub struct ProxyUpstreamSpec {
@@ -106,6 +113,16 @@ pub struct ProxyUpstreamSpec {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// Lets no request through for a while if too many failed or were slow. One for all endpoints together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<Box<CircuitBreaker>>,
+    /// The same for each endpoint by itself: while its breaker is open, requests go to the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_circuit_breaker: Option<Box<CircuitBreaker>>,
+    /// What requests get for which no endpoint may be asked: because the circuit breaker is open, or because there is no
+    /// endpoint. A 503 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
     /// What becomes of the streams of an endpoint that goes: one that terminates, is not ready, or was removed. It gets no new
     /// requests in any case, unless no other is left. For example `{mode: Move, grace: 1m}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,14 +4,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::Exchange;
 use crate::proxy::error::Error;
-use crate::proxy::upstream::Host;
+use crate::proxy::fields::{Fields, Known};
+use crate::proxy::grpc;
+use crate::proxy::upstream::Permission;
 use crate::resilience::Outcome;
 use crate::snapshot::ClusterName;
 
@@ -20,20 +21,24 @@ use crate::snapshot::ClusterName;
 pub(super) struct Attempt {
     /// How many there were, this one included.
     pub(super) number: Cell<u32>,
-    host: RefCell<Option<Rc<Host>>>,
+    permission: RefCell<Option<Permission>>,
     began: Cell<Instant>,
     judged: Cell<bool>,
+    /// The status of gRPC, as one of HTTP, if the answer has one.
+    said: Cell<Option<u16>>,
 }
 
 impl Attempt {
     /// None yet.
     pub(super) fn none(now: Instant) -> Self {
-        Attempt { number: Cell::new(0), host: RefCell::new(None), began: Cell::new(now), judged: Cell::new(true) }
+        let (number, judged, said) = (Cell::new(0), Cell::new(true), Cell::new(None));
+        Attempt { number, permission: RefCell::new(None), began: Cell::new(now), judged, said }
     }
 
     fn report(&self, outcome: Outcome, now: Instant) {
-        if let Some(host) = &*self.host.borrow() {
-            host.state.report(outcome, now.into_std().into());
+        if let Some(permission) = &*self.permission.borrow() {
+            let took = now.saturating_duration_since(self.began.get());
+            permission.settle(outcome, took, now.into_std().into());
         }
     }
 
@@ -52,25 +57,26 @@ impl Attempt {
     }
 
     pub(super) fn cluster(&self) -> Option<ClusterName> {
-        self.host.borrow().as_ref().map(|host| host.state.cluster().name().clone())
+        self.permission.borrow().as_ref().map(|permission| permission.host().state.cluster().name().clone())
     }
 
     pub(super) fn endpoint(&self) -> Option<SocketAddr> {
-        self.host.borrow().as_ref().map(|host| host.endpoint.address)
+        self.permission.borrow().as_ref().map(|permission| permission.host().endpoint.address)
     }
 }
 
 impl Exchange {
     /// An endpoint is tried. That the one before was not judged says nothing of it: an endpoint may close a connection that was
     /// kept, or not take a request.
-    pub(in crate::proxy) fn attempt(&self, host: &Rc<Host>) {
+    pub(in crate::proxy) fn attempt(&self, permission: Permission) {
         let now = Instant::now();
         self.attempt.judge(Outcome::Unknown, now);
-        let Attempt { number, host: current, began, judged } = &self.attempt;
-        current.replace(Some(Rc::clone(host)));
+        let Attempt { number, permission: current, began, judged, said } = &self.attempt;
+        current.replace(Some(permission));
         number.set(number.get() + 1);
         began.set(now);
         judged.set(false);
+        said.set(None);
     }
 
     /// The endpoint gave no answer.
@@ -82,7 +88,8 @@ impl Exchange {
     pub(in crate::proxy) fn attempt_passed_over(&self, status: StatusCode) {
         let now = Instant::now();
         let first_byte = now.saturating_duration_since(self.attempt.began.get());
-        self.attempt.judge(Outcome::Answered { status: status.as_u16(), first_byte }, now);
+        let status = self.attempt.said.get().unwrap_or(status.as_u16());
+        self.attempt.judge(Outcome::Answered { status, first_byte }, now);
     }
 
     /// How many endpoints were tried, if its route asks for more than one attempt.
@@ -93,9 +100,36 @@ impl Exchange {
 
     /// The answer has begun.
     pub(in crate::proxy) fn attempt_answered(&self, now: Instant) {
-        let (status, first_byte) =
-            (self.status.get().as_u16(), now.saturating_duration_since(self.attempt.began.get()));
-        self.attempt.judge(Outcome::Answered { status, first_byte }, now);
+        if !self.attempt.judged.get() {
+            let status = self.attempt.said.get().unwrap_or(self.status.get().as_u16());
+            let first_byte = now.saturating_duration_since(self.attempt.began.get());
+            self.attempt.judge(Outcome::Answered { status, first_byte }, now);
+        }
+    }
+
+    /// The head of a call's answer is its end: "Trailers-Only → HTTP-Status Content-Type Trailers".
+    pub(in crate::proxy) fn attempt_said(&self, head: &Fields) {
+        self.attempt.said.set(head.get(Known::GrpcStatus).and_then(grpc::as_http));
+    }
+
+    /// The head of a stream came, whose content may come much later.
+    pub(super) fn attempt_begins(&self, now: Instant) {
+        let Attempt { permission, began, said, .. } = &self.attempt;
+        if let Some(permission) = &*permission.borrow() {
+            let status = said.get().unwrap_or(self.status.get().as_u16());
+            permission.begins(status, now.saturating_duration_since(began.get()), now.into_std().into());
+        }
+    }
+
+    /// The answer to a call ends with a status. One that has begun and ends with a failure is as good as cut.
+    pub(in crate::proxy) fn attempt_ended(&self, trailers: &HeaderMap) {
+        let status = trailers.get("grpc-status").and_then(|status| grpc::as_http(status.as_bytes()));
+        let Some(status) = status else { return };
+        if !self.attempt.judged.get() {
+            self.attempt.said.set(Some(status));
+        } else if status >= 500 {
+            self.attempt.report(Outcome::Cut, Instant::now());
+        }
     }
 
     /// The answer ends before its time.
@@ -116,9 +150,9 @@ fn unanswered(error: Error) -> Outcome {
         UpstreamReset | UpstreamProtocol | HeadTimeout | TryTimeout | FirstByteTimeout | UpstreamStalled
         | UpstreamSilent | UpstreamCut | RequestTimeout => Outcome::Failed,
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
-        | BodyIncomplete | ClientGone | NoRoute | InvalidRoute | NoBackend | NoEndpoint | UpstreamOverflow
-        | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled | MessageTooLarge | ClientSilent
-        | Draining | MaxAge | EndpointGone | RouteRemoved => Outcome::Unknown,
+        | BodyIncomplete | ClientGone | NoRoute | InvalidRoute | NoBackend | NoEndpoint | BreakerOpen(_)
+        | UpstreamOverflow | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled | MessageTooLarge
+        | ClientSilent | Draining | MaxAge | EndpointGone | RouteRemoved => Outcome::Unknown,
     }
 }
 

@@ -196,7 +196,12 @@ impl<U: Units> HttpBody for Followed<U> {
                 Poll::Ready(Some(Ok(frame))) => {
                     let piece = match frame.into_data() {
                         Ok(piece) => piece,
-                        Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                        Err(frame) => {
+                            if let Some(trailers) = frame.trailers_ref() {
+                                this.exchange.attempt_ended(trailers);
+                            }
+                            return Poll::Ready(Some(Ok(frame)));
+                        }
                     };
                     // One that always has more is asked here, others when they wait.
                     if let Poll::Ready(Due::Leave(why)) = this.exchange.poll_asked(cx, None) {

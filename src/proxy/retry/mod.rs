@@ -18,11 +18,10 @@ use self::cause::{Cause, retry_after};
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
-use super::forward::Outgoing;
 use super::headers::ATTEMPTS;
 use super::kept::Kept;
 use super::message::RequestHead;
-use super::upstream::{Answer, Upstream};
+use super::upstream::{Answer, Upstream, Wish};
 use super::worker::Worker;
 use crate::resilience::RetryUnderWay;
 use crate::snapshot::Retry;
@@ -35,7 +34,7 @@ const DISCARDING: Duration = Duration::from_secs(1);
 /// What is remembered between the attempts of one exchange.
 #[derive(Debug)]
 pub(super) struct Retrying<'a> {
-    outgoing: &'a Outgoing,
+    wish: &'a Wish,
     wanted: Arc<Retry>,
     worker: Rc<Worker>,
     upstream: Rc<Upstream>,
@@ -65,11 +64,11 @@ impl<'a> Retrying<'a> {
         wanted: &Arc<Retry>,
         worker: &Rc<Worker>,
         upstream: &Rc<Upstream>,
-        outgoing: &'a Outgoing,
+        wish: &'a Wish,
         head: &RequestHead,
     ) -> Self {
         Retrying {
-            outgoing,
+            wish,
             wanted: Arc::clone(wanted),
             worker: Rc::clone(worker),
             upstream: Rc::clone(upstream),
@@ -228,12 +227,12 @@ impl<'a> Retrying<'a> {
     /// is the only one.
     fn elsewhere(&self, failed: SocketAddr, tried: &mut Vec<SocketAddr>) -> bool {
         tried.push(failed);
-        if self.upstream.has_another(tried, &self.outgoing.wish) {
+        if self.upstream.has_another(tried, self.wish) {
             return true;
         }
         tried.clear();
         tried.push(failed);
-        if !self.upstream.has_another(tried, &self.outgoing.wish) {
+        if !self.upstream.has_another(tried, self.wish) {
             tried.clear();
         }
         false

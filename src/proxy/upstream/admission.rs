@@ -88,30 +88,29 @@ pub(crate) struct Chosen<'a> {
     pub place: Option<Connected>,
 }
 
-/// Chooses the endpoint for a request: the one that is picked, another one if that has as many connections as it may have, or,
-/// if all have, the first that has one to spare. `None` if there is none to choose from.
+/// Chooses the endpoint for a request: the one that was picked, another one if that has as many connections as it may have, or,
+/// if all have, the first that has one to spare.
 ///
 /// # Errors
 /// No more may wait, or it waited for too long.
 pub(crate) async fn choose<'a>(
     upstream: &'a Upstream,
+    host: &'a Rc<Host>,
     tried: &[SocketAddr],
     wish: &Wish,
-) -> Result<Option<Chosen<'a>>, Error> {
-    let Some(host) = upstream.pick(tried, wish) else { return Ok(None) };
+) -> Result<Chosen<'a>, Error> {
     let bounded =
         |limits: &crate::snapshot::Limits| limits.connections.is_some() || limits.connections_per_endpoint.is_some();
     if !upstream.cluster.resilience.limits.as_ref().is_some_and(bounded) || upstream.has_connection(host) {
-        return Ok(Some(Chosen { host, place: None }));
+        return Ok(Chosen { host, place: None });
     }
-    let chosen = match upstream.place(host) {
+    Ok(match upstream.place(host) {
         Some(place) => Chosen { host, place: Some(place) },
         None => match upstream.spare(tried, wish, !upstream.others_wait()) {
             Some(chosen) => chosen,
             None => Box::pin(wait_for_connection(upstream, tried, wish)).await?,
         },
-    };
-    Ok(Some(chosen))
+    })
 }
 
 async fn wait_for_connection<'a>(

@@ -5,6 +5,7 @@
 mod admission;
 mod choice;
 mod connection;
+mod permission;
 mod pool;
 
 use std::cell::RefCell;
@@ -17,9 +18,10 @@ pub(super) use admission::{Admitted, Chosen, admit, choose};
 use choice::Choice;
 pub(super) use choice::{Wanted, Wish};
 pub(super) use connection::{Answer, Lease, SendFailure, Takeover};
+pub(super) use permission::Permission;
 pub(super) use pool::Pool;
 
-use crate::resilience::{ClusterState, EndpointState, Registry, RetryUnderWay};
+use crate::resilience::{Circuit, ClusterState, EndpointState, Registry, RetryUnderWay};
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Map, Snapshot};
 
 /// One worker's upstreams.
@@ -49,6 +51,10 @@ pub(super) struct Host {
     pub endpoint: Endpoint,
     /// What the whole process knows of it.
     pub state: Arc<EndpointState>,
+    /// The breaker of its cluster.
+    cluster_circuit: Option<Arc<Circuit>>,
+    /// Its own breaker.
+    circuit: Option<Arc<Circuit>>,
     /// Unused connections.
     pub pool: Rc<Pool>,
 }
@@ -149,7 +155,8 @@ impl Upstreams {
         let state = self.registry.cluster(&cluster.name);
         let hosts = cluster.endpoints.iter().zip(states).map(|(endpoint, state)| {
             let pool = known.get(&endpoint.address).map(|host| Rc::clone(&host.pool)).unwrap_or_default();
-            Rc::new(Host { endpoint: endpoint.clone(), state, pool })
+            let (cluster_circuit, circuit) = (state.cluster().breaker().circuit(), state.breaker().circuit());
+            Rc::new(Host { endpoint: endpoint.clone(), state, cluster_circuit, circuit, pool })
         });
         let hosts: Box<[Rc<Host>]> = hosts.collect();
         if let Some(before) = before {

@@ -1,6 +1,7 @@
 //! How a cluster is balanced, checked and protected. What comes of it while traffic flows is `resilience`'s.
 
 mod balancing;
+mod breaker;
 mod ejection;
 mod health;
 mod limits;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use balancing::{Algorithm, Balancing, CookieKey, HashKey, Hashing, Locality, PANIC_PERCENT, SlowStart, Subset};
+pub use breaker::{BreakerMode, BreakerWait, BreakerWindow, CircuitBreaker, Failures, Fallback, HalfOpenLimit};
 pub use ejection::Ejection;
 pub use health::{HealthCheck, HttpProbe, Probe, ProbeHeaders, ProbeMethod, Statuses};
 pub use limits::{Adaptive, Limits};
@@ -32,4 +34,10 @@ pub struct Resilience {
     pub retry_budget: Option<RetryBudget>,
     /// How much of it may be in use at once.
     pub limits: Option<Limits>,
+    /// The breaker before all endpoints.
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// The breaker that each endpoint has of its own.
+    pub endpoint_circuit_breaker: Option<CircuitBreaker>,
+    /// What requests get that no endpoint may have.
+    pub fallback: Option<Fallback>,
 }

@@ -1,18 +1,29 @@
 //! How a cluster is balanced, checked and protected, from what its ProxyUpstream says of it.
 
 mod balancing;
+mod breaker;
 mod ejection;
+mod fallback;
 mod health;
 mod limits;
 mod retry;
 
 use super::Key;
 use super::conditions::Problem;
+use super::route::Target;
 use crate::api;
 use crate::snapshot::Resilience;
 
-/// What a ProxyUpstream says; what is wrong is left out.
-pub(super) fn resilience(owner: &Key, spec: &api::ProxyUpstreamSpec, problems: &mut Vec<Problem>) -> Resilience {
+/// What a ProxyUpstream says, and the fallback that must still be looked up; what is wrong is left out.
+pub(super) fn resilience(
+    spec: &api::ProxyUpstreamSpec,
+    key: &Key,
+    problems: &mut Vec<Problem>,
+) -> (Resilience, Option<Target>) {
+    let (fallback, target) = fallback::fallback(spec, key, problems);
+    let mut breaker = |given: &Option<Box<_>>, place| breaker::breaker(given.as_deref(), place, problems);
+    let circuit_breaker = breaker(&spec.circuit_breaker, breaker::Place::Upstream);
+    let endpoint_circuit_breaker = breaker(&spec.endpoint_circuit_breaker, breaker::Place::Endpoint);
     let api::ProxyUpstreamSpec { load_balancing, health_check, retry_budget, limits, endpoints, .. } = spec;
     let mut keep = |problem| problems.push(problem);
     let balancing =
@@ -24,12 +35,16 @@ pub(super) fn resilience(owner: &Key, spec: &api::ProxyUpstreamSpec, problems: &
     let check = active.map(|given| self::health::health(given, "spec.healthCheck.active"));
     let retry_budget = retry_budget.as_ref().map(|given| retry::budget(given, "spec.retryBudget"));
     let limits = limits.as_ref().map(|given| limits::limits(given, "spec.limits"));
-    Resilience {
-        owner: Some(owner.to_string().into()),
+    let resilience = Resilience {
+        owner: Some(key.to_string().into()),
         balancing,
         ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()),
         health: check.and_then(|read| read.map_err(&mut keep).ok()),
         limits: limits.and_then(|read| read.map_err(&mut keep).ok()),
         retry_budget: retry_budget.and_then(|read| read.map_err(&mut keep).ok()),
-    }
+        circuit_breaker,
+        endpoint_circuit_breaker,
+        fallback,
+    };
+    (resilience, target)
 }
