@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::resilience::{Checked, EndpointState, KeptOut, Moment, Registry};
+use crate::resilience::{Checked, EndpointState, KeptOut, Moment, Registry, Socket};
 use crate::snapshot::{Cluster, Snapshot};
 
 /// Everything.
@@ -26,6 +26,9 @@ pub struct Upstream {
     pub name: String,
     /// How many of its endpoints may get requests.
     pub available: usize,
+    /// What its circuit breaker does; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
     /// In their order; those that are gone and still have streams come last.
     pub endpoints: Vec<Endpoint>,
 }
@@ -49,6 +52,9 @@ pub struct Endpoint {
     /// Why it is ejected, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ejected: Option<Ejected>,
+    /// What its circuit breaker does; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
     /// Requests and streams in flight.
     pub outstanding: u64,
     /// A moving average of the time to the first byte; absent before the first answer.
@@ -68,6 +74,23 @@ pub struct LastCheck {
     pub reason: String,
     /// How long ago that was.
     pub ago_ms: u64,
+}
+
+/// A circuit breaker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Breaker {
+    /// `closed`, `open`, `half_open`, `forced_open`, `disabled` or `metrics_only`.
+    pub state: String,
+    /// How long it lasts at most; absent if time alone changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_ms: Option<u64>,
+    /// The calls that it judges by; of an open one, those that it opened for.
+    pub calls: u32,
+    /// How many of them failed.
+    pub failed: u32,
+    /// How many of them were slow.
+    pub slow: u32,
 }
 
 /// An ejection.
@@ -103,6 +126,7 @@ fn upstream(cluster: &Cluster, registry: &Registry, now: Moment) -> Upstream {
     }
     Upstream {
         name: cluster.name.to_string(),
+        breaker: known.first().and_then(|state| breaker(state.cluster().breaker(), now)),
         available: endpoints.iter().filter(|endpoint| endpoint.available).count(),
         endpoints,
     }
@@ -134,10 +158,22 @@ fn endpoint(address: SocketAddr, weight: u32, state: Option<&EndpointState>, now
             ago_ms: millis(now - at),
         }),
         ejected,
+        breaker: state.and_then(|state| breaker(state.breaker(), now)),
         outstanding: state.map_or(0, EndpointState::in_flight),
         first_byte_ms: state.and_then(|state| state.first_byte().value()).map(|time| time.as_micros() as f64 / 1000.0),
         weight,
     }
+}
+
+fn breaker(socket: &Socket, now: Moment) -> Option<Breaker> {
+    let look = socket.circuit()?.look(now);
+    Some(Breaker {
+        state: look.word().word().to_owned(),
+        remaining_ms: look.left.map(millis),
+        calls: look.totals.calls,
+        failed: look.totals.failed,
+        slow: look.totals.slow,
+    })
 }
 
 fn millis(time: Duration) -> u64 {

@@ -2,18 +2,18 @@
 
 use std::fmt::Write;
 
-use crate::admin::upstreams::{Ejected, Endpoint, LastCheck, Upstreams};
+use crate::admin::upstreams::{Breaker, Ejected, Endpoint, LastCheck, Upstreams};
 
-const HEADS: [&str; 7] = ["ENDPOINT", "STATE", "HEALTH", "EJECTED", "OUTSTANDING", "EWMA", "WEIGHT"];
+const HEADS: [&str; 8] = ["ENDPOINT", "STATE", "HEALTH", "EJECTED", "BREAKER", "OUTSTANDING", "EWMA", "WEIGHT"];
 /// Columns of numbers, which end at the right.
-const NUMBERS: [bool; 7] = [false, false, false, false, true, true, true];
+const NUMBERS: [bool; 8] = [false, false, false, false, false, true, true, true];
 /// Between two columns.
 const GAP: usize = 2;
 
 enum Row {
     /// The name of an upstream, and how many of its endpoints may get requests.
     Upstream(String, bool),
-    Endpoint([String; 7], bool),
+    Endpoint([String; 8], bool),
 }
 
 /// One line per endpoint, below one per upstream.
@@ -24,8 +24,10 @@ pub(super) fn table(upstreams: &Upstreams, colours: bool) -> String {
     let mut rows = Vec::new();
     for upstream in &upstreams.upstreams {
         let members = upstream.endpoints.iter().filter(|endpoint| !endpoint.gone).count();
-        let name = format!("{} ({} of {members} available)", upstream.name, upstream.available);
-        rows.push(Row::Upstream(name, upstream.available == members && members > 0));
+        let breaker = upstream.breaker.as_ref().map_or_else(String::new, |held| format!(", breaker {}", breaker(held)));
+        let name = format!("{} ({} of {members} available{breaker})", upstream.name, upstream.available);
+        let is_closed = upstream.breaker.as_ref().is_none_or(|breaker| !breaker.state.contains("open"));
+        rows.push(Row::Upstream(name, upstream.available == members && members > 0 && is_closed));
         rows.extend(upstream.endpoints.iter().map(|endpoint| Row::Endpoint(cells(endpoint), endpoint.available)));
     }
     let mut widths = HEADS.map(str::len);
@@ -54,8 +56,8 @@ pub(super) fn table(upstreams: &Upstreams, colours: bool) -> String {
     text
 }
 
-fn cells(endpoint: &Endpoint) -> [String; 7] {
-    let Endpoint { address, available, gone, health, last_check, ejected, outstanding, first_byte_ms, weight } =
+fn cells(endpoint: &Endpoint) -> [String; 8] {
+    let Endpoint { address, available, gone, health, last_check, ejected, breaker, outstanding, first_byte_ms, weight } =
         endpoint;
     let state = match (gone, available) {
         (true, _) => "gone",
@@ -70,6 +72,7 @@ fn cells(endpoint: &Endpoint) -> [String; 7] {
             _ => health.clone(),
         },
         ejected.as_ref().map_or_else(|| "-".to_owned(), self::ejected),
+        breaker.as_ref().map_or_else(|| "-".to_owned(), self::breaker),
         outstanding.to_string(),
         first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms")),
         weight.to_string(),
@@ -78,16 +81,28 @@ fn cells(endpoint: &Endpoint) -> [String; 7] {
 
 /// `failures, 28s left (2nd time)`
 fn ejected(Ejected { why, times, remaining_ms }: &Ejected) -> String {
-    // Rounded up, so that it ends with 1s.
-    let seconds = remaining_ms.div_ceil(1000);
-    let left = if seconds < 120 { format!("{seconds}s") } else { format!("{}m{:02}s", seconds / 60, seconds % 60) };
+    let left = short(*remaining_ms);
     match times {
         0 | 1 => format!("{why}, {left} left"),
         times => format!("{why}, {left} left, {times} times"),
     }
 }
 
-fn line(cells: &[String; 7], widths: &[usize; 7]) -> String {
+/// `open, 4s left`
+fn breaker(Breaker { state, remaining_ms, .. }: &Breaker) -> String {
+    match remaining_ms {
+        Some(ms) => format!("{state}, {} left", short(*ms)),
+        None => state.clone(),
+    }
+}
+
+fn short(ms: u64) -> String {
+    // Rounded up, so that it ends with 1s.
+    let seconds = ms.div_ceil(1000);
+    if seconds < 120 { format!("{seconds}s") } else { format!("{}m{:02}s", seconds / 60, seconds % 60) }
+}
+
+fn line(cells: &[String; 8], widths: &[usize; 8]) -> String {
     let mut line = String::new();
     for ((cell, width), number) in cells.iter().zip(widths).zip(NUMBERS) {
         if !line.is_empty() {
@@ -113,10 +128,12 @@ mod tests {
         let upstreams = read(
             r#"{"upstreams": [
                 {"name": "demo/clock:80", "available": 0, "endpoints": []},
-                {"name": "demo/echo:80", "available": 1, "someday": 1, "endpoints": [
+                {"name": "demo/echo:80", "available": 1, "someday": 1,
+                 "breaker": {"state": "half_open", "calls": 2, "failed": 1, "slow": 0}, "endpoints": [
                     {"address": "127.0.0.1:18084", "available": false, "health": "unchecked", "outstanding": 0, "weight": 1,
                      "ejected": {"why": "failures", "times": 2, "remainingMs": 59100}, "someday": []},
                     {"address": "[fd00::1]:80", "available": true, "health": "healthy", "outstanding": 1234,
+                     "breaker": {"state": "open", "remainingMs": 4100, "calls": 20, "failed": 11, "slow": 3},
                      "firstByteMs": 12.3456, "weight": 100},
                     {"address": "10.0.0.1:80", "available": false, "gone": true, "health": "unhealthy", "outstanding": 3,
                      "weight": 0, "lastCheck": {"passed": false, "reason": "status 503", "agoMs": 12}}
@@ -124,16 +141,19 @@ mod tests {
             ]}"#,
         );
         let expected = "\
-ENDPOINT           STATE      HEALTH                 EJECTED                      OUTSTANDING    EWMA  WEIGHT
+ENDPOINT           STATE      HEALTH                 EJECTED                      BREAKER        OUTSTANDING    EWMA  WEIGHT
 demo/clock:80 (0 of 0 available)
-demo/echo:80 (1 of 2 available)
-  127.0.0.1:18084  out        unchecked              failures, 60s left, 2 times            0       -       1
-  [fd00::1]:80     available  healthy                -                                   1234  12.3ms     100
-  10.0.0.1:80      gone       unhealthy, status 503  -                                      3       -       0
+demo/echo:80 (1 of 2 available, breaker half_open)
+  127.0.0.1:18084  out        unchecked              failures, 60s left, 2 times  -                        0       -       1
+  [fd00::1]:80     available  healthy                -                            open, 5s left         1234  12.3ms     100
+  10.0.0.1:80      gone       unhealthy, status 503  -                            -                        3       -       0
 ";
         assert_eq!(table(&upstreams, false), expected);
         let coloured = table(&upstreams, true);
-        assert!(coloured.contains("\x1b[33mdemo/echo:80 (1 of 2 available)\x1b[0m\n\x1b[31m  127"), "{coloured}");
+        assert!(
+            coloured.contains("\x1b[33mdemo/echo:80 (1 of 2 available, breaker half_open)\x1b[0m\n\x1b[31m  127"),
+            "{coloured}"
+        );
         assert!(table(&read(r#"{"upstreams": []}"#), false).starts_with("No upstreams"));
     }
 
