@@ -279,11 +279,12 @@ const MUCH: usize = 200_000;
 async fn unread(mut client: h2::client::SendRequest<Bytes>) -> tokio::task::JoinHandle<http::Response<h2::RecvStream>> {
     let (answer, mut stream) = client.send_request(post("/unread"), false).unwrap();
     tokio::spawn(async move {
-        let sending = send(&mut stream, vec![b'x'; MUCH].into(), true);
-        tokio::select! {
-            answer = answer => answer.unwrap(),
-            _ = sending => panic!("it was read"),
-        }
+        let sending = async {
+            let sent = send(&mut stream, vec![b'x'; MUCH].into(), true).await;
+            assert!(sent.is_err(), "it was read");
+        };
+        // Sending ends with the reset that follows the answer.
+        tokio::join!(answer, sending).0.unwrap()
     })
 }
 
