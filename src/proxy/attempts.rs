@@ -198,14 +198,14 @@ async fn connect(
     }
     let mut failure = None;
     while endpoints > 0 {
-        let now = Instant::now().into_std().into();
-        let permission = match first.take().map_or_else(|| upstream.permit(tried, wish, now), Ok) {
+        let permit = || upstream.permit(tried, wish, Instant::now().into_std().into());
+        let permission = match first.take().map_or_else(permit, Ok) {
             Ok(permission) => permission,
             Err(error) => return Err(failure.unwrap_or(error)),
         };
         let picked = Rc::clone(permission.host());
         let Chosen { host, place } = upstream::choose(upstream, &picked, tried, wish).await?;
-        let Some(permission) = permission.moved_to(host, Instant::now().into_std().into()) else {
+        let Some(permission) = permission.moved_to(host) else {
             // The one that has room for a connection has an open breaker: whoever comes next has none, or another's room.
             tried.push(host.endpoint.address);
             continue;

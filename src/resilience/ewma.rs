@@ -41,6 +41,9 @@ impl Ewma {
             let (average, last) = ((word >> 32) as u32, word as u32);
             let next = if sample >= average {
                 sample
+            } else if stamp == last {
+                // No time has passed: there is nothing to write, and no other worker to disturb.
+                return None;
             } else {
                 let kept = kept(last, stamp);
                 (f64::from(average) * kept + f64::from(sample) * (1.0 - kept)).max(1.0) as u32

@@ -130,10 +130,11 @@ impl Permission {
     }
 
     /// The same for another endpoint of the cluster, if its breaker lets the request in.
-    pub(in crate::proxy) fn moved_to(mut self, host: &Rc<Host>, now: Moment) -> Option<Permission> {
+    pub(in crate::proxy) fn moved_to(mut self, host: &Rc<Host>) -> Option<Permission> {
         if Rc::ptr_eq(host, &self.host) {
             return Some(self);
         }
+        let now = Instant::now().into_std().into();
         if let Some((circuit, permit)) = self.host.circuit.as_deref().zip(self.endpoint.permit.take()) {
             circuit.release(Place::Endpoint(&self.host.state), permit, now);
         }
