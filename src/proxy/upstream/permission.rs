@@ -104,9 +104,10 @@ impl Upstream {
     }
 }
 
-/// Whole seconds until it is worth coming back; 0 if nobody knows.
+/// Whole seconds until it is worth coming back; 0 if nobody knows. Breakers count milliseconds, the last one of which may have
+/// begun already.
 fn seconds(NotPermitted { retry_after }: NotPermitted) -> u32 {
-    let whole = |time: Duration| u32::try_from(time.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1);
+    let whole = |time: Duration| u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
     retry_after.map_or(0, whole)
 }
 
