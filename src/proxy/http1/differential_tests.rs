@@ -165,6 +165,8 @@ fn compare_responses(raw: &[u8], method: &Method) -> Result<(), TestCaseError> {
             prop_assert_eq!(&ours.content, &hypers.content);
             prop_assert!(same_trailers(&ours.trailers, &hypers.trailers));
         }
+        // An interim response is whole for the codec; hyper waits for the final one, which does not come.
+        (End::Whole, None) if ours.head.as_ref().unwrap().response.status.is_informational() => {}
         (End::Whole, None) => prop_assert!(false, "hyper does not take it"),
         (End::Unfinished, Some(hypers)) => prop_assert!(false, "hyper finds an end: {:?}", hypers),
         (End::Refused(_), Some(_)) => prop_assert!(stricter_with_answers(raw).is_some(), "for no reason"),
