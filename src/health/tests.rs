@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::*;
-use crate::snapshot::{self, Connections, Endpoint, Probe, Publisher, Resilience};
+use crate::snapshot::{self, Endpoint, Probe, Publisher, Resilience};
 use crate::telemetry::Telemetry;
 
 /// A check each ten seconds, and each second while unhealthy; two that pass and three that fail count.
@@ -134,19 +134,9 @@ impl Stage {
 fn cluster(check: Option<&HealthCheck>, ports: &[u16]) -> Cluster {
     let endpoint = |port: &u16| Endpoint::new(([127, 0, 0, 1], *port).into());
     Cluster {
-        name: ClusterName::new("shop/llm:80"),
-        protocol: Protocol::Http1,
-        connections: Connections {
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            max_idle_per_endpoint: 1,
-            max_requests: None,
-            tcp_keep_alive: None,
-            upkeep: Default::default(),
-        },
         endpoints: ports.iter().map(endpoint).collect(),
-        move_after: None,
         resilience: Arc::new(Resilience { health: check.cloned(), ..Resilience::default() }),
+        ..Cluster::plain()
     }
 }
 

@@ -64,6 +64,28 @@ impl Cluster {
     }
 }
 
+#[cfg(test)]
+impl Cluster {
+    /// Without endpoints, with settings that no test depends on.
+    pub(crate) fn plain() -> Self {
+        Cluster {
+            name: ClusterName::new("shop/llm:80"),
+            protocol: Protocol::Http1,
+            connections: Connections {
+                connect_timeout: Duration::from_secs(1),
+                idle_timeout: Duration::from_secs(1),
+                max_idle_per_endpoint: 1,
+                max_requests: None,
+                tcp_keep_alive: None,
+                upkeep: Upkeep::default(),
+            },
+            resilience: Arc::default(),
+            endpoints: Arc::default(),
+            move_after: None,
+        }
+    }
+}
+
 /// One address that serves a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {

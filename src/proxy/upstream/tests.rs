@@ -2,26 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::snapshot::{Connections, Protocol};
-use std::time::Duration;
 
 fn cluster(ports: &[u16]) -> Arc<Cluster> {
     let endpoint = |port: &u16| Endpoint::new(SocketAddr::from(([127, 0, 0, 1], *port)));
-    Arc::new(Cluster {
-        name: ClusterName::new("shop/llm:80"),
-        protocol: Protocol::Http1,
-        connections: Connections {
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            max_idle_per_endpoint: 1,
-            max_requests: None,
-            tcp_keep_alive: None,
-            upkeep: Default::default(),
-        },
-        endpoints: ports.iter().map(endpoint).collect(),
-        move_after: None,
-        resilience: Arc::default(),
-    })
+    Arc::new(Cluster { endpoints: ports.iter().map(endpoint).collect(), ..Cluster::plain() })
 }
 
 fn port(host: &Host) -> u16 {

@@ -8,9 +8,7 @@ use proptest::prelude::*;
 
 use super::super::{KeptOut, Outcome, Registry};
 use super::*;
-use crate::snapshot::{
-    Cluster, ClusterName, Connections, Endpoint, HashKey, Hashing, Locality, Map, Protocol, SlowStart,
-};
+use crate::snapshot::{Cluster, Endpoint, HashKey, Hashing, Locality, Map, SlowStart};
 
 fn address(member: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, (member >> 8) as u8, member as u8], 80))
@@ -40,22 +38,11 @@ fn endpoints(weights: &[u32]) -> Vec<Endpoint> {
     weights.iter().enumerate().map(endpoint).collect()
 }
 
-#[allow(clippy::needless_update, reason = "a cluster has other settings, too")]
 fn cluster(balancing: Balancing, endpoints: Vec<Endpoint>) -> Cluster {
     Cluster {
-        name: ClusterName::new("shop/llm:80"),
-        protocol: Protocol::Http1,
-        connections: Connections {
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            max_idle_per_endpoint: 1,
-            max_requests: None,
-            tcp_keep_alive: None,
-            upkeep: Default::default(),
-        },
         endpoints: endpoints.into(),
-        move_after: None,
         resilience: Arc::new(Resilience { balancing, ..Resilience::default() }),
+        ..Cluster::plain()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::resilience::{EndpointState, KeptOut, Moment, Registry, State};
-use crate::snapshot::{Cluster, ClusterName, Connections, Endpoint, Protocol, Resilience};
+use crate::snapshot::{Cluster, Endpoint, Resilience};
 
 fn at(millis: u64) -> Moment {
     Moment::default() + Duration::from_millis(millis)
@@ -15,19 +15,9 @@ fn at(millis: u64) -> Moment {
 fn cluster(endpoints: u16, ejection: Option<Ejection>) -> Cluster {
     let endpoint = |port| Endpoint::new(SocketAddr::from(([127, 0, 0, 1], port)));
     Cluster {
-        name: ClusterName::new("shop/llm:80"),
-        protocol: Protocol::Http1,
-        connections: Connections {
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            max_idle_per_endpoint: 1,
-            max_requests: None,
-            tcp_keep_alive: None,
-            upkeep: Default::default(),
-        },
         endpoints: (1..=endpoints).map(endpoint).collect(),
-        move_after: None,
         resilience: Arc::new(Resilience { ejection, ..Resilience::default() }),
+        ..Cluster::plain()
     }
 }
 

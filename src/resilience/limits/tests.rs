@@ -7,7 +7,7 @@ use std::thread;
 
 use super::*;
 use crate::resilience::Registry;
-use crate::snapshot::{Cluster, ClusterName, Connections, Endpoint, Protocol, Resilience};
+use crate::snapshot::{Cluster, ClusterName, Endpoint, Resilience};
 
 fn at(millis: u64) -> Moment {
     Moment::default() + Duration::from_millis(millis)
@@ -21,19 +21,9 @@ fn cluster(limits: snapshot::Limits, ports: &[u16]) -> Cluster {
         subset: None,
     };
     Cluster {
-        name: ClusterName::new("shop/llm:80"),
-        protocol: Protocol::Http1,
-        connections: Connections {
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            max_idle_per_endpoint: 1,
-            max_requests: None,
-            tcp_keep_alive: None,
-            upkeep: Default::default(),
-        },
         endpoints: ports.iter().map(endpoint).collect(),
-        move_after: None,
         resilience: Arc::new(Resilience { limits: Some(limits), ..Resilience::default() }),
+        ..Cluster::plain()
     }
 }
 
