@@ -49,9 +49,19 @@ pub(crate) async fn shared() -> &'static ControlPlane {
     .unwrap()
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody listens on and that the kernel gives to nobody: below the range from which it takes the ports of
+/// outgoing connections and of those who bind to port 0, so that no other test can get it before it is bound.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const RANGE: std::ops::Range<u32> = 16_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Runs beside this one start elsewhere.
+        let next = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(RANGE.start + next % (RANGE.end - RANGE.start)).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The folder that holds etcd and kube-apiserver.

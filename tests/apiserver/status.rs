@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::control_plane::{ADMIN, ControlPlane, shared};
+use crate::control_plane::{ADMIN, ControlPlane, free_port, shared};
 use crate::gateway::{Gateway, Options};
 use crate::objects::{api_of, apply, conditions, eventually, grant_lease, namespace, responding};
 
@@ -130,8 +130,7 @@ async fn upstreams_get_conditions_too() {
 #[tokio::test]
 async fn upstreams_say_how_many_endpoints_are_healthy() {
     let stage = stage().await;
-    // A port that refuses: one that was given, and is free again.
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
     let check = json!({"active": {"tcp": {}, "interval": "100ms", "unhealthyThreshold": 1}});
     stage
         .apply(&json!({

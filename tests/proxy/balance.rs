@@ -241,8 +241,7 @@ async fn a_cookie_is_issued_once_and_leads_back() {
 #[tokio::test]
 async fn a_key_whose_endpoint_refuses_goes_to_the_next_and_comes_back_nowhere_else() {
     let mut addresses = numbered(3).await;
-    let refusing = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    addresses.push(refusing);
+    addresses.push(refusing());
     let plane = Plane::start(balanced(each(&addresses), ring(vec![HashKey::Header(X_USER)])));
     for user in 0..40 {
         let number = ask_as(&plane, user).await;

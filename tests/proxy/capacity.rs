@@ -228,8 +228,7 @@ async fn everything_is_given_back_however_it_ends() {
 #[tokio::test]
 async fn an_endpoint_that_refuses_keeps_no_place() {
     let limits = Limits { connections: Some(1), connections_per_endpoint: Some(1), pending: 0, ..requests(1) };
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let plane = Plane::with_workers(4, limited(Protocol::Http1, &[gone], limits), |_| {});
+    let plane = Plane::with_workers(4, limited(Protocol::Http1, &[refusing()], limits), |_| {});
     for _ in 0..8 {
         let answer = ask_for(&plane, "/").await.to_end().await;
         assert!(!answer.contains("upstream_overflow"), "{answer}");

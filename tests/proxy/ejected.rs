@@ -45,10 +45,7 @@ async fn an_endpoint_that_fails_too_often_gets_nothing_more() {
 
 #[tokio::test]
 async fn a_refused_connection_is_nobodys_loss_and_not_tried_by_the_next() {
-    // Bound, so that it is nobody else's, and not listened on.
-    let refusing = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    refusing.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let endpoints = [answering(200).await, refusing.local_addr().unwrap().as_socket().unwrap()];
+    let endpoints = [answering(200).await, refusing()];
     let plane = Plane::start(judged(&endpoints, None));
     assert!(statuses(&plane, 40).await.iter().all(|status| status == "200"));
     // Nobody lets it in again here: the sweep is the control thread's.

@@ -6,17 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use floodway::snapshot::{Action, Invalid, Protocol, Respond, Route, Snapshot, Timeouts};
-use tokio::net::TcpListener;
 
 use super::endpoints::{Message, Then, Witness, message, nothing_is_left, saying, unreachable};
 use super::support::*;
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-
-/// An address where nobody listens.
-async fn refusing() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
 
 /// An endpoint that reads and says nothing.
 async fn silent() -> SocketAddr {
@@ -73,7 +67,7 @@ async fn what_configuration_lacks_has_a_status_and_a_reason() {
         (one(unweighted, &[]), 503, "no_backend"),
         (one(forward("", "backend"), &[]), 503, "no_endpoint"),
         (one(forward("", "elsewhere"), &[]), 503, "no_endpoint"),
-        (one(forward("", "backend"), &[refusing().await]), 502, "connect_failed"),
+        (one(forward("", "backend"), &[refusing()]), 502, "connect_failed"),
     ] {
         fails(&Plane::start(snapshot), status, reason, "answered").await;
     }
@@ -140,7 +134,7 @@ async fn errors_look_as_the_client_likes_them() {
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_passed_over() {
     let witness = Witness::start().await;
-    let plane = Plane::start(one(forward("", "backend"), &[refusing().await, refusing().await, witness.address]));
+    let plane = Plane::start(one(forward("", "backend"), &[refusing(), refusing(), witness.address]));
     for turn in 0..20 {
         // Nothing was sent to those that refused, so a POST may be tried elsewhere, too.
         let request = format!("POST /{turn} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");

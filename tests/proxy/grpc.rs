@@ -35,7 +35,7 @@ fn hasty(prefix: &str, cluster: &str) -> Route {
 #[tokio::test]
 async fn failures_are_told_in_the_words_of_grpc() {
     let (silent, _arrivals) = played().await;
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = refusing();
     let routes = vec![forward("/none", "none"), forward("/closed", "closed"), hasty("/slow", "slow")];
     let clusters = vec![
         cluster("none", Protocol::Http2, &[]),

@@ -73,7 +73,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[tokio::test]
 async fn answers_and_their_absence() {
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = refusing();
     let (full, _held) = unreachable().await;
     let cut_off = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";

@@ -150,10 +150,6 @@ impl Load {
     }
 }
 
-fn refusing() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 async fn slow() -> SocketAddr {
     backend(|mut client| async move {
         while client.request().await.is_some() {

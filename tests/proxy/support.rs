@@ -234,6 +234,16 @@ where
     address
 }
 
+/// An endpoint that refuses connections: its port is taken, until the tests end, so that no other test gets it, and
+/// nobody listens on it.
+pub fn refusing() -> SocketAddr {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
+}
+
 /// An endpoint whose connections the test itself plays.
 pub async fn played() -> (SocketAddr, Arrivals) {
     let (sender, arrivals) = mpsc::channel(1024);

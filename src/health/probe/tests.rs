@@ -176,9 +176,10 @@ async fn what_is_not_http_is_told_from_it() {
 async fn a_tcp_check_wants_a_connection_and_a_port_of_its_own_is_asked() {
     let well = server(|stream| async { drop(stream) }).await;
     assert_eq!(ask(well, Probe::Tcp).await, Ok(()));
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let refusing = free.local_addr().unwrap();
-    drop(free);
+    // Bound, so that it is nobody else's, and not listened on.
+    let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let refusing = bound.local_addr().unwrap().as_socket().unwrap();
     let refused = Err(Failure::Connect(std::io::ErrorKind::ConnectionRefused));
     assert_eq!(ask(refusing, Probe::Tcp).await, refused);
     assert_eq!(ask(refusing, get()).await, refused);
