@@ -14,7 +14,7 @@ mod validate;
 
 pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Respond, Rewrite, Scheme, Timeouts};
 pub use common::{Condition, TargetRef};
-pub use crds::{crd_files, crds, crds_yaml};
+pub use crds::{CRD_FILES, crds, crds_yaml};
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Retry, RetryBudget, RetryMethods};
 pub use route::{
     Backend, HeaderMatch, MatchType, Method, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, QueryMatch,

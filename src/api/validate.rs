@@ -1,5 +1,5 @@
 //! What the API server would say to an object of ours, said without one: the structural schema is walked here, the CEL
-//! rules are run by `cel`. Both are read from the generated definitions, so that each rule exists once.
+//! rules are run by `cel`. Both are read from the definitions in `crds/`, so that each rule exists once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
@@ -24,11 +24,10 @@ struct Definition {
 }
 
 static DEFINITIONS: LazyLock<BTreeMap<String, Definition>> = LazyLock::new(|| {
-    let definitions = super::crds().into_iter().filter_map(|crd| {
-        let schema = crd.spec.versions.into_iter().next()?.schema?.open_api_v3_schema?;
-        let schema = serde_json::to_value(schema).ok()?;
+    let definitions = super::crds().into_iter().filter_map(|mut crd| {
+        let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema")?.take();
         let rules = compile_schema(&schema);
-        Some((crd.spec.names.kind, Definition { schema, rules }))
+        Some((crd["spec"]["names"]["kind"].as_str()?.to_owned(), Definition { schema, rules }))
     });
     definitions.collect()
 });
@@ -176,17 +175,12 @@ impl Walk {
     fn number(&mut self, schema: &Value, number: &serde_json::Number, path: &str) {
         let value = number.as_f64().unwrap_or(f64::NAN);
         if schema["minimum"].as_f64().is_some_and(|least| value < least) {
-            self.refuse(path, format!("{number} is less than {}", whole(&schema["minimum"])));
+            self.refuse(path, format!("{number} is less than {}", schema["minimum"]));
         }
         if schema["maximum"].as_f64().is_some_and(|most| value > most) {
-            self.refuse(path, format!("{number} is more than {}", whole(&schema["maximum"])));
+            self.refuse(path, format!("{number} is more than {}", schema["maximum"]));
         }
     }
-}
-
-/// A bound as people write it: definitions hold them as floats.
-fn whole(bound: &Value) -> String {
-    bound.as_f64().map_or_else(|| bound.to_string(), |bound| bound.to_string())
 }
 
 fn is_integer(value: &Value) -> bool {
