@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::api::{Condition, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
 use crate::translate::{AddressSlice, Key, Malformed, Own, Resources, Service};
+use crate::yaml;
 
 /// A kind of object that is watched, and what is kept of one.
 pub(super) trait Kind: Clone + fmt::Debug + Send + Sync + Sized + 'static {
@@ -56,25 +57,34 @@ struct Metadata {
 }
 
 /// Metadata, spec and conditions of one of our objects.
-fn parts<S: DeserializeOwned>(mut value: Value) -> Result<Ours<S>, Malformed> {
-    let Metadata { uid, generation, creation_timestamp } = field(&mut value, "metadata")?;
-    let spec = field(&mut value, "spec")?;
+fn parts<S: DeserializeOwned>(value: &Value) -> Result<Ours<S>, Malformed> {
+    let Metadata { uid, generation, creation_timestamp } = field(value, "metadata")?;
+    let spec = field(value, "spec")?;
     // Conditions that cannot be read are conditions that have to be written again.
-    let conditions = value.pointer_mut("/status/conditions").map(Value::take).unwrap_or_default();
-    let conditions = serde_json::from_value(conditions).unwrap_or_default();
+    let conditions = value.pointer("/status/conditions").and_then(|conditions| read(conditions, "").ok());
+    let conditions = conditions.unwrap_or_default();
     Ok(Ours { object: Own { created: creation_timestamp, generation, spec }, uid, conditions })
 }
 
-fn field<T: DeserializeOwned>(value: &mut Value, name: &str) -> Result<T, Malformed> {
-    let value = value.get_mut(name).map(Value::take).unwrap_or_default();
-    serde_json::from_value(value).map_err(|error| Malformed(format!("{name}: {error}")))
+fn field<T: DeserializeOwned>(value: &Value, name: &str) -> Result<T, Malformed> {
+    read(value.get(name).unwrap_or(&Value::Null), name)
+}
+
+/// Reads what stands at the path `at` of an object. It is read as documents of files are: told is which field is wrong,
+/// and the program holds the code that reads a type once.
+fn read<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, Malformed> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let path = yaml::join(at, if path == "." { "" } else { &path });
+        Malformed(if path.is_empty() { error.inner().to_string() } else { format!("{path}: {}", error.inner()) })
+    })
 }
 
 fn whole<T: DeserializeOwned>(mut value: Value) -> Result<T, Malformed> {
     if let Some(object) = value.as_object_mut() {
         object.remove("status");
     }
-    serde_json::from_value(value).map_err(|error| Malformed(error.to_string()))
+    read(&value, "")
 }
 
 macro_rules! ours {
@@ -85,7 +95,7 @@ macro_rules! ours {
             const NAME: &'static str = stringify!($object);
 
             fn read(value: Value) -> Result<Self, Malformed> {
-                parts(value)
+                parts(&value)
             }
 
             fn place(&self) {}

@@ -161,7 +161,7 @@ mod tests {
         let skipped = table.handle(Event::Apply(item(route("a", None))));
         let Outcome::Skipped(at, Malformed(why)) = skipped else { panic!("{skipped:?}") };
         assert_eq!(at, key("a"));
-        assert!(why.starts_with("spec: ") && why.contains("expected a sequence"), "{why}");
+        assert!(why.starts_with("spec.rules: ") && why.contains("expected a sequence"), "{why}");
         table.handle(Event::Apply(item(route("b", Some("two")))));
         assert_eq!(routes(&store), ["a", "b"]);
 
