@@ -89,11 +89,12 @@ fn demonstrate(args: &DemoArgs) -> Result<(), Failure> {
     let examples =
         demo::Folder::open(args.dir.as_deref()).map_err(|error| Failure::configuration(error.to_string()))?;
     let source = folder(examples.path())?;
-    let _backends = demo::Backends::start(&examples).map_err(anyhow::Error::new)?;
+    let backends = demo::Backends::start(&examples).map_err(anyhow::Error::new)?;
     let log = Some(start_log(&settings)?);
     control::runtime()?.block_on(async {
         let signals = signals::of_the_process()?;
         let serving = |addresses: &Addresses| {
+            backends.stand_behind(addresses.admin);
             if let Some(http) = addresses.http.first() {
                 println!("{}", demo::banner(&examples, *http, addresses.admin));
             }

@@ -89,7 +89,7 @@ pub struct UpstreamsArgs {
     /// As the JSON of /upstreams
     #[arg(long)]
     pub json: bool,
-    /// Again each second, until Ctrl-C
+    /// Again each second, on a terminal four times, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
 }

@@ -28,7 +28,7 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
     ];
     let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or_default();
     let mut text = format!(
-        "\nFloodway serves the demo.\n\n  Page    {url}/  (the stream and the WebSocket, live)\n  Admin   http://{admin}/\n  \
+        "\nFloodway serves the demo.\n\n  Page    {url}/  (streams, and backends to make sick, live)\n  Admin   http://{admin}/\n  \
          Folder  {}{}\n\nPaste into another terminal:\n\n",
         folder.path().display(),
         if folder.copied() { "  (a copy of the built-in examples)" } else { "" },
@@ -51,7 +51,7 @@ pub fn farewell() -> &'static str {
 }
 
 /// An address to connect to, where the one that was bound may stand for all.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),

@@ -214,7 +214,7 @@ mod tests {
         let rules = folder.rules();
         assert_eq!(rules["problems"], json!([]));
         assert_eq!(rules["rules"][1], json!({"name": "clock", "matches": ["GET /clock"], "action": "clock"}));
-        assert_eq!(rules["rules"][7], json!({"name": "moved", "matches": ["/old/…"], "action": "redirect to /echo"}));
+        assert_eq!(rules["rules"][8], json!({"name": "moved", "matches": ["/old/…"], "action": "redirect to /echo"}));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod echo;
 mod files;
 mod folder;
 mod page;
+mod proxy;
 mod reply;
 mod server;
 mod sick;

@@ -4,17 +4,17 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CO
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::Folder;
 use super::reply::{self, Body};
-use super::sick::Ward;
+use super::server::Place;
 
 const PAGE: &str = include_str!("page.html");
 
 /// The page at `/`, its data under `/demo`, and at `/demo/echo` how the echo backends are.
-pub(super) fn answer(request: &Request<Incoming>, folder: &Folder, ward: &Ward) -> Response<Body> {
+pub(super) async fn answer(request: &Request<Incoming>, place: &Place) -> Response<Body> {
+    let Place { folder, ward, proxy } = place;
     let path = request.uri().path();
     if path == "/demo/echo" || path.starts_with("/demo/echo/") {
-        return ward.answer(request.method(), path);
+        return ward.answer(request.method(), path, proxy).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return reply::only("GET, HEAD");

@@ -15,12 +15,14 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
 
+use super::banner::reachable;
+use super::proxy::Proxy;
 use super::reply::Body;
 use super::sick::{Condition, Ward};
 use super::{DemoError, Folder, clock, echo, files, page, socket};
 
 /// How long a slow backend takes for an answer.
-const SLOW: Duration = Duration::from_millis(300);
+const SLOW: Duration = Duration::from_secs(1);
 /// Pause after something that the system refused.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -34,9 +36,18 @@ enum Role {
     Echo,
 }
 
+/// What the backends know.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) folder: Folder,
+    pub(super) ward: Ward,
+    pub(super) proxy: Proxy,
+}
+
 /// The running backends. They end when this is dropped.
 #[derive(Debug)]
 pub struct Backends {
+    proxy: Proxy,
     stop: Option<oneshot::Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,21 +71,27 @@ impl Backends {
         }
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let folder = folder.clone();
+        let (folder, proxy) = (folder.clone(), Proxy::default());
+        let told = proxy.clone();
         let thread = std::thread::Builder::new().name("demo".to_owned()).spawn(move || {
             let local = LocalSet::new();
-            let folder = Rc::new(folder);
             let echoes = listeners.iter().filter(|(role, ..)| *role == Role::Echo);
             let ward = Ward::of(echoes.map(|(_, address, _)| *address));
+            let place = Rc::new(Place { folder, ward, proxy: told });
             local.block_on(&runtime, async move {
                 for (role, address, listener) in listeners {
-                    tokio::task::spawn_local(serve(role, address, listener, Rc::clone(&folder), ward.clone()));
+                    tokio::task::spawn_local(serve(role, address, listener, Rc::clone(&place)));
                 }
                 // Ends with an error when the sender is dropped, which is what is waited for.
                 let _ = stopped.await;
             });
         })?;
-        Ok(Backends { stop: Some(stop), thread: Some(thread) })
+        Ok(Backends { proxy, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Tells them of the proxy before them, so that the page can show what it knows of them.
+    pub fn stand_behind(&self, admin: SocketAddr) {
+        self.proxy.is_at(reachable(admin));
     }
 }
 
@@ -106,8 +123,8 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-async fn serve(role: Role, address: SocketAddr, mut listener: TcpListener, folder: Rc<Folder>, ward: Ward) {
-    let mut condition = ward.watch(address);
+async fn serve(role: Role, address: SocketAddr, mut listener: TcpListener, place: Rc<Place>) {
+    let mut condition = place.ward.watch(address);
     loop {
         let Ok(open) = tokio::net::TcpListener::from_std(listener) else { return };
         // Connections end with this set, as those of a process that is gone.
@@ -117,10 +134,10 @@ async fn serve(role: Role, address: SocketAddr, mut listener: TcpListener, folde
                 accepted = open.accept() => match accepted {
                     Ok((stream, _)) => {
                         let _ = stream.set_nodelay(true);
-                        let (folder, ward) = (Rc::clone(&folder), ward.clone());
+                        let place = Rc::clone(&place);
                         let service = service_fn(move |request| {
-                            let (folder, ward) = (Rc::clone(&folder), ward.clone());
-                            async move { Ok::<_, Infallible>(answer(role, address, request, &folder, &ward).await) }
+                            let place = Rc::clone(&place);
+                            async move { Ok::<_, Infallible>(answer(role, address, request, &place).await) }
                         });
                         let builder = http1::Builder::new().timer(TokioTimer::new()).clone();
                         let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -146,18 +163,12 @@ async fn serve(role: Role, address: SocketAddr, mut listener: TcpListener, folde
     }
 }
 
-async fn answer(
-    role: Role,
-    address: SocketAddr,
-    request: Request<Incoming>,
-    folder: &Folder,
-    ward: &Ward,
-) -> Response<Body> {
-    if *ward.watch(address).borrow() == Condition::Slow {
+async fn answer(role: Role, address: SocketAddr, request: Request<Incoming>, place: &Place) -> Response<Body> {
+    if *place.ward.watch(address).borrow() == Condition::Slow {
         sleep(SLOW).await;
     }
     match role {
-        Role::Page => page::answer(&request, folder, ward),
+        Role::Page => page::answer(&request, place).await,
         Role::Clock => clock::answer(request.uri(), request.headers()),
         Role::Socket => socket::answer(request),
         Role::Files => files::answer(request).await,

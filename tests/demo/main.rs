@@ -2,6 +2,7 @@
 //! lines; every line that the demo prints for pasting is run.
 #![allow(clippy::unwrap_used)]
 
+mod client;
 mod curl;
 mod program;
 mod web;
@@ -10,9 +11,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use client::Client;
 use program::Demo;
 use ring::digest::{SHA256, digest};
 use web::{Events, Web};
+
+/// Longer than anything takes; what takes longer is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 type Outcome = Result<String, String>;
 
@@ -37,8 +42,13 @@ fn the_demo_does_what_it_prints() {
     report.on("a large upload arrives whole", upload(&web));
     report.on("a backend sees X-Forwarded-*, X-Request-Id and the edits of the rule", echo(&web));
     report.on("two endpoints take turns", turns(&web));
-    report.on("a backend that is killed is shown as out, and no client notices", killed(&demo, &web));
-    report.on("a backend that is slow is shown as out, and no client notices", slow(&demo, &web));
+    report.on("the page can ask what the proxy knows of the two", ward(&demo, &web));
+    report.on(
+        "a backend that is killed is shown as out within a second, and no client notices",
+        sick(&demo, &web, "dead"),
+    );
+    report
+        .on("a backend that is slow is shown as out within a second, and no client notices", sick(&demo, &web, "slow"));
     report.on("a redirect keeps the rest of the path", redirect(&web));
     report.on("a request without a rule gets 404", miss(&web));
     report.on("the admin port answers", admin(&demo));
@@ -82,7 +92,7 @@ fn page(web: &Web) -> Outcome {
     let page = web.get("/")?;
     expect(page.status == 200 && page.text().contains("<title>Floodway demo</title>"), || page.told())?;
     let routes = web.get("/demo/routes.json")?.json()?;
-    expect(routes["rules"].as_array().is_some_and(|rules| rules.len() == 8), || format!("routes: {routes}"))?;
+    expect(routes["rules"].as_array().is_some_and(|rules| rules.len() == 9), || format!("routes: {routes}"))?;
     Ok(format!("{} bytes", page.body.len()))
 }
 
@@ -139,7 +149,7 @@ fn echo(web: &Web) -> Outcome {
         (&seen["query"], "q=1"),
         (&seen["headers"]["x-forwarded-for"], "127.0.0.1"),
         (&seen["headers"]["x-forwarded-proto"], "http"),
-        (&seen["headers"]["x-demo-rule"], "echo"),
+        (&seen["headers"]["x-demo-rule"], "echo-content"),
     ] {
         expect(found == expected, || format!("{expected:?} is missing: {seen}"))?;
     }
@@ -166,39 +176,35 @@ fn turns(web: &Web) -> Outcome {
     Err(format!("200 requests all went to {found:?}"))
 }
 
-/// Makes the second endpoint of /echo sick and asks on until it is shown to be out, and then well until it is back.
-fn sick(demo: &Demo, web: &Web, condition: &str, shown: &str) -> Outcome {
-    let admin = Web::to(demo.admin);
-    let address = web.ask("POST", &format!("/demo/echo/2/{condition}"), &[], Vec::new())?.json()?[1]["address"].take();
-    let look = || -> Result<String, String> {
-        let answer = web.get("/echo")?;
-        expect(answer.status == 200, || format!("a client noticed: {}", answer.told()))?;
-        let upstreams = admin.get("/upstreams")?.json()?;
-        let endpoints = upstreams["upstreams"].as_array().into_iter().flatten();
-        let mut endpoints = endpoints.flat_map(|upstream| upstream["endpoints"].as_array().into_iter().flatten());
-        let found = endpoints.find(|endpoint| endpoint["address"] == address).ok_or("not shown")?;
-        Ok(format!("{} {}", found["available"], found["ejected"]["why"].as_str().unwrap_or("-")))
-    };
-    let mut failure = None;
-    let mut until = |expected: &str| {
-        web::wait(expected, Duration::from_secs(30), || {
-            let seen = look().map_err(|error| failure = Some(error)).ok()?;
-            (seen.starts_with(expected)).then_some(())
-        })
-    };
-    let took = until(shown)?;
-    web.ask("POST", "/demo/echo/2/well", &[], Vec::new())?;
-    until("true")?;
-    expect(failure.is_none(), || failure.unwrap_or_default())?;
-    Ok(format!("after {} ms", took.as_millis()))
+/// Makes the second endpoint of /echo sick until `floodway upstreams` shows it out, and then well until it is back, while a
+/// client asks on and on. That takes less than a second; more attempts are for machines that are busy with something else.
+fn sick(demo: &Demo, web: &Web, condition: &str) -> Outcome {
+    let client = Client::start(demo.http);
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let told = web.ask("POST", &format!("/demo/echo/2/{condition}"), &[], Vec::new())?.json()?;
+        let address = told[1]["address"].as_str().ok_or("no address")?.to_owned();
+        let took = web::wait("that it is out", PATIENCE, || (demo.state_of(&address) == "out").then_some(()))?;
+        web.ask("POST", "/demo/echo/2/well", &[], Vec::new())?;
+        web::wait("that it is back", PATIENCE, || (demo.state_of(&address) == "available").then_some(()))?;
+        all.push(took.as_millis());
+        if took < Duration::from_secs(1) {
+            return Ok(format!("after {all:?} ms; {}", client.end()?));
+        }
+    }
+    Err(format!("never within a second, but after {all:?} ms; {}", client.end()?))
 }
 
-fn killed(demo: &Demo, web: &Web) -> Outcome {
-    sick(demo, web, "dead", "false")
-}
-
-fn slow(demo: &Demo, web: &Web) -> Outcome {
-    sick(demo, web, "slow", "false latency")
+/// The page asks for this.
+fn ward(demo: &Demo, web: &Web) -> Outcome {
+    web::wait("what the proxy knows of a backend", PATIENCE, || {
+        let backends = web.get("/demo/echo").ok()?.json().ok()?;
+        (0..2).all(|at| backends[at]["known"]["health"] == "healthy").then_some(())
+    })?;
+    let told = web.get("/demo/echo")?.json()?;
+    let address = told[0]["address"].as_str().unwrap_or_default();
+    expect(demo.state_of(address) == "available" && told[0]["condition"] == "well", || told.to_string())?;
+    Ok(String::new())
 }
 
 fn redirect(web: &Web) -> Outcome {
@@ -226,7 +232,7 @@ fn edit(demo: &Demo, web: &Web, events: &mut Events) -> Outcome {
     let before = web.get("/hello")?.text();
     expect(before.contains("Edit me"), || format!("the answer was {before:?}"))?;
     replace(&demo.folder().join("routes.yaml"), "Edit me", "Edited");
-    let took = web::wait("the edited answer", Duration::from_secs(10), || {
+    let took = web::wait("the edited answer", PATIENCE, || {
         web.get("/hello").ok().filter(|answer| answer.text().contains("Edited"))
     })?;
     let next = events.last_id() + 1;
@@ -238,21 +244,26 @@ fn edit(demo: &Demo, web: &Web, events: &mut Events) -> Outcome {
 fn broken_edit(demo: &Demo, web: &Web) -> Outcome {
     let path = demo.folder().join("routes.yaml");
     let good = fs::read_to_string(&path).unwrap();
-    fs::write(&path, format!("{good}\n  : broken: [\n")).unwrap();
+    save(&path, &format!("{good}\n  : broken: [\n"));
     // Until the program has seen it: it says so.
-    web::wait("a word on the broken file", Duration::from_secs(10), || {
-        demo.said().contains("routes.yaml:").then_some(())
-    })?;
+    web::wait("a word on the broken file", PATIENCE, || demo.said().contains("routes.yaml:").then_some(()))?;
     let still = web.get("/hello")?;
     expect(still.status == 200 && still.text().contains("Edited"), || still.told())?;
-    fs::write(&path, good).unwrap();
+    save(&path, &good);
     Ok(String::new())
 }
 
 fn replace(path: &Path, old: &str, new: &str) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains(old));
-    fs::write(path, text.replace(old, new)).unwrap();
+    save(path, &text.replace(old, new));
+}
+
+/// As editors do: nobody sees half a file.
+fn save(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text).unwrap();
+    fs::rename(beside, path).unwrap();
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -21,36 +21,26 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    /// Starts it; ports that somebody took in between cost another attempt.
+    /// Starts it. Its backends have an address of their own: nobody takes a port there while one of them is dead.
     pub(crate) fn start() -> Demo {
-        for _ in 0..4 {
-            let mut demo = Demo::launch();
-            let serving = web::wait("the demo to serve", Duration::from_secs(30), || {
-                let ended = demo.child.try_wait().unwrap().is_some();
-                (ended || demo.said().contains("Ctrl-C")).then_some(())
-            });
-            let said = demo.said();
-            if said.contains("Ctrl-C") {
-                demo.http = address(&said, "Page");
-                demo.admin = address(&said, "Admin");
-                return demo;
-            }
-            assert!(said.contains("in use"), "{serving:?}: {said}");
-        }
-        panic!("no free ports");
+        let mut demo = Demo::launch();
+        let serving = web::wait("the demo to serve", Duration::from_secs(30), || {
+            let ended = demo.child.try_wait().unwrap().is_some();
+            (ended || demo.said().contains("Ctrl-C")).then_some(())
+        });
+        let said = demo.said();
+        assert!(said.contains("Ctrl-C"), "{serving:?}: {said}");
+        demo.http = address(&said, "Page");
+        demo.admin = address(&said, "Admin");
+        demo
     }
 
     fn launch() -> Demo {
         let folder = tempfile::tempdir().unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo");
         for name in ["routes.yaml", "services.yaml"] {
-            let mut text = fs::read_to_string(examples.join(name)).unwrap();
-            // All at once, so that none comes twice.
-            let free = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect::<Vec<_>>();
-            for (listener, port) in free.iter().zip(18_080..) {
-                text = text.replace(&port.to_string(), &listener.local_addr().unwrap().port().to_string());
-            }
-            fs::write(folder.path().join(name), text).unwrap();
+            let text = fs::read_to_string(examples.join(name)).unwrap();
+            fs::write(folder.path().join(name), text.replace("127.0.0.1", &own_address().to_string())).unwrap();
         }
         let mut child = Command::new(env!("CARGO_BIN_EXE_floodway"))
             .args(["demo", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--dir"])
@@ -70,6 +60,16 @@ impl Demo {
     /// Everything it wrote, on both outputs.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
+    }
+
+    /// What `floodway upstreams` shows of an endpoint: `available`, `out`, or what is wrong.
+    pub(crate) fn state_of(&self, endpoint: &str) -> String {
+        let admin = self.admin.to_string();
+        let shown =
+            Command::new(env!("CARGO_BIN_EXE_floodway")).args(["upstreams", "--admin", &admin]).output().unwrap();
+        let table = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let row = table.lines().find_map(|line| line.trim_start().strip_prefix(endpoint)?.split_whitespace().next());
+        row.map_or_else(|| format!("{table}{}", String::from_utf8_lossy(&shown.stderr)), str::to_owned)
     }
 
     /// Where its YAML is.
@@ -110,6 +110,13 @@ impl Drop for Demo {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address of this machine that no other process uses: the number of this one is in it. Where 127.0.0.1 is the only one,
+/// that.
+fn own_address() -> Ipv4Addr {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    if cfg!(target_os = "linux") { Ipv4Addr::new(127, 64 | a, b, c) } else { Ipv4Addr::LOCALHOST }
 }
 
 fn listen(output: impl Read + Send + 'static, said: &Arc<Mutex<String>>) {

@@ -1,7 +1,9 @@
 //! Exit codes and messages: 2 for wrong usage or configuration, 1 for failure, 0 otherwise.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::server::{Server, eventually, floodway};
 
@@ -110,15 +112,31 @@ fn while_the_drain_waits_it_serves_but_is_not_ready_and_a_second_signal_ends_it(
 
 #[test]
 fn upstreams_are_shown_by_the_admin_port_and_nothing_else() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo");
-    let server = Server::start(folder.as_ref(), &[]);
+    // Bound, but not listening: they refuse, and nobody else can have the ports. Two, since the last one is never ejected.
+    let silent = [(); 2].map(|()| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket
+    });
+    let refuse = silent.each_ref().map(|socket| socket.local_addr().unwrap().as_socket().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let objects = format!(
+        "apiVersion: floodway.dev/v1alpha1\nkind: ProxyRoute\nmetadata: {{name: r}}\n\
+         spec: {{rules: [{{backends: [{{upstream: {{name: u}}}}]}}]}}\n\
+         ---\napiVersion: floodway.dev/v1alpha1\nkind: ProxyUpstream\nmetadata: {{name: u}}\n\
+         spec: {{endpoints: [{{address: '{}'}}, {{address: '{}'}}]}}\n",
+        refuse[0], refuse[1]
+    );
+    std::fs::write(dir.path().join("a.yaml"), objects).unwrap();
+    let server = Server::start(dir.path(), &[]);
     eventually("an endpoint that refuses is shown as ejected", || {
-        // The demo's backends do not run.
-        assert_eq!(server.get("/echo").0, 502);
+        assert_eq!(server.get("/").0, 502);
         let (code, said) = run(&["upstreams", "--admin", &server.admin.to_string()]);
         assert!(code == 0 && said.starts_with("ENDPOINT "), "{said}");
         let row = said.lines().find(|line| line.contains("refused, ") && line.contains("s left"));
-        row.is_some_and(|row| row.starts_with("  127.0.0.1:1808") && row.contains(" out "))
+        row.is_some_and(|row| {
+            refuse.iter().any(|address| row.starts_with(&format!("  {address} "))) && row.contains(" out ")
+        })
     });
     let (code, said) = run(&["upstreams", "--json", "--admin", &server.admin.to_string()]);
     assert!(code == 0 && serde_json::from_str::<serde_json::Value>(&said).unwrap()["upstreams"].is_array(), "{said}");
@@ -128,7 +146,7 @@ fn upstreams_are_shown_by_the_admin_port_and_nothing_else() {
             && said.contains("from=\"ejected\" to=\"admitted\" why=\"time_over\"")
     });
 
-    for address in [server.http, "127.0.0.1:1".parse().unwrap()] {
+    for address in [server.http, refuse[0]] {
         let (code, said) = run(&["upstreams", "--admin", &address.to_string()]);
         assert_eq!(code, 1, "{said}");
         assert!(said.contains(&format!("cannot ask {address} for its upstreams: ")), "{said}");

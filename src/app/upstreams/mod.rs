@@ -19,8 +19,8 @@ use crate::args::UpstreamsArgs;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is asked with `--watch`.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long it waits with `--watch` until it asks again, for somebody who looks at it and for a file.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 /// More than a hundred thousand endpoints take.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -38,8 +38,9 @@ pub(super) fn run(args: &UpstreamsArgs) -> Result<(), Failure> {
                 Err(error) => return Err(error.into()),
             };
             let written = match (screen, shown && !args.json) {
-                // To the corner, and away with what was there.
-                (true, _) => format!("\x1b[H\x1b[2J{text}"),
+                // Over what was there, so that it does not flicker: line by line, and away with the rest.
+                (true, false) => format!("\x1b[H\x1b[2J{text}"),
+                (true, true) => format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")),
                 (false, true) => format!("\n{text}"),
                 (false, false) => text,
             };
@@ -52,7 +53,7 @@ pub(super) fn run(args: &UpstreamsArgs) -> Result<(), Failure> {
             if !args.watch {
                 return Ok(());
             }
-            sleep(AGAIN).await;
+            sleep(if screen { AGAIN.0 } else { AGAIN.1 }).await;
         }
     })
 }
