@@ -20,6 +20,8 @@ pub struct Settings {
     pub class_name: String,
     /// Namespaces to watch in a cluster; all when empty.
     pub watch_namespaces: Vec<String>,
+    /// What else is read in a cluster.
+    pub kubernetes: Kubernetes,
     /// The zone that this process runs in, as nodes are labelled `topology.kubernetes.io/zone`: whoever balances by locality prefers
     /// its endpoints. Empty, or absent: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +48,7 @@ impl Default for Settings {
         Settings {
             class_name: crate::api::DEFAULT_CLASS.to_owned(),
             watch_namespaces: Vec::new(),
+            kubernetes: Kubernetes::default(),
             zone: None,
             workers: None,
             log: Log::default(),
@@ -55,6 +58,38 @@ impl Default for Settings {
             defaults: RouteDefaults::default(),
             drain: Drain::default(),
         }
+    }
+}
+
+impl Settings {
+    /// The namespaces whose Secrets and ConfigMaps are read, all of them if empty; `None`: none is read.
+    pub fn secret_namespaces(&self) -> Option<&[String]> {
+        let Secrets { watch, namespaces } = &self.kubernetes.secrets;
+        watch.then_some(if namespaces.is_empty() { &self.watch_namespaces } else { namespaces })
+    }
+}
+
+/// What is read in a cluster beside routes, upstreams and Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Secrets and ConfigMaps that routes and policies refer to.
+    pub secrets: Secrets,
+}
+
+/// Which Secrets and ConfigMaps are read: TLS Secrets, and what is labelled `floodway.dev/use: "true"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Secrets {
+    /// Whether any are.
+    pub watch: bool,
+    /// Only those in these namespaces; where `watchNamespaces` says when empty.
+    pub namespaces: Vec<String>,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Secrets { watch: true, namespaces: Vec::new() }
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) async fn start(
             let told = observed.clone();
             let watches = kube::Watches {
                 namespaces: settings.watch_namespaces.clone(),
+                secrets: settings.secret_namespaces().map(<[String]>::to_vec),
                 store: store.clone(),
                 ready: ready.clone(),
                 metrics: telemetry.metrics().clone(),

@@ -36,6 +36,7 @@ pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
 };
 pub use router::{Matched, RequestView, Router, VirtualHost};
+pub use secret::SecretBytes;
 pub use shared::SharedMap;
 pub use streaming::{Ping, PingTarget, Sse, Streaming, WebSocket};
 

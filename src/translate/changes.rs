@@ -16,20 +16,31 @@ pub(super) struct Changes {
     pub(super) services: BTreeSet<Key>,
     /// Keys of Services whose slices changed.
     pub(super) slices: BTreeSet<Key>,
+    pub(super) secrets: BTreeSet<Key>,
+    pub(super) config_maps: BTreeSet<Key>,
     pub(super) resolved: BTreeSet<String>,
 }
 
 impl Changes {
     /// Brings `seen` up to `now` and says what that took.
     pub(super) fn follow(seen: &mut Resources, now: &Resources) -> Self {
-        let Resources { routes, upstreams, services, slices, resolved } = now;
+        let Resources { routes, upstreams, services, slices, secrets, config_maps, resolved } = now;
         Changes {
             routes: follow(&mut seen.routes, routes, Arc::ptr_eq),
             upstreams: follow(&mut seen.upstreams, upstreams, Arc::ptr_eq),
             services: follow(&mut seen.services, services, Arc::ptr_eq),
             slices: follow(&mut seen.slices, slices, Slices::are),
+            secrets: follow(&mut seen.secrets, secrets, Arc::ptr_eq),
+            config_maps: follow(&mut seen.config_maps, config_maps, Arc::ptr_eq),
             resolved: follow_names(&mut seen.resolved, resolved),
         }
+    }
+
+    /// Whether nothing changed.
+    pub(super) fn is_empty(&self) -> bool {
+        let Changes { routes, upstreams, services, slices, secrets, config_maps, resolved } = self;
+        let keys = [routes, upstreams, services, slices, secrets, config_maps];
+        keys.iter().all(|keys| keys.is_empty()) && resolved.is_empty()
     }
 }
 

@@ -13,6 +13,7 @@ mod resilience;
 mod resources;
 mod retry;
 mod route;
+mod secrets;
 mod streaming;
 mod upstream;
 
@@ -22,6 +23,10 @@ use std::sync::Arc;
 pub use convert::Malformed;
 pub use resources::{
     AddressSlice, Key, Own, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, Slices, TargetPort,
+};
+pub use secrets::{
+    ConfigMapData, MAX_DATA_BYTES, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE, TLS_TYPE, UNREAD_CONFIG_MAP,
+    UNREAD_SECRET, USE_LABEL,
 };
 
 use self::backend::{Lookup, Source};
@@ -92,6 +97,9 @@ impl Translator {
     /// Translates everything. What did not change since the last time is shared with the last result.
     pub fn translate(&mut self, resources: &Resources) -> Translation {
         let changes = Changes::follow(&mut self.seen, resources);
+        if changes.is_empty() {
+            return self.last.clone();
+        }
         self.read_upstreams(&changes);
         let mut touched = self.read_routes(&changes);
         self.resolve_fallbacks(&changes);

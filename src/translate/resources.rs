@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::secrets::{ConfigMapData, SecretData};
 use crate::api::{ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
 use crate::snapshot::SharedMap;
 
@@ -45,11 +46,30 @@ pub struct Resources {
     pub services: SharedMap<Key, Arc<Service>>,
     /// All EndpointSlices of a Service, by the key of the Service.
     pub slices: SharedMap<Key, Slices>,
+    /// Secrets that may be read.
+    pub secrets: SharedMap<Key, Arc<SecretData>>,
+    /// ConfigMaps that may be read.
+    pub config_maps: SharedMap<Key, Arc<ConfigMapData>>,
     /// The addresses of names that translation asked for. Absent: not known yet; empty: the name has none.
     pub resolved: BTreeMap<String, Arc<[IpAddr]>>,
 }
 
 impl Resources {
+    /// The Secret of a name. `None` if there is none, or if it is not one that Floodway reads: [`UNREAD_SECRET`] tells people.
+    ///
+    /// [`UNREAD_SECRET`]: super::UNREAD_SECRET
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<&Arc<SecretData>> {
+        self.secrets.get(&Key::new(namespace, name))
+    }
+
+    /// The ConfigMap of a name. `None` if there is none, or if it is not one that Floodway reads: [`UNREAD_CONFIG_MAP`] tells
+    /// people.
+    ///
+    /// [`UNREAD_CONFIG_MAP`]: super::UNREAD_CONFIG_MAP
+    pub fn config_map(&self, namespace: &str, name: &str) -> Option<&Arc<ConfigMapData>> {
+        self.config_maps.get(&Key::new(namespace, name))
+    }
+
     /// Puts in a slice of a Service.
     pub fn put_slice(&mut self, service: Key, name: Arc<str>, slice: Arc<AddressSlice>) {
         let with = self.slices.get(&service).cloned().unwrap_or_default().with(name, slice);

@@ -23,6 +23,10 @@ pub(super) trait Kind: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     type Place: Clone + fmt::Debug + PartialEq + Send + 'static;
     /// The name of the kind, for people and as a label.
     const NAME: &'static str;
+    /// Which objects are read: by a label, and by a field. All others are never sent.
+    const LABELS: Option<&'static str> = None;
+    /// See `LABELS`.
+    const FIELDS: Option<&'static str> = None;
 
     /// What is kept of an object.
     fn read(value: Value) -> Result<Self, Malformed>;

@@ -1,9 +1,10 @@
-//! Objects from an API server: four watches that fill the store. What cannot be read is skipped, and what cannot be
+//! Objects from an API server: watches that fill the store. What cannot be read is skipped, and what cannot be
 //! reached keeps the last good objects in force. What the objects mean is `translate`'s to say.
 
 mod client;
 mod item;
 mod kinds;
+mod references;
 mod report;
 mod table;
 mod watch;
@@ -21,9 +22,10 @@ use crate::api::{Condition, ProxyRouteSpec, ProxyUpstreamSpec};
 use crate::ready::Ready;
 use crate::source::Store;
 use crate::telemetry::Metrics;
-use crate::translate::{Key, Service};
+use crate::translate::{ConfigMapData, Key, Service};
 use kinds::{Kind, Ours, OwnedSlice};
-use report::{KindReport, Report};
+use references::Secret;
+use report::{KindReport, Report, Rights};
 use table::Table;
 
 /// Told of every status that a watch saw: the kind, the key, and the object's uid and conditions, or `None` once it is
@@ -35,6 +37,9 @@ pub type StatusSeen = dyn Fn(&str, &Key, Option<(&str, &[Condition])>) + Send + 
 pub struct Watches {
     /// Only these namespaces; all of them if empty.
     pub namespaces: Vec<String>,
+    /// The namespaces whose Secrets and ConfigMaps are read, all of them if empty; `None` reads none. Without the right to
+    /// do so everything else goes on.
+    pub secrets: Option<Vec<String>>,
     /// Gets the objects.
     pub store: Store,
     /// Waits for the first list of each kind.
@@ -51,10 +56,20 @@ type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub async fn run(client: Client, watches: Watches, synced: oneshot::Sender<()>) {
     let (listed, mut progress) = tokio::sync::watch::channel(0);
     let mut all: FuturesUnordered<Watching> = FuturesUnordered::new();
-    watches.add::<Ours<ProxyRouteSpec>>(&client, &listed, &mut all);
-    watches.add::<Ours<ProxyUpstreamSpec>>(&client, &listed, &mut all);
-    watches.add::<Service>(&client, &listed, &mut all);
-    watches.add::<OwnedSlice>(&client, &listed, &mut all);
+    let Watches { namespaces, secrets, metrics, .. } = &watches;
+    let kind = |name, rights| KindReport::new(name, rights, metrics.clone());
+    let needed = |name| (kind(name, Rights::Needed), namespaces.as_slice());
+    watches.add::<Ours<ProxyRouteSpec>>(&client, &needed("ProxyRoute"), &listed, &mut all);
+    watches.add::<Ours<ProxyUpstreamSpec>>(&client, &needed("ProxyUpstream"), &listed, &mut all);
+    watches.add::<Service>(&client, &needed("Service"), &listed, &mut all);
+    watches.add::<OwnedSlice>(&client, &needed("EndpointSlice"), &listed, &mut all);
+    if let Some(namespaces) = secrets {
+        let wanted = |name| (kind(name, Rights::Wanted), namespaces.as_slice());
+        let secret = wanted("Secret");
+        watches.add::<Secret<true>>(&client, &secret, &listed, &mut all);
+        watches.add::<Secret<false>>(&client, &secret, &listed, &mut all);
+        watches.add::<ConfigMapData>(&client, &wanted("ConfigMap"), &listed, &mut all);
+    }
     let count = all.len();
     let first_lists = async {
         if progress.wait_for(|listed| *listed == count).await.is_ok() {
@@ -73,19 +88,19 @@ impl Watches {
     fn add<K: Kind>(
         &self,
         client: &Client,
+        (kind, namespaces): &(Arc<KindReport>, &[String]),
         listed: &tokio::sync::watch::Sender<usize>,
         all: &mut FuturesUnordered<Watching>,
     ) {
-        let kind = KindReport::new(K::NAME, self.metrics.clone());
         let add = |api: Api<item::Item<K>>, namespace: Option<&String>| {
-            let report = Report::new(&kind, namespace.cloned(), &self.ready, listed.clone());
+            let report = Report::new(kind, namespace.cloned(), &self.ready, listed.clone());
             let table = Table::new(self.store.clone(), Arc::clone(&self.seen));
             all.push(Box::pin(watch::run(api, table, report)));
         };
-        if self.namespaces.is_empty() {
+        if namespaces.is_empty() {
             add(Api::all(client.clone()), None);
         }
-        for namespace in &self.namespaces {
+        for namespace in *namespaces {
             add(Api::namespaced(client.clone(), namespace), Some(namespace));
         }
     }

@@ -1,8 +1,10 @@
 //! What the watches tell of themselves: readiness, metrics and the log, with the remedy where there is one.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kube::core::Status;
 use kube::runtime::watcher::Error;
 use tokio::sync::watch;
 
@@ -19,23 +21,36 @@ pub(super) struct Report {
     gate: Mutex<Option<BlockReady>>,
     connected: AtomicBool,
     listed: AtomicBool,
-    /// Counts the watches that had their first list.
+    counted: AtomicBool,
+    /// Counts the watches that are not waited for any more.
     progress: watch::Sender<usize>,
     last_error: Mutex<String>,
+}
+
+/// Whether a kind has to be readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Nothing is served before it was read.
+    Needed,
+    /// Without the right to read it the rest is served, and what refers to it does not resolve.
+    Wanted,
 }
 
 /// Of all watches of a kind.
 pub(super) struct KindReport {
     name: &'static str,
+    rights: Rights,
+    /// The namespaces in which reading is refused; `None` is all of them.
+    refused: Mutex<BTreeSet<Option<String>>>,
     metrics: Metrics,
     /// Watches that are not connected.
     down: AtomicUsize,
 }
 
 impl KindReport {
-    pub(super) fn new(name: &'static str, metrics: Metrics) -> Arc<Self> {
+    pub(super) fn new(name: &'static str, rights: Rights, metrics: Metrics) -> Arc<Self> {
         metrics.source_connected(name, false);
-        Arc::new(KindReport { name, metrics, down: AtomicUsize::new(0) })
+        Arc::new(KindReport { name, rights, refused: Mutex::default(), metrics, down: AtomicUsize::new(0) })
     }
 }
 
@@ -55,6 +70,7 @@ impl Report {
             gate: Mutex::default(),
             connected: AtomicBool::new(false),
             listed: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
             progress,
             last_error: Mutex::default(),
         };
@@ -73,10 +89,9 @@ impl Report {
         if !self.connected.swap(true, Ordering::Relaxed) && self.kind.down.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.kind.metrics.source_connected(self.kind.name, true);
         }
-        *lock(&self.gate) = None;
-        if !self.listed.swap(true, Ordering::Relaxed) {
-            self.progress.send_modify(|listed| *listed += 1);
-        }
+        self.listed.store(true, Ordering::Relaxed);
+        self.pass();
+        lock(&self.kind.refused).remove(&self.namespace);
         let last_error = std::mem::take(&mut *lock(&self.last_error));
         if !last_error.is_empty() {
             tracing::info!(kind = self.kind.name, namespace = self.namespace, "the watch is back and up to date");
@@ -90,8 +105,15 @@ impl Report {
             self.kind.down.fetch_add(1, Ordering::Relaxed);
         }
         self.kind.metrics.source_connected(self.kind.name, false);
-        let text = explain(self.kind.name, error);
-        if !self.listed.load(Ordering::Relaxed) {
+        let mut text = explain(self.kind.name, error);
+        if self.kind.rights == Rights::Wanted && is_refusal(error) {
+            text.push_str(WITHOUT_SECRETS);
+            // Several watches of a kind share their rights.
+            if !lock(&self.kind.refused).insert(self.namespace.clone()) {
+                lock(&self.last_error).clone_from(&text);
+            }
+            self.pass();
+        } else if !self.listed.load(Ordering::Relaxed) {
             self.wait_because(Some(&text));
         }
         let mut last_error = lock(&self.last_error);
@@ -114,6 +136,14 @@ impl Report {
         tracing::warn!(kind = self.kind.name, object = %key, "object skipped, its last good version stays: {malformed}");
     }
 
+    /// Nobody waits for the first list any more.
+    fn pass(&self) {
+        *lock(&self.gate) = None;
+        if !self.counted.swap(true, Ordering::Relaxed) {
+            self.progress.send_modify(|listed| *listed += 1);
+        }
+    }
+
     fn wait_because(&self, error: Option<&str>) {
         let of = self.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
         let why = error.map(|error| format!(": {error}")).unwrap_or_default();
@@ -127,16 +157,28 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a refusal of Secrets or ConfigMaps means, and how to live with it.
+const WITHOUT_SECRETS: &str = "; the rest is served, and what refers to one does not resolve. Where they are not to be read, \
+                               set kubernetes.secrets.watch to false or name the namespaces in kubernetes.secrets.namespaces";
+
+/// What the API server answered.
+fn answer(error: &Error) -> Option<&Status> {
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
+            Some(status)
+        }
+        Error::WatchError(status) => Some(status),
+        _ => None,
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    answer(error).is_some_and(|status| status.code == 403)
+}
+
 /// What went wrong and, where we know it, what to do.
 fn explain(kind: &str, error: &Error) -> String {
-    let status = match error {
-        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status)) => {
-            Some(&**status)
-        }
-        Error::WatchError(status) => Some(&**status),
-        _ => None,
-    };
-    match status.map(|status| (status.code, status.message.trim())) {
+    match answer(error).map(|status| (status.code, status.message.trim())) {
         Some((404, _)) => {
             format!("the API server does not know {kind}: install the custom resources (kubectl apply -f crds/)")
         }

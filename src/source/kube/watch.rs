@@ -23,10 +23,13 @@ const PAGE: u32 = 100;
 /// Watches until dropped.
 pub(super) async fn run<K: Kind>(api: Api<Item<K>>, mut table: Table<K>, report: Report) {
     let mut pause = Pause::default();
+    let mut config = Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+    config.label_selector = K::LABELS.map(str::to_owned);
+    config.field_selector = K::FIELDS.map(str::to_owned);
     loop {
         // Not resumed where it broke: only a new list shows that the source is back, and a list that changes nothing
         // costs no translation.
-        let mut events = pin!(watcher(api.clone(), Config::default().timeout(WATCH_SECONDS).page_size(PAGE)));
+        let mut events = pin!(watcher(api.clone(), config.clone()));
         let mut listed = None;
         let error = loop {
             match events.next().await {
