@@ -6,19 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::api::Condition;
 use crate::snapshot::{Publisher, SharedMap, Snapshot};
-use crate::source::Store;
+use crate::source::{Store, burst};
 use crate::telemetry::{Live, Telemetry};
 use crate::translate::{Context, Key, Statuses, Translator};
-
-/// Silence after which a burst of changes is over.
-const QUIET: Duration = Duration::from_millis(1);
-/// Bounds of how long a burst may put a translation off. Within them, translating takes at most a fifth of the control
-/// thread.
-const BURST: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
 /// Turns what is in the store into the table in force.
 pub(super) struct Table {
@@ -62,12 +56,7 @@ impl Table {
     pub(super) async fn follow(&mut self) -> Infallible {
         loop {
             self.store.changed().await;
-            let latest = Instant::now() + (4 * self.cost).clamp(BURST.0, BURST.1);
-            while timeout_at(latest.min(Instant::now() + QUIET), self.store.changed()).await.is_ok() {
-                if Instant::now() >= latest {
-                    break;
-                }
-            }
+            burst::over(self.cost, || self.store.changed()).await;
             self.translate();
         }
     }

@@ -1,6 +1,7 @@
 //! The folder changes while it is served: every way in which editors and Kubernetes change files.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -46,6 +47,48 @@ fn files_come_change_and_go() {
     fs::remove_file(dir.path().join("b.yml")).unwrap();
     eventually("b is gone", || server.get("/b").0 == 404);
     assert_eq!(server.get("/a"), (200, "three".to_owned()));
+}
+
+#[test]
+fn a_file_that_is_being_written_keeps_its_last_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let both = |body: &str| (route("a", "/a", body), route("b", "/b", body));
+    let (a, b) = both("one");
+    fs::write(dir.path().join("a.yaml"), format!("{a}---\n{b}")).unwrap();
+    let server = start(dir.path());
+    server.waits_for("/b", 200, "one");
+
+    // The first half of the file is sound by itself.
+    let (a, b) = both("two");
+    let mut file = fs::File::create(dir.path().join("a.yaml")).unwrap();
+    file.write_all(a.as_bytes()).unwrap();
+    fs::write(dir.path().join("c.tmp"), route("c", "/c", "c")).unwrap();
+    fs::rename(dir.path().join("c.tmp"), dir.path().join("c.yaml")).unwrap();
+    eventually("another file is read meanwhile", || {
+        file.write_all(b"# and so on\n").unwrap();
+        server.get("/c").0 == 200
+    });
+    assert_eq!(server.get("/a"), (200, "one".to_owned()));
+    assert_eq!(server.get("/b"), (200, "one".to_owned()));
+    write!(file, "---\n{b}").unwrap();
+    drop(file);
+    server.waits_for("/a", 200, "two");
+    server.waits_for("/b", 200, "two");
+}
+
+#[test]
+fn many_files_at_once_are_all_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path());
+    for index in 0..200 {
+        fs::write(dir.path().join("new.tmp"), route(&format!("r{index}"), &format!("/r{index}"), "r")).unwrap();
+        fs::rename(dir.path().join("new.tmp"), dir.path().join(format!("{index}.yaml"))).unwrap();
+    }
+    eventually("all of them are served", || (0..200).all(|index| server.get(&format!("/r{index}")).0 == 200));
+    for index in 0..200 {
+        fs::remove_file(dir.path().join(format!("{index}.yaml"))).unwrap();
+    }
+    eventually("none of them is", || (0..200).all(|index| server.get(&format!("/r{index}")).0 == 404));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Which files of a folder hold objects, and their content, within bounds. Nothing here waits for a pipe or follows a
 //! link in circles.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -38,18 +39,16 @@ impl Stamp {
         self.bytes == 0
     }
 
-    /// Whether the file was written to so recently that it may still be, or that a further write would not move its
-    /// time: clocks of file systems tick slowly.
-    pub(super) fn is_fresh(&self, within: Duration) -> bool {
+    /// How long ago the file was written to; `None` if its clock is ahead of ours.
+    pub(super) fn age(&self) -> Option<Duration> {
         let (seconds, nanos) = self.modified;
         let modified = Duration::new(seconds.max(0).unsigned_abs(), u32::try_from(nanos).unwrap_or(0));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        now.checked_sub(modified).is_none_or(|age| age < within)
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().checked_sub(modified)
     }
 }
 
-/// The files of a folder, by their path within it, and for those that cannot be read the reason.
-pub(super) type Listing = BTreeMap<PathBuf, Result<Stamp, String>>;
+/// The files of a folder in the order of their paths, which are within it, and for those that cannot be read the reason.
+pub(super) type Listing = Vec<(PathBuf, Result<Stamp, String>)>;
 
 /// Lists the `*.yaml` and `*.yml` files in `root` and the folders in it. Names that begin with a dot are left out: they
 /// are the machinery of ConfigMap mounts and the scratch files of editors.
@@ -62,12 +61,26 @@ pub(super) fn list(root: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
+/// Whether a file of this path within a folder is listed, if it is one.
+pub(super) fn is_listed(path: &Path) -> bool {
+    path.file_name().is_some_and(is_yaml) && !path.iter().any(is_hidden)
+}
+
+fn is_yaml(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.ends_with(b".yaml") || name.ends_with(b".yml")
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
 /// The files that a folder's objects are read from, in the order of their names.
 ///
 /// # Errors
 /// If the folder cannot be read.
 pub fn yaml_files(root: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(list(root)?.into_keys().map(|path| root.join(path)).collect())
+    Ok(list(root)?.into_iter().map(|(path, _)| root.join(path)).collect())
 }
 
 fn walk(
@@ -77,38 +90,46 @@ fn walk(
     seen: &mut BTreeSet<(u64, u64)>,
     listing: &mut Listing,
 ) -> io::Result<()> {
+    let mut entries = Vec::new();
     for entry in fs::read_dir(root.join(within))? {
-        let name = entry?.file_name();
-        let path = within.join(&name);
-        let bytes = name.as_encoded_bytes();
-        if bytes.starts_with(b".") {
-            continue;
+        let entry = entry?;
+        let name = entry.file_name();
+        // What is neither a file of ours nor may lead to one is not asked any further: each question is a system call.
+        let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink());
+        if !is_hidden(&name) && (is_yaml(&name) || !kind.is_some_and(|kind| kind.is_file())) {
+            if entries.len() >= MAX_FILES {
+                let reason = format!("more than {MAX_FILES} files and folders in it; others are not read");
+                listing.push((within.to_owned(), Err(reason)));
+                break;
+            }
+            entries.push((name, kind.is_some(), entry));
         }
-        let is_yaml = bytes.ends_with(b".yaml") || bytes.ends_with(b".yml");
+    }
+    // By name within each folder is by path over all of them.
+    entries.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+    for (name, plain, entry) in entries {
+        let (path, is_yaml) = (within.join(&name), is_yaml(&name));
         if listing.len() >= MAX_FILES {
-            listing.insert(path, Err(format!("more than {MAX_FILES} files; this one and others are not read")));
+            listing.push((path, Err(format!("more than {MAX_FILES} files; this one and others are not read"))));
             return Ok(());
         }
-        match fs::metadata(root.join(&path)) {
+        // Of what is no link, the open folder is asked, which is cheaper than a path.
+        let metadata = if plain { entry.metadata() } else { fs::metadata(root.join(&path)) };
+        match metadata {
             Ok(metadata) if metadata.is_dir() => {
                 if depth > 0 && seen.insert((metadata.dev(), metadata.ino())) {
                     // A folder within that cannot be read hides its files but not the others.
+                    let first = listing.len();
                     if let Err(error) = walk(root, &path, depth - 1, seen, listing) {
-                        listing.insert(path, Err(format!("this folder cannot be read: {error}")));
+                        listing.insert(first, (path, Err(format!("this folder cannot be read: {error}"))));
                     }
                 }
             }
-            Ok(metadata) if metadata.is_file() && is_yaml => {
-                listing.insert(path, Ok(Stamp::of(&metadata)));
-            }
-            Ok(_) if is_yaml => {
-                listing.insert(path, Err("not a regular file".to_owned()));
-            }
+            Ok(metadata) if metadata.is_file() && is_yaml => listing.push((path, Ok(Stamp::of(&metadata)))),
+            Ok(_) if is_yaml => listing.push((path, Err("not a regular file".to_owned()))),
             // Gone between the look at the folder and the look at the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound && entry_is_gone(&root.join(&path)) => {}
-            Err(error) if is_yaml => {
-                listing.insert(path, Err(format!("cannot be read: {error}")));
-            }
+            Err(error) if is_yaml => listing.push((path, Err(format!("cannot be read: {error}")))),
             Ok(_) | Err(_) => {}
         }
     }

@@ -1,21 +1,26 @@
 //! The folder, file by file: what each last said without error, and what all of them together say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::folder::{self, Stamp};
 use super::objects::{Object, Sound, parse};
-use crate::snapshot::SharedMap;
-use crate::translate::{Key, Resources, Slices};
+use super::union::{Held, Union};
+use super::watch::{Step, Steps};
+use crate::translate::{Key, Resources};
 use crate::yaml::{Place, Problem};
 
-/// A file may be cut short while an editor writes it: an emptied one is believed only after this time.
+/// How long a file of which no event told that its writer has come to an end is left alone before it is read, and how
+/// long one that is gone may be about to come back: some programs replace files in these two steps.
+const SETTLED: Duration = Duration::from_millis(15);
+/// The same for a file that a writer has begun with, or that was emptied: programs pause while they write.
 const BEING_WRITTEN: Duration = Duration::from_secs(1);
-/// Younger than this, the time of a file does not tell two versions apart.
+/// Younger than this, the time of a file does not tell two versions apart: clocks of file systems tick slowly.
 const CLOCK_TICK: Duration = Duration::from_millis(100);
 
 /// How bad it is.
@@ -47,35 +52,47 @@ pub struct Load {
     pub rejected: usize,
     /// Whether the folder itself could be read.
     pub complete: bool,
+    /// When to look again though nothing happens.
+    pub(super) again: Option<Duration>,
 }
 
 /// The folder as it was last read.
 pub(super) struct Loader {
     root: PathBuf,
-    files: BTreeMap<PathBuf, File>,
+    /// In the order of their paths.
+    files: Vec<(PathBuf, File)>,
+    union: Union,
+    /// Whether the folder was read before.
+    known: bool,
     /// What is true of all files together, so that it is told once.
     told: BTreeSet<String>,
+    /// Of that, the objects that are in two places.
+    conflicts: BTreeSet<String>,
     hasher: foldhash::fast::RandomState,
 }
 
 #[derive(Default)]
 struct File {
-    /// `None` while a further write might not change it.
+    /// When it was last read.
     stamp: Option<Stamp>,
+    /// Whether a further write could not leave that as it is.
+    certain: bool,
     digest: u64,
     /// Why it could not be read the last time.
     unreadable: Option<String>,
     /// Whether it is not the last version that is served.
     broken: bool,
+    /// Since when there is no such file.
+    gone: Option<Instant>,
     /// The last good version.
     good: Vec<Kept>,
     sound: Sound,
 }
 
 /// An object and where it stood.
-struct Kept {
-    key: Key,
-    object: Object,
+pub(super) struct Kept {
+    pub(super) key: Key,
+    pub(super) object: Object,
     document: usize,
     place: Option<Place>,
 }
@@ -99,154 +116,215 @@ impl fmt::Display for Report {
     }
 }
 
+impl Load {
+    fn look_again_in(&mut self, wait: Duration) {
+        self.again = Some(self.again.map_or(wait, |sooner| sooner.min(wait)));
+    }
+}
+
 impl Loader {
     pub(super) fn new(root: PathBuf) -> Self {
-        Loader { root, files: BTreeMap::new(), told: BTreeSet::new(), hasher: Default::default() }
+        Loader {
+            root,
+            files: Vec::new(),
+            union: Union::default(),
+            known: false,
+            told: BTreeSet::new(),
+            conflicts: BTreeSet::new(),
+            hasher: Default::default(),
+        }
     }
 
-    /// Reads what changed since the last time.
-    pub(super) fn load(&mut self) -> Load {
+    /// Reads what changed since the last time. `steps` is what is known of writers since.
+    pub(super) fn load(&mut self, steps: &Steps, now: Instant) -> Load {
         let mut load = Load::default();
         let mut standing = BTreeSet::new();
         match folder::list(&self.root) {
             Ok(listing) => {
                 load.complete = true;
-                self.files.retain(|path, _| listing.contains_key(path));
-                for (path, stamp) in listing {
-                    self.look(path, stamp, &mut load);
+                if self.follow(listing, steps, now, &mut load) {
+                    self.conflicts = self.unite();
                 }
-                self.conflicts(&mut standing);
+                self.known = true;
             }
             Err(error) => {
                 let what = "the folder cannot be read; keeping what was read before";
                 standing.insert(format!("{}: {what}: {error}", self.root.display()));
             }
         }
+        standing.extend(self.conflicts.iter().cloned());
         let new = standing.difference(&self.told);
         load.reports.extend(new.map(|text| Report { severity: Severity::Error, text: text.clone() }));
         self.told = standing;
         load
     }
 
-    fn look(&mut self, path: PathBuf, stamp: Result<Stamp, String>, load: &mut Load) {
-        let file = self.files.entry(path.clone()).or_default();
-        let on_disk = self.root.join(&path);
+    /// Looks at every file; returns whether what they say together may have changed.
+    fn follow(&mut self, listing: folder::Listing, steps: &Steps, now: Instant, load: &mut Load) -> bool {
+        let before = std::mem::replace(&mut self.files, Vec::with_capacity(listing.len()));
+        let mut before = before.into_iter().peekable();
+        let mut changed = false;
+        // Both are in the same order, so that each path is found by going through both at once.
+        for (path, stamp) in listing {
+            while let Some(gone) = before.next_if(|(known, _)| *known < path) {
+                changed |= self.miss(gone, now, load);
+            }
+            let known = before.next_if(|(known, _)| known.as_os_str() == path.as_os_str());
+            let mut file = known.map(|(_, file)| file).unwrap_or_default();
+            changed |= file.gone.take().is_some();
+            changed |= self.look(&path, &mut file, stamp, steps.get(&path), load);
+            self.files.push((path, file));
+        }
+        for gone in before {
+            changed |= self.miss(gone, now, load);
+        }
+        changed
+    }
+
+    /// A file that is not there: forgets it in a while. Returns whether that changes anything.
+    fn miss(&mut self, (path, mut file): (PathBuf, File), now: Instant, load: &mut Load) -> bool {
+        let new = file.gone.is_none();
+        let left = SETTLED.saturating_sub(now.duration_since(*file.gone.get_or_insert(now)));
+        let forget = left.is_zero() || file.good.is_empty();
+        if !forget {
+            load.look_again_in(left);
+            self.files.push((path, file));
+        }
+        new || forget
+    }
+
+    /// Reads a file if it is another and whole; returns whether there is another good version.
+    fn look(
+        &self,
+        path: &Path,
+        file: &mut File,
+        stamp: Result<Stamp, String>,
+        step: Option<&Step>,
+        load: &mut Load,
+    ) -> bool {
+        let on_disk = || self.root.join(path);
         let text = match &stamp {
-            Ok(stamp) if file.stamp == Some(*stamp) => return,
-            Ok(stamp) if stamp.is_empty() && !file.good.is_empty() && stamp.is_fresh(BEING_WRITTEN) => return,
-            Ok(_) => folder::read_bounded(&on_disk),
+            Ok(stamp) => {
+                let same = file.stamp == Some(*stamp);
+                if same && file.certain {
+                    return false;
+                }
+                // What is there when the folder is first read is all there is to serve.
+                if self.known
+                    && let Some(wait) = file.patience(stamp, step)
+                {
+                    if !same {
+                        load.look_again_in(wait);
+                    }
+                    return false;
+                }
+                folder::read_bounded(&on_disk())
+            }
             Err(reason) => Err(reason.clone()),
         };
-        file.stamp = stamp.ok().filter(|stamp| !stamp.is_fresh(CLOCK_TICK));
+        file.stamp = stamp.ok();
+        file.certain = file.stamp.is_some_and(|stamp| stamp.age().is_some_and(|age| age >= CLOCK_TICK));
         let text = match text {
             Ok(text) => text,
             Err(reason) => {
                 if file.unreadable.as_ref() != Some(&reason) {
                     load.rejected += 1;
-                    load.reports
-                        .push(Report { severity: Severity::Error, text: format!("{}: {reason}", on_disk.display()) });
+                    let text = format!("{}: {reason}", on_disk().display());
+                    load.reports.push(Report { severity: Severity::Error, text });
                 }
                 file.unreadable = Some(reason);
-                return;
+                return false;
             }
         };
         let digest = self.hasher.hash_one(&text).max(1);
         if file.digest == digest && file.unreadable.take().is_none() {
-            return;
+            return false;
         }
         file.digest = digest;
         load.read += 1;
-        let parsed = parse(&text, &mut file.sound);
-        load.reports.extend(parsed.skipped.iter().map(|skipped| Report::new(Severity::Note, &on_disk, skipped)));
-        if parsed.errors.is_empty() {
-            let kept = parsed.objects.into_iter().map(|found| Kept {
-                document: found.document.number,
-                place: found.problem("", "").place,
-                key: found.key,
-                object: found.object,
-            });
-            file.good = kept.collect();
-            if std::mem::take(&mut file.broken) {
-                let text = format!("{}: sound again", on_disk.display());
-                load.reports.push(Report { severity: Severity::Note, text });
+        file.read(&on_disk(), &text, load)
+    }
+
+    /// Makes of all files one; returns what stands in the way. The same object in two places: the first by the name of
+    /// the file is served, the others are told. A file that is gone comes after all that are there: its objects may have
+    /// moved.
+    fn unite(&mut self) -> BTreeSet<String> {
+        let mut told = BTreeSet::new();
+        let mut held = Held::with_capacity_and_hasher(self.union.len(), Default::default());
+        for (path, file) in self.files.iter().filter(|(_, file)| file.gone.is_none()) {
+            for kept in &file.good {
+                let Some((first, at)) = held.get(&kept.named()) else {
+                    held.insert(kept.named(), (path, kept));
+                    continue;
+                };
+                let line = at.place.map_or(0, |place| place.line);
+                let message = format!(
+                    "{} {} is already in {}:{line}, and that one is served; remove one of them",
+                    kept.object.kind(),
+                    kept.key,
+                    self.root.join(first).display()
+                );
+                let problem =
+                    Problem { place: kept.place, document: Some(kept.document), path: String::new(), message };
+                told.insert(Report::new(Severity::Error, &self.root.join(path), &problem).text);
             }
-        } else {
-            load.rejected += 1;
-            file.broken = true;
-            load.reports.extend(parsed.errors.iter().map(|error| Report::new(Severity::Error, &on_disk, error)));
         }
-    }
-
-    /// The same object in two places: the first by the name of the file is served, the others are told.
-    fn conflicts(&self, told: &mut BTreeSet<String>) {
-        let mut first: BTreeMap<(&str, &Key), (&Path, &Kept)> = BTreeMap::new();
-        for (path, kept) in self.kept() {
-            let kind = kept.object.kind();
-            let Some((served, at)) = first.get(&(kind, &kept.key)) else {
-                first.insert((kind, &kept.key), (path, kept));
-                continue;
-            };
-            let line = at.place.map_or(0, |place| place.line);
-            let served = self.root.join(served);
-            let message = format!(
-                "{kind} {} is already in {}:{line}, and that one is served; remove one of them",
-                kept.key,
-                served.display()
-            );
-            let problem = Problem { place: kept.place, document: Some(kept.document), path: String::new(), message };
-            told.insert(Report::new(Severity::Error, &self.root.join(path), &problem).text);
+        for (path, file) in self.files.iter().filter(|(_, file)| file.gone.is_some()) {
+            for kept in &file.good {
+                held.entry(kept.named()).or_insert((path, kept));
+            }
         }
-    }
-
-    fn kept(&self) -> impl Iterator<Item = (&Path, &Kept)> {
-        self.files.iter().flat_map(|(path, file)| file.good.iter().map(move |kept| (path.as_path(), kept)))
+        self.union.become_of(&held);
+        told
     }
 
     /// Makes `resources` what all files together say; returns whether that changed anything. What did not change keeps
     /// its `Arc`.
     pub(super) fn apply(&self, resources: &mut Resources) -> bool {
-        let mut next = Resources::default();
-        for (_, Kept { key, object, .. }) in self.kept() {
-            match object {
-                Object::Route(route) => put(&mut next.routes, &resources.routes, key, route),
-                Object::Upstream(upstream) => put(&mut next.upstreams, &resources.upstreams, key, upstream),
-                Object::Service(service) => put(&mut next.services, &resources.services, key, service),
-                Object::Slice(service, slice) => {
-                    if next.slices.get(service).is_none_or(|slices| slices.get(&key.name).is_none()) {
-                        let old = resources.slices.get(service).and_then(|slices| slices.get(&key.name));
-                        next.put_slice(service.clone(), Arc::clone(&key.name), kept_or(old, slice));
-                    }
-                }
-            }
+        self.union.apply(resources)
+    }
+}
+
+impl Kept {
+    fn named(&self) -> (&'static str, &Key) {
+        (self.object.kind(), &self.key)
+    }
+}
+
+impl File {
+    /// How much longer to leave it alone, if at all: it may still be written to.
+    fn patience(&self, stamp: &Stamp, step: Option<&Step>) -> Option<Duration> {
+        let patience = match step {
+            _ if stamp.is_empty() && !self.good.is_empty() => BEING_WRITTEN,
+            Some(Step::Begun) => BEING_WRITTEN,
+            Some(Step::Done) => return None,
+            None => SETTLED,
+        };
+        // A clock ahead of ours says nothing about it.
+        patience.checked_sub(stamp.age()?).filter(|left| !left.is_zero())
+    }
+
+    /// Takes over what a text says if all of it is sound; returns whether it was.
+    fn read(&mut self, on_disk: &Path, text: &[u8], load: &mut Load) -> bool {
+        let parsed = parse(text, &mut self.sound);
+        load.reports.extend(parsed.skipped.iter().map(|skipped| Report::new(Severity::Note, on_disk, skipped)));
+        if !parsed.errors.is_empty() {
+            load.rejected += 1;
+            self.broken = true;
+            load.reports.extend(parsed.errors.iter().map(|error| Report::new(Severity::Error, on_disk, error)));
+            return false;
         }
-        let changed = differ(&next.routes, &resources.routes)
-            || differ(&next.upstreams, &resources.upstreams)
-            || differ(&next.services, &resources.services)
-            || next.slices.differing(&resources.slices, Slices::are).next().is_some();
-        if changed {
-            next.resolved = std::mem::take(&mut resources.resolved);
-            *resources = next;
+        let kept = parsed.objects.into_iter().map(|found| Kept {
+            document: found.document.number,
+            place: found.problem("", "").place,
+            key: found.key,
+            object: found.object,
+        });
+        self.good = kept.collect();
+        if std::mem::take(&mut self.broken) {
+            let text = format!("{}: sound again", on_disk.display());
+            load.reports.push(Report { severity: Severity::Note, text });
         }
-        changed
+        true
     }
-}
-
-/// Puts an object under a key that is still free.
-fn put<T: PartialEq>(next: &mut SharedMap<Key, Arc<T>>, old: &SharedMap<Key, Arc<T>>, key: &Key, new: &Arc<T>) {
-    if !next.contains_key(key) {
-        next.insert(key.clone(), kept_or(old.get(key), new));
-    }
-}
-
-/// The old object if the new one is equal, so that whoever holds it sees that nothing changed.
-fn kept_or<T: PartialEq>(old: Option<&Arc<T>>, new: &Arc<T>) -> Arc<T> {
-    match old {
-        Some(old) if Arc::ptr_eq(old, new) || **old == **new => Arc::clone(old),
-        _ => Arc::clone(new),
-    }
-}
-
-/// Whether two maps differ, when equal values are shared.
-fn differ<T>(new: &SharedMap<Key, Arc<T>>, old: &SharedMap<Key, Arc<T>>) -> bool {
-    new.differing(old, Arc::ptr_eq).next().is_some()
 }

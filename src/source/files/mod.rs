@@ -1,18 +1,20 @@
 //! Objects from a folder of YAML, reloaded as it changes. A file counts as a whole: while something in it is wrong, its
-//! last good version is served. `objects` reads a text, `folder` reads the disk, `load` joins both, `watch` says when.
+//! last good version is served, and so it is while a file is being written. `objects` reads a text, `folder` reads the disk,
+//! `load` joins both, `union` is what all files together say, `watch` says when.
 
 mod folder;
 mod load;
 mod objects;
+mod union;
 mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
-use super::Store;
+use super::{Store, burst};
 use load::Loader;
 use watch::Watch;
 
@@ -22,10 +24,6 @@ pub use objects::{Found, Object, Parsed, Sound, parse};
 
 /// How often the folder is compared although no event came: some file systems send none.
 const POLL: Duration = Duration::from_secs(2);
-/// Silence after which a burst of events is over; editors write in several steps.
-const QUIET: Duration = Duration::from_millis(15);
-/// How long a burst may put a reload off.
-const BURST: Duration = Duration::from_millis(150);
 
 /// Keeps the store as the folder `dir` says, for ever. `synced` hears once the folder has been read for the first time;
 /// `told` hears of each load that changed something or found something wrong.
@@ -36,8 +34,9 @@ pub async fn run(dir: PathBuf, store: Store, synced: oneshot::Sender<()>, mut to
     loop {
         // A look before the read: what changes while it is read is seen by the next.
         watch.renew();
+        let (steps, began) = (watch.steps(), Instant::now());
         let read = tokio::task::spawn_blocking(move || {
-            let load = loader.load();
+            let load = loader.load(&steps, began);
             (loader, load)
         });
         let Ok((back, load)) = read.await else {
@@ -56,16 +55,10 @@ pub async fn run(dir: PathBuf, store: Store, synced: oneshot::Sender<()>, mut to
         {
             let _ = synced.send(());
         }
+        let cost = began.elapsed();
         tokio::select! {
-            () = watch.changed() => {
-                let latest = Instant::now() + BURST;
-                while timeout_at(latest.min(Instant::now() + QUIET), watch.changed()).await.is_ok() {
-                    if Instant::now() >= latest {
-                        break;
-                    }
-                }
-            }
-            () = sleep(POLL) => {}
+            () = watch.changed() => burst::over(cost, || watch.changed()).await,
+            () = sleep(load.again.unwrap_or(POLL).min(POLL)) => {}
         }
     }
 }

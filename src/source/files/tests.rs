@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::watch::{Step, Steps};
 use super::*;
 use crate::translate::{Key, Resources};
 
@@ -13,13 +14,15 @@ struct Folder {
     dir: tempfile::TempDir,
     loader: Loader,
     resources: Resources,
+    steps: Steps,
+    now: Instant,
 }
 
 impl Folder {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let loader = Loader::new(dir.path().to_owned());
-        Folder { dir, loader, resources: Resources::default() }
+        Folder { dir, loader, resources: Resources::default(), steps: Steps::new(), now: Instant::now() }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -34,9 +37,28 @@ impl Folder {
 
     /// Loads; returns whether the resources changed, and what was told.
     fn load(&mut self) -> (bool, Vec<String>) {
-        let load = self.loader.load();
+        let load = self.look();
         let changed = self.loader.apply(&mut self.resources);
         (changed, load.reports.iter().map(ToString::to_string).collect())
+    }
+
+    fn look(&mut self) -> Load {
+        self.loader.load(&std::mem::take(&mut self.steps), self.now)
+    }
+
+    /// What is gone stays so.
+    fn load_later(&mut self) -> (bool, Vec<String>) {
+        let (changed, told) = self.load();
+        assert!(!changed, "believed too early");
+        self.now += Duration::from_millis(20);
+        let (changed, more) = self.load();
+        (changed, [told, more].concat())
+    }
+
+    /// Writes a file now, whose writer has come so far as far as one knows.
+    fn write_now(&mut self, name: &str, text: &str, step: Option<Step>) {
+        fs::write(self.path(name), text).unwrap();
+        self.steps.extend(step.map(|step| (name.into(), step)));
     }
 
     fn services(&self) -> Vec<String> {
@@ -127,7 +149,7 @@ fn a_file_counts_as_a_whole_and_is_told_once() {
     assert_eq!(folder.load(), (false, vec![folder.path("a.yaml").display().to_string() + ": sound again"]));
     assert_eq!(folder.load(), (false, vec![]));
     fs::remove_file(folder.path("a.yaml")).unwrap();
-    assert_eq!(folder.load(), (true, vec![]));
+    assert_eq!(folder.load_later(), (true, vec![]));
     assert_eq!(folder.services(), ["default/b"]);
 }
 
@@ -148,9 +170,119 @@ fn versions_of_the_same_moment_and_size_are_told_apart() {
     let mut folder = Folder::new();
     fs::write(folder.path("a.yaml"), service("a", 1)).unwrap();
     folder.load();
-    fs::write(folder.path("a.yaml"), service("b", 1)).unwrap();
+    folder.write_now("a.yaml", &service("b", 1), Some(Step::Done));
     assert_eq!(folder.load(), (true, vec![]));
     assert_eq!(folder.services(), ["default/b"]);
+}
+
+#[test]
+fn a_file_is_read_once_its_writer_is_done_or_it_was_left_alone() {
+    let mut folder = Folder::new();
+    folder.write("a.yaml", &(service("a", 1) + &service("b", 1)));
+    folder.load();
+    // The first half of what is being written is sound by itself, and would take a Service away.
+    folder.write_now("a.yaml", &service("a", 2), Some(Step::Begun));
+    let load = folder.look();
+    assert_eq!((load.read, load.rejected), (0, 0));
+    assert!(load.again.is_some_and(|again| again <= Duration::from_secs(1)), "{:?}", load.again);
+    assert!(!folder.loader.apply(&mut folder.resources));
+    folder.write_now("a.yaml", &(service("a", 2) + &service("b", 2)), Some(Step::Done));
+    assert_eq!(folder.load(), (true, vec![]));
+    assert_eq!(folder.resources.services[&Key::new("default", "a")].ports[0].port, 2);
+    // A new file that is not whole is not complained of, either, and other files do not wait for it.
+    folder.write_now("c.yaml", "kind: [", Some(Step::Begun));
+    folder.write_now("d.yaml", &service("d", 1), Some(Step::Done));
+    assert_eq!(folder.load(), (true, vec![]));
+    assert_eq!(folder.services().len(), 3);
+    // Nobody closed it, and nobody goes on.
+    age(&folder.path("c.yaml"));
+    assert!(folder.load().1[0].contains("c.yaml:1:7: unclosed bracket"));
+}
+
+#[test]
+fn a_clock_ahead_of_ours_keeps_no_file_from_being_read() {
+    let mut folder = Folder::new();
+    folder.load();
+    folder.write("a.yaml", &service("a", 1));
+    let file = fs::File::options().append(true).open(folder.path("a.yaml")).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(1000)).unwrap();
+    assert_eq!(folder.load(), (true, vec![]));
+}
+
+#[test]
+fn a_file_that_is_replaced_in_two_steps_is_never_missed() {
+    let mut folder = Folder::new();
+    folder.write("a.yaml", &service("a", 1));
+    folder.load();
+    fs::remove_file(folder.path("a.yaml")).unwrap();
+    assert_eq!(folder.load(), (false, vec![]));
+    assert!(folder.look().again.is_some());
+    folder.write("a.yaml", &service("a", 2));
+    assert_eq!(folder.load(), (true, vec![]));
+    // Under another name it is no second one.
+    fs::rename(folder.path("a.yaml"), folder.path("b.yaml")).unwrap();
+    assert_eq!(folder.load(), (false, vec![]));
+    folder.now += Duration::from_secs(1);
+    assert_eq!(folder.load(), (false, vec![]));
+    assert_eq!(folder.services(), ["default/a"]);
+}
+
+#[test]
+fn a_burst_of_files_is_one_change_that_shares_the_rest() {
+    let mut folder = Folder::new();
+    let name = |index: usize| format!("s-{index}");
+    let write = |folder: &mut Folder, indexes: std::ops::Range<usize>, port| {
+        for index in indexes {
+            folder.write_now(&format!("{index}.yaml"), &service(&name(index), port), Some(Step::Done));
+        }
+    };
+    write(&mut folder, 0..500, 1);
+    assert_eq!(folder.look().read, 500);
+    folder.load();
+    let before = folder.resources.services.clone();
+    write(&mut folder, 100..400, 2);
+    let load = folder.look();
+    assert_eq!((load.read, load.again), (300, None));
+    assert!(folder.loader.apply(&mut folder.resources));
+    assert!(!folder.loader.apply(&mut folder.resources));
+    let differing = folder.resources.services.differing(&before, Arc::ptr_eq).count();
+    assert_eq!((differing, folder.resources.services.len()), (300, 500));
+}
+
+#[test]
+fn links_that_come_to_mean_another_folder_change_all_files_at_once() {
+    let mut folder = Folder::new();
+    let version = |folder: &Folder, dir: &str, port| {
+        fs::create_dir(folder.path(dir)).unwrap();
+        for name in ["a", "b"] {
+            folder.write(&format!("{dir}/{name}.yaml"), &service(name, port));
+        }
+    };
+    version(&folder, "..1", 1);
+    symlink("..1", folder.path("..data")).unwrap();
+    for name in ["a.yaml", "b.yaml"] {
+        symlink(format!("..data/{name}"), folder.path(name)).unwrap();
+    }
+    assert_eq!(folder.load(), (true, vec![]));
+    version(&folder, "..2", 2);
+    assert_eq!(folder.load(), (false, vec![]));
+    symlink("..2", folder.path("..data_tmp")).unwrap();
+    fs::rename(folder.path("..data_tmp"), folder.path("..data")).unwrap();
+    fs::remove_dir_all(folder.path("..1")).unwrap();
+    assert_eq!(folder.load(), (true, vec![]));
+    assert!(folder.resources.services.values().all(|service| service.ports[0].port == 2));
+}
+
+#[test]
+fn files_are_in_the_order_of_their_paths() {
+    let folder = Folder::new();
+    for name in ["b/x.yaml", "b.yaml", "a/z/y.yml", "a.yaml", "b/c/d.yaml", "c.txt"] {
+        fs::create_dir_all(folder.path(name).parent().unwrap()).unwrap();
+        fs::write(folder.path(name), "").unwrap();
+    }
+    let files = yaml_files(folder.dir.path()).unwrap();
+    assert_eq!(files.len(), 5);
+    assert!(files.is_sorted(), "{files:?}");
 }
 
 #[test]
@@ -199,6 +331,7 @@ fn the_first_of_two_is_served_until_it_goes() {
     assert_eq!(folder.resources.services[&key].ports[0].port, 1);
     assert_eq!(folder.load(), (false, vec![]), "told once");
     fs::remove_file(folder.path("a.yaml")).unwrap();
+    // What was first is gone, and what there is of it is served at once.
     assert_eq!(folder.load(), (true, vec![]));
     assert_eq!(folder.resources.services[&key].ports[0].port, 2);
 }
