@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::resilience::Outcome;
-use crate::snapshot::{self, Cluster, ClusterName, Connections, Endpoint, Publisher, Snapshot};
+use crate::snapshot::{self, Cluster, ClusterName, Connections, Endpoint, Limits, Publisher, Resilience, Snapshot};
 use crate::telemetry::log;
 
 struct Admin {
@@ -127,6 +127,7 @@ async fn what_is_known_of_endpoints_is_shown() {
     let admin = admin(None).await;
     let shown = async || serde_json::from_str::<Value>(&admin.get("/upstreams").await.body).unwrap();
     assert_eq!(shown().await, json!({"upstreams": []}));
+    let limits = Limits { requests: Some(7), retries: Some(5), ..Limits::NONE };
     let cluster = |ports: &[u16]| {
         Arc::new(Cluster {
             name: ClusterName::new("shop/llm:80"),
@@ -139,7 +140,7 @@ async fn what_is_known_of_endpoints_is_shown() {
                 tcp_keep_alive: None,
                 upkeep: Default::default(),
             },
-            resilience: Arc::default(),
+            resilience: Arc::new(Resilience { limits: Some(limits.clone()), ..Resilience::default() }),
             endpoints: ports.iter().map(|port| Endpoint::new(([127, 0, 0, 1], *port).into())).collect(),
             move_after: None,
         })
@@ -162,6 +163,8 @@ async fn what_is_known_of_endpoints_is_shown() {
     let remaining = now["endpoints"][0]["ejected"]["remainingMs"].take().as_u64().unwrap();
     assert!((1..=1000).contains(&remaining), "{remaining}");
     assert_eq!(now["available"], 1);
+    let limits = json!({"requests": {"active": 0, "most": 7, "pending": 0}, "retries": {"active": 0, "most": 5}});
+    assert_eq!(now["limits"], limits);
     assert_eq!(now["endpoints"][0]["ejected"], json!({"why": "refused", "times": 1, "remainingMs": null}));
     assert_eq!((&now["endpoints"][1]["firstByteMs"], &now["endpoints"][1]["outstanding"]), (&json!(1.5), &json!(1)));
 

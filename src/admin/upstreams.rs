@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::resilience::{Checked, EndpointState, KeptOut, Moment, Registry, Socket};
+use crate::resilience::{Checked, EndpointState, InUse, KeptOut, Limits, Moment, Registry, Socket};
 use crate::snapshot::{Cluster, Snapshot};
 
 /// Everything.
@@ -29,6 +29,9 @@ pub struct Upstream {
     /// What its circuit breaker does; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Breaker>,
+    /// What is limited of it, by the names in `limits`; absent where nothing is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Limit>,
     /// In their order; those that are gone and still have streams come last.
     pub endpoints: Vec<Endpoint>,
 }
@@ -62,6 +65,19 @@ pub struct Endpoint {
     pub first_byte_ms: Option<f64>,
     /// Its share relative to the others.
     pub weight: u32,
+}
+
+/// Something that is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// How much is in use.
+    pub active: u32,
+    /// How much may be.
+    pub most: u32,
+    /// Requests that wait for more; absent where none does in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u32>,
 }
 
 /// A health check.
@@ -124,9 +140,11 @@ fn upstream(cluster: &Cluster, registry: &Registry, now: Moment) -> Upstream {
     for (address, state) in by_address.into_iter().filter(|(_, state)| state.in_flight() > 0) {
         endpoints.push(Endpoint { gone: true, available: false, ..self::endpoint(address, 0, Some(state), now) });
     }
+    let state = known.first().map(|state| state.cluster());
     Upstream {
         name: cluster.name.to_string(),
-        breaker: known.first().and_then(|state| breaker(state.cluster().breaker(), now)),
+        breaker: state.and_then(|state| breaker(state.breaker(), now)),
+        limits: state.map(|state| limits(state.limits())).unwrap_or_default(),
         available: endpoints.iter().filter(|endpoint| endpoint.available).count(),
         endpoints,
     }
@@ -163,6 +181,13 @@ fn endpoint(address: SocketAddr, weight: u32, state: Option<&EndpointState>, now
         first_byte_ms: state.and_then(|state| state.first_byte().value()).map(|time| time.as_micros() as f64 / 1000.0),
         weight,
     }
+}
+
+fn limits(limits: &Limits) -> BTreeMap<String, Limit> {
+    let limited = limits.in_use().filter_map(|InUse { what, active, most, line }| {
+        Some((what.to_owned(), Limit { active, most: most?, pending: line.map(|line| line.waiting) }))
+    });
+    limited.collect()
 }
 
 fn breaker(socket: &Socket, now: Moment) -> Option<Breaker> {

@@ -46,10 +46,10 @@ use tokio::time::Instant;
 
 use crate::drain::DrainWatcher;
 use crate::ready::Live;
-use crate::resilience::{Limited, Registry};
+use crate::resilience::{InLine, InUse, Limited, RETRIES, Registry};
 use crate::settings::Settings;
 use crate::snapshot::Reader;
-use crate::telemetry::{BreakerCount, Telemetry, Usage};
+use crate::telemetry::{BreakerCount, Queue, Telemetry, Usage};
 
 /// The laws of the HTTP/1 codec, for fuzzing.
 #[cfg(feature = "fuzzing")]
@@ -145,22 +145,23 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
 /// How much of each upstream is in use. Requests and streams are counted only where they are limited.
 fn usage(registry: &Registry) -> Vec<Usage> {
     let clusters = registry.clusters();
-    let lanes = clusters.iter().flat_map(|cluster| Limited::ALL.map(|limited| (cluster, limited)));
-    lanes
-        .filter_map(|(cluster, limited)| {
-            let lane = cluster.limits().lane(limited);
-            let (active, most) = (lane.gate.taken(), lane.gate.limit());
-            (active > 0 || most.is_some() || limited == Limited::Connections).then(|| Usage {
-                upstream: cluster.name().as_str().to_owned(),
-                limit: limited.as_str(),
-                active,
-                most,
-                pending: lane.waiting(),
-                refused: lane.refused(),
-                timed_out: lane.given_up(),
-            })
+    let usages = clusters.iter().flat_map(|cluster| {
+        let always = [Limited::Connections.as_str(), RETRIES];
+        let told =
+            cluster.limits().in_use().filter(move |it| it.active > 0 || it.most.is_some() || always.contains(&it.what));
+        told.map(|InUse { what, active, most, line }| Usage {
+            upstream: cluster.name().as_str().to_owned(),
+            limit: what,
+            active,
+            most,
+            queue: line.map(|InLine { waiting, refused, given_up }| Queue {
+                pending: waiting,
+                refused,
+                timed_out: given_up,
+            }),
         })
-        .collect()
+    });
+    usages.collect()
 }
 
 /// What metrics tell of circuit breakers.

@@ -10,7 +10,6 @@ use super::balance::Tables;
 use super::census::Changes;
 use super::circuit::{Place, Socket};
 use super::ejection::Judged;
-use super::retries::Retries;
 use super::standing::{Counts, Standing};
 use super::transition::Journal;
 use super::{Bell, Change, Ewma, Gate, KeptOut, Limits, Moment, Outcome, Transition};
@@ -27,7 +26,6 @@ pub struct ClusterState {
     tables: Mutex<Weak<Tables>>,
     /// Whether there was a request since somebody looked.
     asked: AtomicBool,
-    pub(super) retries: Retries,
     limits: Limits,
     journal: Journal,
     pub(super) changes: Changes,
@@ -40,7 +38,7 @@ pub struct ClusterState {
 
 impl ClusterState {
     pub(super) fn new(name: ClusterName, journal: Journal, bell: Bell) -> Self {
-        let (settings, counts, in_flight, asked, tables, retries, changes) = Default::default();
+        let (settings, counts, in_flight, asked, tables, changes) = Default::default();
         let (breaker, not_permitted, look_again) = (Socket::default(), Default::default(), AtomicU64::new(u64::MAX));
         ClusterState {
             name,
@@ -49,7 +47,6 @@ impl ClusterState {
             in_flight,
             asked,
             tables,
-            retries,
             limits: Limits::new(bell),
             journal,
             changes,

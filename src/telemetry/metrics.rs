@@ -92,7 +92,7 @@ declare! {
     UPSTREAM_CONNECT_SECONDS: Histogram "floodway_upstream_connect_seconds" []
         "Time to make a new connection to an endpoint, for exchanges that needed one.";
     UPSTREAM_ACTIVE: Gauge "floodway_upstream_active" ["upstream", "limit"]
-        "What is in use of an upstream: connections always, requests and streams where the upstream has limits.";
+        "What is in use of an upstream: connections and retries always, requests and streams where the upstream has limits.";
     UPSTREAM_LIMIT: Gauge "floodway_upstream_limit" ["upstream", "limit"]
         "How much may be in use of an upstream, where that is limited.";
     UPSTREAM_PENDING: Gauge "floodway_upstream_pending" ["upstream", "limit"]

@@ -23,4 +23,4 @@ pub use exchange::{End, Exchange, Kind, Parted, Protocol};
 pub use metrics::{ALL, Declared, Metrics, Type};
 pub use record::{ConnectionGuard, Recorder, Telemetry};
 pub use standing::Standing;
-pub use usage::Usage;
+pub use usage::{Queue, Usage};

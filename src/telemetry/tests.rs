@@ -294,9 +294,7 @@ mod counting {
             limit: "requests",
             active: 2,
             most: Some(3),
-            pending: 1,
-            refused: 4,
-            timed_out: 5,
+            queue: Some(Queue { pending: 1, refused: 4, timed_out: 5 }),
         };
         metrics.ask_standing(|| {
             vec![Standing {

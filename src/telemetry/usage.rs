@@ -24,7 +24,14 @@ pub struct Usage {
     pub active: u32,
     /// How much may be; `None` without a limit.
     pub most: Option<u32>,
-    /// Requests that wait for more.
+    /// Requests that wait for more; `None` if none does for this kind.
+    pub queue: Option<Queue>,
+}
+
+/// Requests that wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// How many do.
     pub pending: u32,
     /// Requests that were refused, because no more may wait.
     pub refused: u64,
@@ -67,9 +74,9 @@ impl Collector for Usages {
         vec![
             all(&UPSTREAM_ACTIVE, |usage| Some(usage.active.into())),
             all(&UPSTREAM_LIMIT, |usage| usage.most.map(f64::from)),
-            all(&UPSTREAM_PENDING, |usage| Some(usage.pending.into())),
-            all(&UPSTREAM_OVERFLOW, |usage| Some(usage.refused as f64)),
-            all(&UPSTREAM_QUEUE_TIMEOUTS, |usage| Some(usage.timed_out as f64)),
+            all(&UPSTREAM_PENDING, |usage| usage.queue.map(|queue| queue.pending.into())),
+            all(&UPSTREAM_OVERFLOW, |usage| usage.queue.map(|queue| queue.refused as f64)),
+            all(&UPSTREAM_QUEUE_TIMEOUTS, |usage| usage.queue.map(|queue| queue.timed_out as f64)),
         ]
     }
 }

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use floodway::snapshot::{Limits, Protocol, Resilience, Snapshot};
+use floodway::snapshot::{Limits, Protocol, Resilience, RetryBudget, Snapshot};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::Response;
+use tokio::sync::Semaphore;
 
 use super::clients::*;
+use super::retries::{eager, retrying_by};
 use super::support::*;
 
 const EMPTY: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -342,4 +346,44 @@ async fn a_new_limit_is_in_force_at_once() {
     assert!(head.starts_with("GET /2 "), "{head}");
     endpoint.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
     assert!(second.to_end().await.starts_with("HTTP/1.1 204 "));
+}
+
+/// Envoy's `max_retries`, but exact: four workers never have more retries under way than there may be.
+#[tokio::test]
+async fn no_more_retries_are_under_way_than_may_be() {
+    let holding = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&holding);
+    let endpoint = backend(move |mut client| {
+        let held = Arc::clone(&held);
+        async move {
+            let again = client.head().await.contains("\r\nx-floodway-attempts: 2\r\n");
+            if again {
+                held.acquire().await.unwrap().forget();
+            }
+            let status = if again { "204 No Content" } else { "503 Busy\r\nContent-Length: 0" };
+            client.send(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n")).await;
+        }
+    });
+    let mut backend = cluster("backend", Protocol::Http1, &[endpoint.await]);
+    let limits = Some(Limits { retries: Some(2), ..Limits::NONE });
+    let retry_budget = Some(RetryBudget { percent: 100, min_concurrent: 100 });
+    backend.resilience = Arc::new(Resilience { limits, retry_budget, ..Resilience::default() });
+    let plane = Plane::with_workers(4, retrying_by(backend, eager()), |_| {});
+
+    let ask = async || ask_for(&plane, "/").await.to_end().await;
+    let mut asking: FuturesUnordered<_> = (0..20).map(|_| ask()).collect();
+    for _ in 0..18 {
+        let answer = within(asking.next()).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nx-floodway-attempts: 1\r\n"), "{answer}");
+    }
+    assert_eq!(plane.metric("floodway_upstream_active", "retries"), 2.0);
+    assert_eq!(plane.metric("floodway_upstream_limit", "retries"), 2.0);
+    assert_eq!(plane.metric("floodway_upstream_retries_total", "outcome=\"over_limit\",reason=\"status\""), 18.0);
+    holding.add_permits(3);
+    while let Some(answer) = within(asking.next()).await {
+        assert!(answer.starts_with("HTTP/1.1 204 ") && answer.contains("\r\nx-floodway-attempts: 2\r\n"), "{answer}");
+    }
+    plane.metric_becomes("floodway_upstream_active", "retries", 0.0).await;
+    assert!(ask().await.starts_with("HTTP/1.1 204 "), "what is over makes room");
+    all_is_given_back(&plane).await;
 }

@@ -13,13 +13,14 @@ pub const PENDING_TIMEOUT: TimeBounds = ("10ms", "10m");
 pub const ADAPTIVE_WINDOW: TimeBounds = ("100ms", "1m");
 
 /// How much of an upstream may be in use at once, counted exactly over all threads of one Floodway. What is over a limit waits
-/// in line, first come, first served, or is answered with 503 if no more may wait or it waited for too long.
+/// in line, first come, first served, or is answered with 503 if no more may wait or it waited for too long; only retries do
+/// not wait.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules([
     (
-        "has(self.connections) || has(self.connectionsPerEndpoint) || has(self.requests) || has(self.streams) || has(self.adaptive)",
-        "limits need at least one of connections, connectionsPerEndpoint, requests, streams and adaptive",
+        "has(self.connections) || has(self.connectionsPerEndpoint) || has(self.requests) || has(self.streams) || has(self.retries) || has(self.adaptive)",
+        "limits need at least one of connections, connectionsPerEndpoint, requests, streams, retries and adaptive",
     ),
     (
         "!has(self.connections) || !has(self.connectionsPerEndpoint) || self.connectionsPerEndpoint <= self.connections",
@@ -47,6 +48,11 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub streams: Option<u32>,
+    /// Retries under way, of rules with `retry`; no limit when absent. With 0 none is made. One over it does not wait: clients get the
+    /// failure at once. `retryBudget` bounds them beside other requests; both count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub retries: Option<u32>,
     /// Requests that may wait for any of these; 1024 when absent. With 0 none waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]

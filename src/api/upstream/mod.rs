@@ -105,8 +105,8 @@ pub struct ProxyUpstreamSpec {
     /// How it is found out which endpoints are well. For example `{active: {http: {path: /healthz}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
-    /// How many retries are under way at the same time, over all routes; no bound when absent. For example
-    /// `{percent: 20, minConcurrent: 3}`.
+    /// How many retries are under way at the same time, over all routes, beside what else is; no bound when absent. For example
+    /// `{percent: 20, minConcurrent: 3}`. `limits.retries` bounds their number as such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
     /// How much of it may be in use at once, for example `{connections: 1000, requests: 200, pendingTimeout: 2s}`. No limit when

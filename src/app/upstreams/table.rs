@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::admin::upstreams::{Breaker, Ejected, Endpoint, LastCheck, Upstreams};
+use crate::admin::upstreams::{Breaker, Ejected, Endpoint, LastCheck, Limit, Upstreams};
 
 const HEADS: [&str; 8] = ["ENDPOINT", "STATE", "HEALTH", "EJECTED", "BREAKER", "OUTSTANDING", "EWMA", "WEIGHT"];
 /// Columns of numbers, which end at the right.
@@ -25,7 +25,8 @@ pub(super) fn table(upstreams: &Upstreams, colours: bool) -> String {
     for upstream in &upstreams.upstreams {
         let members = upstream.endpoints.iter().filter(|endpoint| !endpoint.gone).count();
         let breaker = upstream.breaker.as_ref().map_or_else(String::new, |held| format!(", breaker {}", breaker(held)));
-        let name = format!("{} ({} of {members} available{breaker})", upstream.name, upstream.available);
+        let limits: String = upstream.limits.iter().map(limit).collect();
+        let name = format!("{} ({} of {members} available{breaker}{limits})", upstream.name, upstream.available);
         let is_closed = upstream.breaker.as_ref().is_none_or(|breaker| !breaker.state.contains("open"));
         rows.push(Row::Upstream(name, upstream.available == members && members > 0 && is_closed));
         rows.extend(upstream.endpoints.iter().map(|endpoint| Row::Endpoint(cells(endpoint), endpoint.available)));
@@ -96,6 +97,12 @@ fn breaker(Breaker { state, remaining_ms, .. }: &Breaker) -> String {
     }
 }
 
+/// `, requests 300/300 and 12 waiting`
+fn limit((what, &Limit { active, most, pending }): (&String, &Limit)) -> String {
+    let waiting = pending.filter(|count| *count > 0).map_or_else(String::new, |count| format!(" and {count} waiting"));
+    format!(", {what} {active}/{most}{waiting}")
+}
+
 fn short(ms: u64) -> String {
     // Rounded up, so that it ends with 1s.
     let seconds = ms.div_ceil(1000);
@@ -129,7 +136,9 @@ mod tests {
             r#"{"upstreams": [
                 {"name": "demo/clock:80", "available": 0, "endpoints": []},
                 {"name": "demo/echo:80", "available": 1, "someday": 1,
-                 "breaker": {"state": "half_open", "calls": 2, "failed": 1, "slow": 0}, "endpoints": [
+                 "breaker": {"state": "half_open", "calls": 2, "failed": 1, "slow": 0},
+                 "limits": {"requests": {"active": 10, "most": 10, "pending": 3}, "retries": {"active": 1, "most": 5},
+                    "streams": {"active": 0, "most": 9, "pending": 0}}, "endpoints": [
                     {"address": "127.0.0.1:18084", "available": false, "health": "unchecked", "outstanding": 0, "weight": 1,
                      "ejected": {"why": "failures", "times": 2, "remainingMs": 59100}, "someday": []},
                     {"address": "[fd00::1]:80", "available": true, "health": "healthy", "outstanding": 1234,
@@ -143,7 +152,7 @@ mod tests {
         let expected = "\
 ENDPOINT           STATE      HEALTH                 EJECTED                      BREAKER        OUTSTANDING    EWMA  WEIGHT
 demo/clock:80 (0 of 0 available)
-demo/echo:80 (1 of 2 available, breaker half_open)
+demo/echo:80 (1 of 2 available, breaker half_open, requests 10/10 and 3 waiting, retries 1/5, streams 0/9)
   127.0.0.1:18084  out        unchecked              failures, 60s left, 2 times  -                        0       -       1
   [fd00::1]:80     available  healthy                -                            open, 5s left         1234  12.3ms     100
   10.0.0.1:80      gone       unhealthy, status 503  -                            -                        3       -       0
@@ -151,7 +160,7 @@ demo/echo:80 (1 of 2 available, breaker half_open)
         assert_eq!(table(&upstreams, false), expected);
         let coloured = table(&upstreams, true);
         assert!(
-            coloured.contains("\x1b[33mdemo/echo:80 (1 of 2 available, breaker half_open)\x1b[0m\n\x1b[31m  127"),
+            coloured.contains("\x1b[33mdemo/echo:80 (1 of 2 available, breaker half_open, requests 10/10 and 3 waiting, retries 1/5, streams 0/9)\x1b[0m\n\x1b[31m  127"),
             "{coloured}"
         );
         assert!(table(&read(r#"{"upstreams": []}"#), false).starts_with("No upstreams"));

@@ -257,12 +257,12 @@ impl<'a> Retrying<'a> {
     fn begins(&mut self, cause: Cause) -> bool {
         self.settle("failed");
         match self.upstream.retry() {
-            Some(permit) => {
+            Ok(permit) => {
                 self.under_way = Some((cause, permit));
                 true
             }
-            None => {
-                self.count(cause, "over_budget");
+            Err(too_many) => {
+                self.count(cause, too_many.as_str());
                 false
             }
         }

@@ -21,7 +21,7 @@ pub(super) use connection::{Answer, Lease, SendFailure, Takeover};
 pub(super) use permission::Permission;
 pub(super) use pool::Pool;
 
-use crate::resilience::{Circuit, ClusterState, EndpointState, Registry, RetryUnderWay};
+use crate::resilience::{Circuit, ClusterState, EndpointState, Registry, RetryUnderWay, TooMany};
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Map, Snapshot};
 
 /// One worker's upstreams.
@@ -110,9 +110,12 @@ impl Upstream {
         self.choice.has_another(tried, wish)
     }
 
-    /// Begins a retry; `None` if the cluster does not bear another one beside what is in flight.
-    pub(super) fn retry(&self) -> Option<RetryUnderWay> {
-        self.hosts.first()?.state.cluster().retry(self.cluster.resilience.retry_budget)
+    /// Begins a retry.
+    ///
+    /// # Errors
+    /// Why the cluster does not bear another one.
+    pub(super) fn retry(&self) -> Result<RetryUnderWay, TooMany> {
+        self.state.retry(self.cluster.resilience.retry_budget)
     }
 
     /// Gives up the pools that none of `hosts` has taken over.

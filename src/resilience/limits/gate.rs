@@ -42,13 +42,18 @@ impl Gate {
 
     /// Takes a place, unless all are taken.
     pub(in crate::resilience) fn try_take(&self) -> bool {
-        let limit = self.limit.load(Ordering::SeqCst);
+        self.try_take_of(UNLIMITED)
+    }
+
+    /// Takes a place, unless all are taken, or `most`.
+    pub(in crate::resilience) fn try_take_of(&self, most: u32) -> bool {
+        let limit = self.limit.load(Ordering::SeqCst).min(most);
         let more = |taken: u32| (taken < limit).then(|| taken + 1);
         self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
     /// Gives a place back.
-    pub(super) fn give_back(&self) {
+    pub(in crate::resilience) fn give_back(&self) {
         self.taken.fetch_sub(1, Ordering::SeqCst);
     }
 }

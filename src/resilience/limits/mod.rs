@@ -47,6 +47,9 @@ impl Limited {
     }
 }
 
+/// The word for retries, which are limited, too, but never wait.
+pub const RETRIES: &str = "retries";
+
 /// Nobody wants a connection of another thread's.
 const CONTENT: u8 = 0;
 /// Somebody wants one.
@@ -59,6 +62,7 @@ const PROMISED: u8 = 2;
 pub struct Limits {
     lanes: [Lane; 3],
     adaptive: Adaptive,
+    retries: Gate,
     pending: Gate,
     /// In nanoseconds.
     pending_timeout: AtomicU64,
@@ -84,15 +88,34 @@ impl Lane {
         self.line.length()
     }
 
-    /// How many were turned away, because no more may wait.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    fn in_line(&self) -> InLine {
+        let [refused, given_up] = [&self.refused, &self.given_up].map(|count| count.load(Ordering::Relaxed));
+        InLine { waiting: self.waiting(), refused, given_up }
     }
+}
 
+/// How much of one kind is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// Of what: the name of its limit.
+    pub what: &'static str,
+    /// How much.
+    pub active: u32,
+    /// How much may be; `None` without a limit.
+    pub most: Option<u32>,
+    /// Who waits for more; `None` if nobody does for this kind.
+    pub line: Option<InLine>,
+}
+
+/// Requests in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InLine {
+    /// How many wait.
+    pub waiting: u32,
+    /// How many were turned away, because no more may wait.
+    pub refused: u64,
     /// How many waited for too long.
-    pub fn given_up(&self) -> u64 {
-        self.given_up.load(Ordering::Relaxed)
-    }
+    pub given_up: u64,
 }
 
 impl Limits {
@@ -106,10 +129,25 @@ impl Limits {
         &self.lanes[what as usize]
     }
 
+    /// Retries that are under way.
+    pub fn retries(&self) -> &Gate {
+        &self.retries
+    }
+
+    /// How much of each kind is in use.
+    pub fn in_use(&self) -> impl Iterator<Item = InUse> {
+        let of = |what, gate: &Gate, line| InUse { what, active: gate.taken(), most: gate.limit(), line };
+        let lanes = Limited::ALL.into_iter().map(move |what| {
+            let lane = self.lane(what);
+            of(what.as_str(), &lane.gate, Some(lane.in_line()))
+        });
+        lanes.chain([of(RETRIES, &self.retries, None)])
+    }
+
     /// Takes other settings. What is in use stays so.
     pub(super) fn configure(&self, settings: Option<&snapshot::Limits>) {
         let settings = settings.unwrap_or(&snapshot::Limits::NONE);
-        let snapshot::Limits { connections, requests, streams, pending, pending_timeout, .. } = *settings;
+        let snapshot::Limits { connections, requests, streams, retries, pending, pending_timeout, .. } = *settings;
         let most = requests.unwrap_or(u32::MAX);
         let adaptive = settings.adaptive.as_ref().map(|given| snapshot::Adaptive {
             min: given.min.min(most),
@@ -120,6 +158,7 @@ impl Limits {
         let nanos = u64::try_from(pending_timeout.as_nanos()).unwrap_or(u64::MAX);
         self.pending_timeout.store(nanos, Ordering::Relaxed);
         self.pending.resize(Some(pending));
+        self.retries.resize(retries);
         for (what, limit) in
             [(Limited::Requests, requests), (Limited::Streams, streams), (Limited::Connections, connections)]
         {

@@ -106,7 +106,7 @@ fn the_line_is_bounded_over_all_that_is_waited_for() {
     let first = join(&cluster, Limited::Requests, 0).unwrap();
     let _second = join(&cluster, Limited::Connections, 0).unwrap();
     assert!(join(&cluster, Limited::Streams, 0).is_none());
-    assert_eq!(cluster.limits().lane(Limited::Streams).refused(), 1);
+    assert_eq!(cluster.limits().lane(Limited::Streams).in_line().refused, 1);
     drop(first);
     assert!(join(&cluster, Limited::Streams, 0).is_some());
 }
@@ -132,7 +132,7 @@ fn a_line_that_stands_serves_those_who_came_lately() {
     old.give_up();
     drop(old);
     assert!(next(&young, timeout).is_some());
-    assert_eq!(cluster.limits().lane(Limited::Requests).given_up(), 1);
+    assert_eq!(cluster.limits().lane(Limited::Requests).in_line().given_up, 1);
     drop(young);
     let (held, alone) =
         (Admission::try_new(&cluster, Limited::Requests), join(&cluster, Limited::Requests, timeout).unwrap());

@@ -15,7 +15,9 @@ pub struct Limits {
     pub requests: Option<u32>,
     /// Event streams and WebSockets.
     pub streams: Option<u32>,
-    /// Requests that wait for any of these.
+    /// Retries that are under way.
+    pub retries: Option<u32>,
+    /// Requests that wait for any of these, retries aside.
     pub pending: u32,
     /// How long they wait at most.
     pub pending_timeout: Duration,
@@ -43,6 +45,7 @@ impl Limits {
         connections_per_endpoint: None,
         requests: None,
         streams: None,
+        retries: None,
         pending: 1024,
         pending_timeout: Duration::from_secs(5),
         adaptive: None,

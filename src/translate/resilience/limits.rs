@@ -14,12 +14,16 @@ pub(super) fn limits(given: &api::Limits, at: &str) -> Result<Limits, Problem> {
         connections_per_endpoint,
         requests,
         streams,
+        retries,
         pending,
         ref pending_timeout,
         ref adaptive,
     } = given;
-    if adaptive.is_none() && [connections, connections_per_endpoint, requests, streams].iter().all(Option::is_none) {
-        let message = "limits need at least one of connections, connectionsPerEndpoint, requests, streams and adaptive";
+    if adaptive.is_none()
+        && [connections, connections_per_endpoint, requests, streams, retries].iter().all(Option::is_none)
+    {
+        let message =
+            "limits need at least one of connections, connectionsPerEndpoint, requests, streams, retries and adaptive";
         return Err(Problem::invalid(at, message));
     }
     if [connections, connections_per_endpoint, requests, streams].contains(&Some(0)) {
@@ -38,6 +42,7 @@ pub(super) fn limits(given: &api::Limits, at: &str) -> Result<Limits, Problem> {
         connections_per_endpoint,
         requests,
         streams,
+        retries,
         pending: pending.unwrap_or(Limits::NONE.pending),
         pending_timeout: timeout.unwrap_or(Limits::NONE.pending_timeout),
         adaptive: adaptive.as_ref().map(|given| self::adaptive(given, &format!("{at}.adaptive"))).transpose()?,
