@@ -16,8 +16,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
+use crate::clock;
 use crate::ready::{Live, Ready};
 use crate::resilience::Registry;
 use crate::snapshot::Reader;
@@ -145,7 +145,7 @@ fn dump(mut reader: Reader) -> String {
 }
 
 fn endpoints(mut reader: Reader, registry: &Registry) -> String {
-    let now = Instant::now().into_std().into();
+    let now = clock::now();
     let upstreams = reader.current().map(|snapshot| Upstreams::of(snapshot, registry, now)).unwrap_or_default();
     serde_json::to_string_pretty(&upstreams).unwrap_or_else(|error| {
         tracing::error!(%error, "the upstreams could not be shown");

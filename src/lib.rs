@@ -7,6 +7,7 @@ pub mod admin;
 pub mod api;
 pub mod app;
 pub mod args;
+pub mod clock;
 pub mod demo;
 pub mod drain;
 pub mod health;

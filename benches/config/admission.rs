@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use floodway::resilience::{Admission, ClusterState, Limited, Registry};
+use floodway::resilience::{Admission, ClusterState, Limited, Moment, Registry};
 use floodway::snapshot::{Cluster, ClusterName, Connections, Endpoint, Limits, Protocol, Resilience};
 
 use crate::measure::{Report, shown, time};
@@ -30,7 +30,7 @@ fn cluster() -> Arc<ClusterState> {
         resilience: Arc::new(Resilience { limits: Some(limits), ..Resilience::default() }),
     };
     let registry = Registry::default();
-    registry.of(&cluster);
+    registry.of(&cluster, Moment::default());
     registry.cluster(&cluster.name)
 }
 

@@ -54,7 +54,7 @@ fn cluster(algorithm: Algorithm, count: u32) -> Cluster {
 
 /// What one worker has of a cluster.
 fn worker(registry: &Registry, cluster: &Cluster, seed: u64) -> (Balancer, Vec<Arc<EndpointState>>) {
-    let states = registry.of(cluster);
+    let states = registry.of(cluster, now());
     let member = |(state, endpoint): (&Arc<EndpointState>, &Endpoint)| Member {
         state: Arc::clone(state),
         weight: endpoint.weight,

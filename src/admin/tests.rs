@@ -154,8 +154,8 @@ async fn what_is_known_of_endpoints_is_shown() {
     let before = json!({"upstreams": [{"name": "shop/llm:80", "available": 2, "endpoints": [fresh(1), fresh(2)]}]});
     assert_eq!(shown().await, before, "before any request");
 
-    let states = admin.state.registry.of(&cluster(&[1, 2]));
-    let now = Instant::now().into_std().into();
+    let states = admin.state.registry.of(&cluster(&[1, 2]), clock::now());
+    let now = clock::now();
     states[0].report(Outcome::Unreachable, now);
     states[1].report(Outcome::Answered { status: 200, first_byte: Duration::from_micros(1500) }, now);
     states[1].enter();
@@ -170,7 +170,7 @@ async fn what_is_known_of_endpoints_is_shown() {
 
     // Who is gone is shown while it has streams.
     publish(&cluster(&[1]));
-    admin.state.registry.of(&cluster(&[1]));
+    admin.state.registry.of(&cluster(&[1]), clock::now());
     assert_eq!(shown().await["upstreams"][0]["endpoints"][1]["gone"], true);
     states[1].leave();
     assert_eq!(shown().await["upstreams"][0]["endpoints"].as_array().unwrap().len(), 1);

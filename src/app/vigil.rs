@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
+use crate::clock;
 use crate::resilience::{Census, Moment, Registry, State, Transition};
 use crate::snapshot::duration;
 use crate::status::{Notice, Object};
@@ -26,7 +27,7 @@ pub(super) async fn run(registry: Registry, metrics: Metrics, told: mpsc::Sender
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let now = Moment::from(Instant::now().into_std());
+        let now = clock::now();
         registry.sweep(now);
         let untold = registry.untold();
         for transition in &untold.transitions {

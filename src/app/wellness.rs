@@ -173,7 +173,7 @@ mod tests {
             cluster("shop/empty:80", Some("shop/empty"), &[]),
             cluster("shop/other:80", None, &[4]),
         ];
-        let states = registry.of(&clusters[0]);
+        let states = registry.of(&clusters[0], crate::clock::now());
         let clusters = clusters.into_iter().map(|cluster| (cluster.name.clone(), Arc::new(cluster)));
         let (publisher, reader) = snapshot::channel();
         publisher.publish(Snapshot { clusters: clusters.collect(), ..Snapshot::default() });

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Settings;
 use super::failure::Failure;
 use super::judge::Judge;
+use crate::clock;
 use crate::resilience::{Change, EndpointState, KeptOut, State, Why};
 use crate::telemetry::Metrics;
 
@@ -77,7 +78,7 @@ impl<A: Ask> Checker<A> {
     }
 
     fn learn(&self, result: &Result<(), Failure>, settings: &Settings, judge: &mut Judge) {
-        let now = Instant::now().into_std().into();
+        let now = clock::now();
         let detail = Reason(result).to_string();
         self.endpoint.learn_check(result.is_ok(), &detail, now);
         let untried = judge.is_untried();

@@ -15,12 +15,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use checker::{Ask, Checker};
 use probe::Sockets;
 
+use crate::clock;
 use crate::resilience::{Change, EndpointState, KeptOut, Registry, State, Why};
 use crate::snapshot::{Cluster, ClusterName, HealthCheck, Map, Protocol, Reader, SharedMap, Snapshot};
 use crate::telemetry::Metrics;
@@ -107,7 +107,7 @@ impl<A: Ask> Checks<A> {
     }
 
     fn check(&mut self, cluster: &Cluster, settings: Arc<Settings>) {
-        let states = self.registry.of(cluster);
+        let states = self.registry.of(cluster, clock::now());
         let checked = self.checked.entry(cluster.name.clone()).or_insert_with(|| {
             let (sender, receiver) = watch::channel(Arc::clone(&settings));
             let (tell, traffic) = watch::channel(!settings.check.only_with_traffic);
@@ -148,7 +148,7 @@ impl<A: Ask> Checks<A> {
 impl CheckedCluster {
     /// Nobody asks any more: whoever is there may get requests.
     fn let_in(&self) {
-        let now = Instant::now().into_std().into();
+        let now = clock::now();
         for CheckedEndpoint { state, .. } in self.endpoints.values() {
             // Not the same with `||`: both are to be lifted.
             if state.keep_out(KeptOut::Unhealthy, false) | state.keep_out(KeptOut::Untried, false) {

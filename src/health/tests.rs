@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::failure::Failure;
 use super::*;
 use crate::snapshot::{self, Endpoint, Probe, Publisher, Resilience};
@@ -109,7 +111,7 @@ impl Stage {
 
     /// What every thread knows of an endpoint.
     fn state(&self, port: u16) -> Arc<EndpointState> {
-        let states = self.registry.of(&self.cluster.borrow());
+        let states = self.registry.of(&self.cluster.borrow(), clock::now());
         states.into_iter().find(|state| state.address().port() == port).unwrap()
     }
 

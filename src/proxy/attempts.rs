@@ -20,6 +20,7 @@ use super::retry::{Instead, Retrying};
 use super::upload::Upload;
 use super::upstream::{self, Admitted, Answer, Chosen, Lease, Permission, SendFailure, Upstream, Wish};
 use super::worker::Worker;
+use crate::clock;
 use crate::snapshot::{Action, Cluster, Timeouts};
 
 /// Endpoints that are tried when connections fail.
@@ -43,7 +44,7 @@ pub(super) struct Taker<'a> {
 pub(super) fn choose<'a>(worker: &Worker, cluster: &Arc<Cluster>, wish: &'a Wish) -> Result<Taker<'a>, Error> {
     let upstream = worker.upstreams.of(cluster);
     upstream.ask();
-    let permission = upstream.permit(&[], wish, Instant::now().into_std().into())?;
+    let permission = upstream.permit(&[], wish, clock::now())?;
     Ok(Taker { upstream, wish, permission })
 }
 
@@ -198,7 +199,7 @@ async fn connect(
     }
     let mut failure = None;
     while endpoints > 0 {
-        let permit = || upstream.permit(tried, wish, Instant::now().into_std().into());
+        let permit = || upstream.permit(tried, wish, clock::now());
         let permission = match first.take().map_or_else(permit, Ok) {
             Ok(permission) => permission,
             Err(error) => return Err(failure.unwrap_or(error)),
@@ -237,7 +238,7 @@ async fn connect(
                 match Box::pin(eyeballs::connect(upstream, first, bounds, tried, wish, exchange, told)).await {
                     Ok((lease, other)) => {
                         if !Rc::ptr_eq(host, other) {
-                            exchange.attempt(Permission::of(other, Instant::now().into_std().into()));
+                            exchange.attempt(Permission::of(other, clock::now()));
                         }
                         (Ok(lease), other.endpoint.address)
                     }

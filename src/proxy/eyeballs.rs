@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::error::Error;
 use super::exchange::Exchange;
 use super::upstream::{Chosen, Host, Lease, Upstream, Wish};
+use crate::clock;
 use crate::resilience::Outcome;
 
 /// Connects to `first`, and, as long as there is no connection, every `after` to one more endpoint, up to `most` altogether.
@@ -61,7 +62,7 @@ pub(super) async fn connect<'a>(
                     Error::UpstreamOverflow => {}
                     _ if Rc::ptr_eq(host, first) => exchange.attempt_failed(error),
                     _ => {
-                        host.state.report(Outcome::Unreachable, Instant::now().into_std().into());
+                        host.state.report(Outcome::Unreachable, clock::now());
                         tried.push(host.endpoint.address);
                     }
                 }

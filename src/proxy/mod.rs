@@ -42,8 +42,8 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
+use crate::clock;
 use crate::drain::DrainWatcher;
 use crate::ready::Live;
 use crate::resilience::{InLine, InUse, Limited, RETRIES, Registry};
@@ -166,7 +166,7 @@ fn usage(registry: &Registry) -> Vec<Usage> {
 
 /// What metrics tell of circuit breakers.
 fn breakers(registry: &Registry) -> Vec<BreakerCount> {
-    let counted = registry.breakers(Instant::now().into_std().into()).into_iter();
+    let counted = registry.breakers(clock::now()).into_iter();
     let counts = counted.map(|counted| BreakerCount {
         upstream: counted.cluster.as_str().to_owned(),
         scope: if counted.of_endpoints { "endpoint" } else { "upstream" },

@@ -23,7 +23,6 @@ mod transition;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use backoff::around;
@@ -50,8 +49,6 @@ pub struct Registry {
     journal: Journal,
     /// Rung when a worker may have to give up unused connections.
     bell: Bell,
-    /// When it was swept last, in nanoseconds: the time for those who do not know it.
-    swept: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -65,8 +62,7 @@ struct Entry {
 impl Registry {
     /// The states of a cluster's endpoints, in their order. Its settings and its endpoints are now those of `cluster`. Those that are
     /// new to a cluster which has others are eased in.
-    pub fn of(&self, cluster: &Cluster) -> Vec<Arc<EndpointState>> {
-        let now = Moment::from_nanos(self.swept.load(Ordering::Relaxed));
+    pub fn of(&self, cluster: &Cluster, now: Moment) -> Vec<Arc<EndpointState>> {
         let mut entries = self.entries();
         let Entry { cluster: shared, endpoints, .. } = self.entry(&mut entries, &cluster.name);
         shared.configure(cluster, now);
@@ -106,7 +102,6 @@ impl Registry {
     /// What time brings: endpoints whose ejection is over come in again, and from time to time they are compared with each
     /// other; breakers that may be asked again are. To be called often.
     pub fn sweep(&self, now: Moment) {
-        self.swept.store(now.nanos(), Ordering::Relaxed);
         for Entry { cluster, endpoints, compared } in self.entries().values_mut() {
             ejection::sweep(cluster, endpoints.values(), compared, now);
             circuit::sweep(cluster, endpoints.values(), now);

@@ -60,14 +60,14 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::resilience::{EndpointState, Registry};
+    use crate::resilience::{EndpointState, Moment, Registry};
     use crate::snapshot::{Cluster, Limits, Resilience};
 
     fn limited(registry: &Registry, retries: Option<u32>) -> Arc<ClusterState> {
         let limits = Some(Limits { retries, ..Limits::NONE });
         let cluster =
             Cluster { resilience: Arc::new(Resilience { limits, ..Resilience::default() }), ..Cluster::plain() };
-        registry.of(&cluster);
+        registry.of(&cluster, Moment::default());
         registry.cluster(&cluster.name)
     }
 

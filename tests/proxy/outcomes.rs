@@ -58,8 +58,8 @@ fn table(endpoint: SocketAddr, protocol: Protocol) -> Snapshot {
 async fn counted(plane: &Plane, what: &str, calls: u32, failed: u32, slow: u32) {
     let table = plane.publisher.current().unwrap();
     let cluster = table.clusters.values().next().unwrap();
-    let endpoint = plane.registry.of(cluster).remove(0);
-    let totals = || endpoint.breaker().circuit().unwrap().look(Instant::now().into_std().into()).totals;
+    let endpoint = plane.registry.of(cluster, floodway::clock::now()).remove(0);
+    let totals = || endpoint.breaker().circuit().unwrap().look(floodway::clock::now()).totals;
     let expected = Totals { calls, failed, slow };
     let deadline = Instant::now() + Duration::from_secs(10);
     while totals() != expected {

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::Exchange;
+use crate::clock;
 use crate::proxy::error::Error;
 use crate::proxy::fields::{Fields, Known};
 use crate::proxy::grpc;
@@ -38,7 +39,7 @@ impl Attempt {
     fn report(&self, outcome: Outcome, now: Instant) {
         if let Some(permission) = &*self.permission.borrow() {
             let took = now.saturating_duration_since(self.began.get());
-            permission.settle(outcome, took, now.into_std().into());
+            permission.settle(outcome, took, clock::moment(now));
         }
     }
 
@@ -117,7 +118,7 @@ impl Exchange {
         let Attempt { permission, began, said, .. } = &self.attempt;
         if let Some(permission) = &*permission.borrow() {
             let status = said.get().unwrap_or(self.status.get().as_u16());
-            permission.begins(status, now.saturating_duration_since(began.get()), now.into_std().into());
+            permission.begins(status, now.saturating_duration_since(began.get()), clock::moment(now));
         }
     }
 

@@ -10,9 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
-use tokio::time::Instant;
-
 use super::{Host, Upstream, Wish};
+use crate::clock;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::resilience::{Admission, Called, ClusterState, Connected, Limited, Waiting};
@@ -62,14 +61,14 @@ async fn wait(state: &Arc<ClusterState>, what: Limited) -> Result<Admission, Err
 }
 
 fn join(state: &Arc<ClusterState>, what: Limited) -> Result<Waiting, Error> {
-    let now = Instant::now().into_std().into();
+    let now = clock::now();
     Waiting::join(state, what, thread::current().id(), now).ok_or(Error::UpstreamOverflow)
 }
 
 /// Waits until it is time to look again.
 async fn called(waiting: &mut Waiting) -> Result<Called, Error> {
-    let next = poll_fn(|cx| waiting.poll_called(Instant::now().into_std().into(), cx.waker()));
-    let called = tokio::time::timeout(waiting.time_left(Instant::now().into_std().into()), next).await;
+    let next = poll_fn(|cx| waiting.poll_called(clock::now(), cx.waker()));
+    let called = tokio::time::timeout(waiting.time_left(clock::now()), next).await;
     match called {
         Ok(called) if called != Called::Stale => Ok(called),
         _ => {

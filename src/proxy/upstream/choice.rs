@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::Host;
+use crate::clock;
+use crate::resilience::ClusterState;
 use crate::resilience::balance::{Balancer, Member};
-use crate::resilience::{ClusterState, Moment};
 use crate::snapshot::Cluster;
 
 /// What a request says of its endpoint. In a box, because most say nothing.
@@ -93,9 +92,9 @@ impl Choice {
     /// The place of the host for the next request, not one of those tried already.
     pub(super) fn pick(&self, tried: &[SocketAddr], wish: &Wish) -> Option<usize> {
         match self.among(wish)? {
-            Among::All => self.all.pick(tried, wish.place(), now),
+            Among::All => self.all.pick(tried, wish.place(), clock::now),
             Among::Subset(Subset { balancer, hosts, .. }) => {
-                balancer.pick(tried, wish.place(), now).map(|member| hosts[member] as usize)
+                balancer.pick(tried, wish.place(), clock::now).map(|member| hosts[member] as usize)
             }
         }
     }
@@ -104,8 +103,8 @@ impl Choice {
     pub(super) fn has_another(&self, tried: &[SocketAddr], wish: &Wish) -> bool {
         match self.among(wish) {
             None => false,
-            Some(Among::All) => self.all.has_another(tried, now),
-            Some(Among::Subset(subset)) => subset.balancer.has_another(tried, now),
+            Some(Among::All) => self.all.has_another(tried, clock::now),
+            Some(Among::Subset(subset)) => subset.balancer.has_another(tried, clock::now),
         }
     }
 
@@ -138,8 +137,4 @@ impl Choice {
 enum Among<'a> {
     All,
     Subset(&'a Subset),
-}
-
-fn now() -> Moment {
-    Instant::now().into_std().into()
 }

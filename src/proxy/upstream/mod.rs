@@ -21,6 +21,7 @@ pub(super) use connection::{Answer, Lease, SendFailure, Takeover};
 pub(super) use permission::Permission;
 pub(super) use pool::Pool;
 
+use crate::clock;
 use crate::resilience::{Circuit, ClusterState, EndpointState, Registry, RetryUnderWay, TooMany};
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Map, Snapshot};
 
@@ -154,7 +155,7 @@ impl Upstreams {
             .into_iter()
             .flat_map(|before| before.hosts.iter().map(|host| (host.endpoint.address, host)))
             .collect();
-        let states = self.registry.of(cluster);
+        let states = self.registry.of(cluster, clock::now());
         let state = self.registry.cluster(&cluster.name);
         let hosts = cluster.endpoints.iter().zip(states).map(|(endpoint, state)| {
             let pool = known.get(&endpoint.address).map(|host| Rc::clone(&host.pool)).unwrap_or_default();

@@ -7,9 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Host, Upstream, Wish};
+use crate::clock;
 use crate::proxy::error::Error;
 use crate::resilience::breaker::{NotPermitted, Permit};
 use crate::resilience::{Circuit, KeptOut, Moment, Outcome, Place};
@@ -135,7 +134,7 @@ impl Permission {
         if Rc::ptr_eq(host, &self.host) {
             return Some(self);
         }
-        let now = Instant::now().into_std().into();
+        let now = clock::now();
         if let Some((circuit, permit)) = self.host.circuit.as_deref().zip(self.endpoint.permit.take()) {
             circuit.release(Place::Endpoint(&self.host.state), permit, now);
         }
@@ -179,7 +178,7 @@ impl Drop for Permission {
     fn drop(&mut self) {
         for (place, circuit, permit, leave) in self.leaves() {
             if !leave.settled.get() {
-                circuit.release(place, permit, Instant::now().into_std().into());
+                circuit.release(place, permit, clock::now());
             }
         }
     }

@@ -55,7 +55,7 @@ struct Bench {
 
 impl Bench {
     fn of(registry: &Registry, cluster: &Cluster) -> Bench {
-        let states = registry.of(cluster);
+        let states = registry.of(cluster, Moment::default());
         let member = |(state, endpoint): (&Arc<EndpointState>, &Endpoint)| Member {
             state: Arc::clone(state),
             weight: endpoint.weight,

@@ -2,8 +2,11 @@
 //! list of this project, and what streams add.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use super::*;
-use crate::snapshot::{BreakerWait, Failures, HalfOpenLimit};
+use crate::resilience::{Registry, State as Told};
+use crate::snapshot::{BreakerWait, Cluster, Failures, HalfOpenLimit, Resilience};
 
 /// "failure rate 50 %, slow-call rate 50 %, slow call 4 s, time window 20 s, minimum calls 5, wait in open 5 s, 4 permits in
 /// half-open, at most 1 s in half-open".
@@ -373,4 +376,18 @@ fn other_settings_keep_the_state() {
     assert_eq!(stage.breaker.look(stage.now).not_permitted, 5);
     stage.breaker = stage.breaker.reconfigured(CircuitBreaker { mode: BreakerMode::Disabled, ..settings() });
     assert!(stage.permit());
+}
+
+/// Although nobody has swept for an hour.
+#[test]
+fn a_breaker_that_comes_or_goes_is_told_with_the_time_of_that() {
+    let registry = Registry::default();
+    let at = |seconds| Moment::default() + Duration::from_secs(seconds);
+    let forced = CircuitBreaker { mode: BreakerMode::ForcedOpen, ..settings() };
+    for (circuit_breaker, now) in [(Some(forced), 1), (None, 3600)] {
+        let resilience = Arc::new(Resilience { circuit_breaker, ..Resilience::default() });
+        registry.of(&Cluster { resilience, ..Cluster::plain() }, at(now));
+    }
+    let told: Vec<_> = registry.untold().transitions.iter().map(|told| (told.change.to, told.change.at)).collect();
+    assert_eq!(told, [(Told::ForcedOpen, at(1)), (Told::Closed, at(3600))]);
 }

@@ -43,7 +43,7 @@ fn told(registry: &Registry) -> Vec<(u16, State, Why)> {
 #[test]
 fn five_failures_in_a_row_eject() {
     let registry = Registry::default();
-    let all = registry.of(&cluster(2, Some(Ejection::default())));
+    let all = registry.of(&cluster(2, Some(Ejection::default())), at(0));
     report(&all[0], &[503, 200, 503, 503, 503, 503].map(status), at(0));
     assert!(!is_ejected(&all[0]), "a success between them begins anew");
     all[0].report(status(503), at(0));
@@ -60,7 +60,7 @@ fn five_failures_in_a_row_eject() {
 #[test]
 fn each_ejection_is_longer_than_the_one_before() {
     let registry = Registry::default();
-    let all = registry.of(&cluster(2, Some(Ejection::default())));
+    let all = registry.of(&cluster(2, Some(Ejection::default())), at(0));
     let fail = |now| report(&all[0], &[status(503); 5], now);
     let out_after = |now| {
         registry.sweep(now);
@@ -89,7 +89,7 @@ fn each_ejection_is_longer_than_the_one_before() {
 fn ejections_have_a_longest() {
     let rules = Ejection { base: Duration::from_secs(10), longest: Duration::from_secs(25), ..Ejection::default() };
     let registry = Registry::default();
-    let all = registry.of(&cluster(2, Some(rules.clone())));
+    let all = registry.of(&cluster(2, Some(rules.clone())), at(0));
     let mut now = at(0);
     let mut lasted = Vec::new();
     for _ in 0..4 {
@@ -102,7 +102,7 @@ fn ejections_have_a_longest() {
     assert_eq!(lasted, [10, 20, 25, 25]);
 
     let rules = Ejection { longest: Duration::ZERO, jitter: Duration::from_secs(5), ..rules };
-    let all = Registry::default().of(&cluster(2, Some(rules)));
+    let all = Registry::default().of(&cluster(2, Some(rules)), at(0));
     report(&all[0], &[Outcome::Failed; 5], at(0));
     let until = all[0].ejected().unwrap().until;
     assert!(at(10_000) <= until && until <= at(15_000), "{until:?}");
@@ -131,7 +131,7 @@ fn kinds_of_failures_are_counted_by_themselves() {
         (&[Unknown; 9], None),
     ];
     for (outcomes, why) in cases {
-        let all = Registry::default().of(&cluster(2, Some(rules.clone())));
+        let all = Registry::default().of(&cluster(2, Some(rules.clone())), at(0));
         report(&all[0], outcomes, at(0));
         let found = all[0].is_kept_out(KeptOut::Ejected).then(|| all[0].ejected().unwrap().why);
         assert_eq!(found, *why, "{outcomes:?}");
@@ -142,7 +142,7 @@ fn kinds_of_failures_are_counted_by_themselves() {
 #[test]
 fn what_is_reported_while_it_is_out_does_not_count() {
     let registry = Registry::default();
-    let all = registry.of(&cluster(2, Some(Ejection::default())));
+    let all = registry.of(&cluster(2, Some(Ejection::default())), at(0));
     report(&all[0], &[status(500); 9], at(0));
     assert_eq!(all[0].ejected().unwrap().times, 1);
     registry.sweep(at(30_000));
@@ -157,7 +157,7 @@ fn no_more_than_a_percentage_is_ejected_and_never_the_last() {
         [(1, 100, 0), (2, 1, 1), (2, 100, 1), (10, 10, 1), (10, 25, 2), (4, 100, 3)]
     {
         let registry = Registry::default();
-        let all = registry.of(&cluster(endpoints, Some(Ejection { max_percent, ..Ejection::default() })));
+        let all = registry.of(&cluster(endpoints, Some(Ejection { max_percent, ..Ejection::default() })), at(0));
         all.iter().for_each(|endpoint| report(endpoint, &[status(500); 5], at(0)));
         let ejected = all.iter().filter(|endpoint| is_ejected(endpoint)).count();
         assert_eq!(ejected, expected, "{endpoints} endpoints, {max_percent} %");
@@ -170,7 +170,7 @@ fn no_more_than_a_percentage_is_ejected_and_never_the_last() {
 #[test]
 fn the_endpoints_are_compared_once_per_interval() {
     let registry = Registry::default();
-    let all = registry.of(&cluster(5, Some(Ejection { minimum_requests: 10, ..Ejection::default() })));
+    let all = registry.of(&cluster(5, Some(Ejection { minimum_requests: 10, ..Ejection::default() })), at(0));
     registry.sweep(at(0));
     for endpoint in &all {
         report(endpoint, &[status(200); 10], at(1));
@@ -188,7 +188,7 @@ fn the_endpoints_are_compared_once_per_interval() {
 #[test]
 fn a_refused_connection_is_left_alone_for_a_moment_without_any_settings() {
     let registry = Registry::default();
-    let all = registry.of(&cluster(3, None));
+    let all = registry.of(&cluster(3, None), at(0));
     let until = |endpoint: &EndpointState| endpoint.ejected().map(|out| out.until);
     report(&all[0], &[Outcome::Unreachable; 3], at(0));
     assert_eq!(until(&all[0]), Some(at(1_000)), "once, however many were on their way");
@@ -212,9 +212,9 @@ fn a_refused_connection_is_left_alone_for_a_moment_without_any_settings() {
 #[test]
 fn settings_change_under_what_is_known() {
     let registry = Registry::default();
-    let all = registry.of(&cluster(2, Some(Ejection::default())));
+    let all = registry.of(&cluster(2, Some(Ejection::default())), at(0));
     report(&all[0], &[Outcome::Failed; 5], at(0));
-    let same = registry.of(&cluster(2, None));
+    let same = registry.of(&cluster(2, None), at(0));
     assert!(Arc::ptr_eq(&all[0], &same[0]) && is_ejected(&same[0]));
     registry.sweep(at(1));
     assert!(same[0].is_available());
@@ -225,21 +225,21 @@ fn settings_change_under_what_is_known() {
 fn who_leaves_and_comes_back_is_another() {
     let registry = Registry::default();
     let rules = Some(Ejection::default());
-    let all = registry.of(&cluster(3, rules.clone()));
+    let all = registry.of(&cluster(3, rules.clone()), at(0));
     report(&all[2], &[Outcome::Failed; 5], at(0));
-    registry.of(&cluster(2, rules.clone()));
+    registry.of(&cluster(2, rules.clone()), at(0));
     report(&all[2], &[Outcome::Failed; 5], at(1));
     assert!(all[2].is_available(), "nobody asks");
     report(&all[0], &[Outcome::Failed; 5], at(1));
     assert!(is_ejected(&all[0]), "the one that left is not counted");
-    let again = registry.of(&cluster(3, rules));
+    let again = registry.of(&cluster(3, rules), at(0));
     assert!(again[2].is_available() && again[2].ejected().is_none());
 }
 
 #[test]
 fn workers_that_agree_eject_once() {
     let registry = Registry::default();
-    let all = registry.of(&cluster(8, Some(Ejection { max_percent: 50, ..Ejection::default() })));
+    let all = registry.of(&cluster(8, Some(Ejection { max_percent: 50, ..Ejection::default() })), at(0));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {

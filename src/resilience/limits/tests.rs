@@ -29,7 +29,7 @@ fn cluster(limits: snapshot::Limits, ports: &[u16]) -> Cluster {
 
 fn state(limits: snapshot::Limits) -> Arc<ClusterState> {
     let registry = Registry::default();
-    registry.of(&cluster(limits, &[]));
+    registry.of(&cluster(limits, &[]), at(0));
     registry.cluster(&ClusterName::new("shop/llm:80"))
 }
 
@@ -144,17 +144,17 @@ fn a_line_that_stands_serves_those_who_came_lately() {
 #[test]
 fn settings_change_under_who_waits() {
     let registry = Registry::default();
-    registry.of(&cluster(requests(1), &[]));
+    registry.of(&cluster(requests(1), &[]), at(0));
     let state = registry.cluster(&ClusterName::new("shop/llm:80"));
     let held = Admission::try_new(&state, Limited::Requests).unwrap();
     let waiting = join(&state, Limited::Requests, 0).unwrap();
     assert!(next(&waiting, 0).is_none());
-    registry.of(&cluster(requests(2), &[]));
+    registry.of(&cluster(requests(2), &[]), at(0));
     assert!(next(&waiting, 1).is_some());
     // Fewer: what runs goes on, and nobody comes in until it fits.
     drop(waiting);
     let second = Admission::try_new(&state, Limited::Requests).unwrap();
-    registry.of(&cluster(requests(1), &[]));
+    registry.of(&cluster(requests(1), &[]), at(0));
     drop(held);
     assert!(Admission::try_new(&state, Limited::Requests).is_none());
     drop(second);
@@ -164,7 +164,7 @@ fn settings_change_under_who_waits() {
 #[test]
 fn connections_are_bounded_for_each_endpoint_and_for_all() {
     let limits = snapshot::Limits { connections: Some(3), connections_per_endpoint: Some(2), ..snapshot::Limits::NONE };
-    let endpoints = Registry::default().of(&cluster(limits, &[1, 2]));
+    let endpoints = Registry::default().of(&cluster(limits, &[1, 2]), at(0));
     let [first, second] = &endpoints[..] else { panic!() };
     let cluster = first.cluster();
     let mut open = vec![Connected::try_new(first).unwrap(), Connected::try_new(first).unwrap()];
@@ -199,7 +199,8 @@ fn a_thread_keeps_a_free_connection_unless_others_waited_much_longer() {
 #[test]
 fn one_thread_gives_up_a_connection_for_who_is_first() {
     let registry = Registry::default();
-    let endpoints = registry.of(&cluster(snapshot::Limits { connections: Some(1), ..snapshot::Limits::NONE }, &[1]));
+    let endpoints =
+        registry.of(&cluster(snapshot::Limits { connections: Some(1), ..snapshot::Limits::NONE }, &[1]), at(0));
     let cluster = registry.cluster(&ClusterName::new("shop/llm:80"));
     let unused = Connected::try_new(&endpoints[0]).unwrap();
     let (limits, mut heard) = (cluster.limits(), 0);
@@ -223,7 +224,7 @@ fn the_limit_of_requests_follows_what_is_reported() {
     let adaptive = snapshot::Adaptive { min: 2, max: 100, tolerance_percent: 150, window: Duration::from_secs(1) };
     let limits = |requests| snapshot::Limits { requests, adaptive: Some(adaptive.clone()), ..snapshot::Limits::NONE };
     let registry = Registry::default();
-    let endpoints = registry.of(&cluster(limits(None), &[1]));
+    let endpoints = registry.of(&cluster(limits(None), &[1]), at(0));
     let cluster_state = registry.cluster(&ClusterName::new("shop/llm:80"));
     let gate = &cluster_state.limits().lane(Limited::Requests).gate;
     assert_eq!(gate.limit(), Some(20));
@@ -242,7 +243,7 @@ fn the_limit_of_requests_follows_what_is_reported() {
     (21..=30).for_each(|window| report(window, 100, 200));
     let shrunk = gate.limit().unwrap();
     assert!(shrunk < grown, "{shrunk}");
-    registry.of(&cluster(limits(Some(5)), &[1]));
+    registry.of(&cluster(limits(Some(5)), &[1]), at(0));
     assert_eq!(gate.limit(), Some(5), "requests is the most");
 }
 
