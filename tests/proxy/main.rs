@@ -50,6 +50,7 @@ mod support;
 mod swap;
 mod targets;
 mod uncut;
+mod uncut_clients;
 mod vanished;
 mod websocket;
 mod websocket_bytes;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use floodway::clock;
 use floodway::drain::{self, DrainTrigger};
 use floodway::health;
 use floodway::proxy::{self, Config, Proxy};
@@ -52,6 +53,14 @@ impl Plane {
         let log = tempfile::NamedTempFile::new().unwrap();
         let telemetry = Telemetry::new(&AccessLog::File(log.path().to_owned())).unwrap();
         let registry = Registry::default();
+        // What the program's vigil does for what time brings.
+        let swept = registry.clone();
+        tokio::spawn(async move {
+            loop {
+                swept.sweep(clock::now());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
         tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
         let (settings, live) = (Arc::new(settings), Live::default());
         let config = Config { settings, workers, live, registry: registry.clone() };

@@ -133,7 +133,8 @@ pub struct BreakerWindow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub calls: Option<u32>,
-    /// Those of the last so long, for example `20s`. Times above 40 seconds are counted in coarser steps than seconds.
+    /// Those of the last so long, for example `20s`. It forgets in steps of a second, and above 40 seconds in 40
+    /// steps of equal length: with `20m`, of half a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(WINDOW)))]
     pub time: Option<String>,
