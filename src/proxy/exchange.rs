@@ -234,6 +234,9 @@ impl Exchange {
         if kind != Kind::Http {
             self.attempt_begins(now);
             let stream = self.stream.get_or_init(Box::default);
+            if kind == Kind::WebSocket {
+                self.counts_events();
+            }
             self.mind_age();
             self.worker.streams.enter(self, stream, self.version, &self.worker);
         }
@@ -274,10 +277,15 @@ impl Exchange {
         }
     }
 
+    /// Somebody follows where its events or messages end.
+    pub(super) fn counts_events(&self) {
+        self.events(0);
+    }
+
     /// Events or messages went to the client whole. Those of WebSockets are counted each way where they pass.
     pub(super) fn events(&self, count: u64) {
         if let Some(stream) = self.stream() {
-            stream.events.set(stream.events.get() + count);
+            stream.events.set(Some(stream.events.get().unwrap_or(0) + count));
             if self.kind.get() != Kind::WebSocket {
                 self.worker.recorder.events(self.kind.get(), count);
             }

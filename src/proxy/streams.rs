@@ -83,8 +83,8 @@ pub(super) struct Stream {
     /// Whoever looked at the clocks last: it carries the stream.
     carrier: RefCell<Option<Waker>>,
     place: Cell<usize>,
-    /// Events or messages so far.
-    pub(super) events: Cell<u64>,
+    /// Events or messages so far; `None` if nobody follows where they end.
+    pub(super) events: Cell<Option<u64>>,
     /// Whether it ended as it was asked to.
     pub(super) parted: Cell<bool>,
 }

@@ -40,7 +40,7 @@ pub struct Exchange<'a> {
     pub bytes_received: u64,
     /// Body bytes to the client.
     pub bytes_sent: u64,
-    /// Events, messages or frames to the client; `None` if it was no stream.
+    /// Events or messages to the client; `None` if it was no stream, or one of which nobody could see where they end.
     pub events: Option<u64>,
     /// Time to get a connection; `None` if none was asked for, zero if a kept one was used.
     pub connect: Option<Duration>,

@@ -125,6 +125,9 @@ async fn what_cannot_be_followed_is_left_alone() {
         drop(endpoint);
         assert_eq!(client.until(&sent).await, sent);
     }
+    for line in plane.logged_times("/whole", 2).await {
+        assert!(line["kind"] == "sse" && line.get("events").is_none(), "nobody saw where they end: {line}");
+    }
     // An encoding that is none is none.
     let (mut client, _endpoint) = {
         let mut client = plane.connect().await;

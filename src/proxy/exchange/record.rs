@@ -63,7 +63,7 @@ impl Drop for Exchange {
             end: self.end.get(),
             bytes_received: self.received.get(),
             bytes_sent: self.sent.get(),
-            events: self.stream().map(|stream| stream.events.get()),
+            events: self.stream().and_then(|stream| stream.events.get()),
             connect: self.connect.get(),
             first_byte: self.first_byte.get(),
             duration: self.duration(),

@@ -38,7 +38,10 @@ pub(super) fn follow(response: Response, kind: Kind, exchange: &Rc<Exchange>) ->
     let seen = head.fields.tokens(Known::ContentEncoding).all(identity);
     let (body, manner) = match follow {
         _ if body.size_hint().exact().is_some() => (body, Manner::ByItself),
-        Some(follow) if seen => (follow(body, Rc::clone(exchange)), Manner::Polite),
+        Some(follow) if seen => {
+            exchange.counts_events();
+            (follow(body, Rc::clone(exchange)), Manner::Polite)
+        }
         _ => (body, Manner::Cut),
     };
     exchange.ends(manner);
