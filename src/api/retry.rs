@@ -80,7 +80,8 @@ pub struct Retry {
     #[schemars(range(min = 0, max = 1_048_576))]
     pub body_bytes: Option<u32>,
     /// Answers whose length is known and at most so many bytes are passed on once they are whole, so that one that is broken
-    /// off counts as a reset. None are held when absent; streams and longer answers never are.
+    /// off counts as a reset. None are held when absent; event streams and longer answers never are. Answers of gRPC, whose
+    /// length nobody tells, are held for 50 ms at most, so that codes named in `retryOn` count in trailers, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub hold_bytes: Option<u32>,

@@ -13,7 +13,7 @@ use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::eyeballs;
-use super::first_byte::{self, Hold};
+use super::first_byte::{self, Held, Hold};
 use super::forward::Outgoing;
 use super::message::RequestHead;
 use super::retry::{Instead, Retrying};
@@ -115,7 +115,7 @@ pub(super) async fn answer(
             Ok(Ok(mut answer)) => {
                 exchange.attempt_said(&answer.response.head.fields);
                 if let Some(retrying) = &mut retrying {
-                    match Box::pin(retrying.instead(answer, endpoint, &mut tried, exchange)).await? {
+                    match Box::pin(retrying.instead(answer, None, endpoint, &mut tried, exchange)).await? {
                         Instead::Another(content) => {
                             body = content;
                             continue;
@@ -124,12 +124,23 @@ pub(super) async fn answer(
                     }
                 }
                 let held = match hold {
-                    None => Ok(answer),
+                    None => Ok(Held { answer, status: None }),
                     Some(hold) => Box::pin(first_byte::awaited(answer, hold, exchange)).await,
                 };
                 match (held, &mut retrying) {
-                    (Ok(answer), None) => return Ok(answer),
-                    (Ok(answer), Some(retrying)) => return Ok(retrying.accept(answer, exchange)),
+                    (Ok(held), None) => return Ok(held.answer),
+                    (Ok(Held { answer, status: None }), Some(retrying)) => {
+                        return Ok(retrying.accept(answer, exchange));
+                    }
+                    (Ok(Held { answer, status }), Some(retrying)) => {
+                        match Box::pin(retrying.instead(answer, status, endpoint, &mut tried, exchange)).await? {
+                            Instead::Another(content) => {
+                                body = content;
+                                continue;
+                            }
+                            Instead::Of(answer) => return Ok(retrying.accept(answer, exchange)),
+                        }
+                    }
                     (Err(error), _) => (error, None, true),
                 }
             }

@@ -1,17 +1,21 @@
 //! Holding back the head of an answer until its content begins, or is whole, where a route asks for it: an endpoint that breaks
-//! off before is as good as one that never answered. Who is asked then is `attempts`' to say.
+//! off before is as good as one that never answered, and so may be a call that failed. Who is asked then is `attempts`' to say.
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
+use super::grpc;
 use super::upstream::Answer;
 use crate::snapshot::Forward;
 
@@ -22,6 +26,21 @@ pub(super) struct Hold {
     pub first_byte: bool,
     /// All of the content, if its length is known and at most this.
     pub whole: u64,
+    /// All of an answer to a call of gRPC, too, whose length nobody tells, if it comes within [`MOMENT`].
+    pub calls: bool,
+}
+
+/// How long an answer of gRPC is held that may be a short one: its trailers say whether the call failed. A stream, which
+/// nothing tells from it, and whose client may wait for its head before it says a word, loses no more than this, once.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// An answer that was held for as long as was asked for.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// The answer. Nothing of it is lost.
+    pub answer: Answer,
+    /// What its trailers say became of a call, if all of it was held.
+    pub status: Option<HeaderValue>,
 }
 
 impl Hold {
@@ -29,7 +48,8 @@ impl Hold {
     pub(super) fn asked_by(action: &Forward) -> Option<Hold> {
         let first_byte = action.streaming.as_ref().is_some_and(|streaming| streaming.hold_first_byte);
         let whole = action.retry.as_ref().map_or(0, |retry| retry.hold_bytes);
-        (first_byte || whole > 0).then_some(Hold { first_byte, whole })
+        let calls = whole > 0 && action.retry.as_ref().is_some_and(|retry| retry.on.grpc != 0);
+        (first_byte || whole > 0).then_some(Hold { first_byte, whole, calls })
     }
 }
 
@@ -37,26 +57,41 @@ impl Hold {
 ///
 /// # Errors
 /// Why there is none: the endpoint broke off, or a clock ran out.
-pub(super) async fn awaited(mut answer: Answer, hold: Hold, exchange: &Exchange) -> Result<Answer, Error> {
+pub(super) async fn awaited(mut answer: Answer, hold: Hold, exchange: &Exchange) -> Result<Held, Error> {
+    let mut status = None;
     if answer.takeover.is_none() {
         let body = std::mem::take(&mut answer.response.body);
-        answer.response.body = begun(body, hold, exchange).await?;
+        let calls = hold.calls && grpc::is_grpc(&answer.response.head.fields);
+        (answer.response.body, status) = begun(body, Hold { calls, ..hold }, exchange).await?;
     }
-    Ok(answer)
+    Ok(Held { answer, status: status.filter(|_| hold.calls) })
 }
 
-async fn begun(mut body: Body, hold: Hold, exchange: &Exchange) -> Result<Body, Error> {
-    let whole = body.size_hint().exact().is_some_and(|length| length <= hold.whole);
-    if body.is_end_stream() || !whole && !hold.first_byte {
-        return Ok(body);
+async fn begun(mut body: Body, hold: Hold, exchange: &Exchange) -> Result<(Body, Option<HeaderValue>), Error> {
+    let length = body.size_hint().exact();
+    let whole = length.is_some_and(|length| length <= hold.whole);
+    let moment = (length.is_none() && hold.calls).then(|| Instant::now() + MOMENT);
+    if body.is_end_stream() || !whole && moment.is_none() && !hold.first_byte {
+        return Ok((body, None));
     }
     exchange.awaits_content();
     let reading = async {
-        let mut first = VecDeque::new();
-        while let Some(frame) = body.frame().await.transpose()? {
-            if frame.data_ref().is_none_or(|data| !data.is_empty()) {
+        let (mut first, mut size) = (VecDeque::new(), 0);
+        loop {
+            let frame = match moment {
+                Some(until) if !hold.first_byte || !first.is_empty() => {
+                    let Ok(frame) = timeout_at(until, body.frame()).await else { break };
+                    frame
+                }
+                _ => body.frame().await,
+            };
+            let Some(frame) = frame.transpose()? else { break };
+            let data = frame.data_ref();
+            if data.is_none_or(|data| !data.is_empty()) {
+                // What is kept of the smallest frame is more than its content.
+                size += data.map_or(0, |data| data.len().max(size_of::<Frame<Bytes>>()) as u64);
                 first.push_back(frame);
-                if !whole {
+                if !whole && (moment.is_none() || size > hold.whole) {
                     break;
                 }
             }
@@ -65,8 +100,12 @@ async fn begun(mut body: Body, hold: Hold, exchange: &Exchange) -> Result<Body, 
     };
     let read = exchange.within(pin!(reading)).await.flatten();
     match read {
-        Ok(first) if first.is_empty() => Ok(body),
-        Ok(first) => Ok(Body::stream(Begun { first, rest: body })),
+        Ok(first) if first.is_empty() => Ok((body, None)),
+        Ok(first) => {
+            let trailers = first.back().and_then(Frame::trailers_ref);
+            let status = trailers.and_then(|trailers| trailers.get("grpc-status")).cloned();
+            Ok((Body::stream(Begun { first, rest: body }), status))
+        }
         // The client got nothing of it.
         Err(Error::UpstreamCut) => Err(Error::UpstreamReset),
         Err(error) => Err(error),

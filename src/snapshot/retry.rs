@@ -23,7 +23,7 @@ pub struct Retry {
     pub max_retry_after: Duration,
     /// Bytes of a request's content that are kept to be sent again. Longer ones are sent once.
     pub body_bytes: usize,
-    /// Answers of a known length up to this one are passed on once they are whole.
+    /// Answers of a known length up to this one are passed on once they are whole; those of gRPC, too, if they soon are.
     pub hold_bytes: u64,
 }
 

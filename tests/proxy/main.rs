@@ -39,6 +39,7 @@ mod pools;
 mod resilience;
 mod responses;
 mod retries;
+mod retries_grpc;
 mod scale;
 #[path = "../standalone/server.rs"]
 mod server;

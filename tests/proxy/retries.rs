@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use floodway::snapshot::{Action, Backoff, Cluster, Protocol, Retry, RetryBudget, RetryOn, Snapshot};
 
-use super::clients::{content, http2, http2_backend, post};
 use super::endpoints::{Message, Then, message, nothing_is_left, saying};
 use super::support::*;
 use super::websocket::UPGRADE;
@@ -249,44 +247,6 @@ async fn an_endpoint_that_wants_to_be_left_alone_is() {
     let plane = Plane::start(retrying(&[soon], eager()));
     assert_eq!(status(&plane.exchange(get("/")).await), "200");
     assert!(asked.elapsed() >= Duration::from_secs(1), "it was left alone for as long as it asked");
-}
-
-#[tokio::test]
-async fn calls_of_grpc_are_made_again_by_their_code() {
-    for (code, served) in [("14", true), ("3", false)] {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&calls);
-        let endpoint = http2_backend(move |mut request, mut answer| {
-            let number = counted.fetch_add(1, Ordering::Relaxed);
-            async move {
-                let (all, _) = content(request.body_mut()).await.unwrap();
-                let head = http::Response::builder().header("content-type", "application/grpc");
-                if number == 0 {
-                    let head = head.header("grpc-status", code).body(()).unwrap();
-                    answer.send_response(head, true).unwrap();
-                    return;
-                }
-                let mut stream = answer.send_response(head.body(()).unwrap(), false).unwrap();
-                stream.send_data(all.into(), false).unwrap();
-                let trailers = http::HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
-                stream.send_trailers(trailers).unwrap();
-            }
-        });
-        let plane = Plane::start(retrying_by(cluster("backend", Protocol::Http2, &[endpoint.await]), eager()));
-        let mut client = http2(plane.address).await;
-        let mut request = post("/");
-        request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-        let (answer, mut stream) = client.send_request(request, false).unwrap();
-        stream.send_data(Bytes::from_static(b"message"), true).unwrap();
-        let mut answer = within(answer).await.unwrap();
-        let (all, trailers) = content(answer.body_mut()).await.unwrap();
-        if served {
-            assert_eq!((&all[..], trailers.unwrap()["grpc-status"].to_str().unwrap()), (&b"message"[..], "0"));
-        } else {
-            assert_eq!(answer.headers()["grpc-status"], code);
-        }
-        assert_eq!(calls.load(Ordering::Relaxed), if served { 2 } else { 1 });
-    }
 }
 
 #[tokio::test]

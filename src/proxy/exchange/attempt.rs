@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::Exchange;
@@ -85,11 +85,12 @@ impl Exchange {
         self.attempt.judge(unanswered(error), Instant::now());
     }
 
-    /// The answer is not passed on; another endpoint is asked instead.
-    pub(in crate::proxy) fn attempt_passed_over(&self, status: StatusCode) {
+    /// The answer is not passed on; another endpoint is asked instead. `ended` is what its trailers say became of a call.
+    pub(in crate::proxy) fn attempt_passed_over(&self, status: StatusCode, ended: Option<&HeaderValue>) {
         let now = Instant::now();
         let first_byte = now.saturating_duration_since(self.attempt.began.get());
-        let status = self.attempt.said.get().unwrap_or(status.as_u16());
+        let said = ended.and_then(|status| grpc::as_http(status.as_bytes())).or(self.attempt.said.get());
+        let status = said.unwrap_or(status.as_u16());
         self.attempt.judge(Outcome::Answered { status, first_byte }, now);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::proxy::error::Error;
 use crate::proxy::fields::{Fields, Known};
@@ -46,6 +46,11 @@ impl Cause {
             return fields.text(Known::GrpcStatus)?.parse().ok().map(Cause::Grpc);
         }
         (status.as_u16() >= 400).then_some(Cause::Status(*status))
+    }
+
+    /// What the end of a call is that was held until then.
+    pub(super) fn of_status(status: &HeaderValue) -> Option<Cause> {
+        status.to_str().ok()?.parse().ok().map(Cause::Grpc)
     }
 
     /// The label of metrics.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, sleep, timeout};
@@ -172,19 +173,21 @@ impl<'a> Retrying<'a> {
         Err(error)
     }
 
-    /// An answer is there. If the route does not want it, waits until another endpoint may be asked instead.
+    /// An answer is there, and what its trailers say became of a call, if they are, too. If the route does not want it, waits
+    /// until another endpoint may be asked instead.
     ///
     /// # Errors
     /// A clock that ran out meanwhile.
     pub(super) async fn instead(
         &mut self,
         answer: Answer,
+        ended: Option<HeaderValue>,
         endpoint: SocketAddr,
         tried: &mut Vec<SocketAddr>,
         exchange: &Exchange,
     ) -> Result<Instead, Error> {
         let head = &answer.response.head;
-        let cause = Cause::of_answer(head);
+        let cause = ended.as_ref().map_or_else(|| Cause::of_answer(head), Cause::of_status);
         let Some(cause) = cause.filter(|cause| self.failed + 1 < self.wanted.attempts && self.wants(*cause)) else {
             return Ok(Instead::Of(answer));
         };
@@ -195,7 +198,7 @@ impl<'a> Retrying<'a> {
         }
         self.failed += 1;
         exchange.clocks.attempt_until.set(None);
-        exchange.attempt_passed_over(status);
+        exchange.attempt_passed_over(status, ended.as_ref());
         let is_read = self.kept.as_ref().is_none_or(Kept::is_read);
         discard(answer, is_read);
         self.wait(retry_after.filter(|_| !elsewhere), exchange).await?;
