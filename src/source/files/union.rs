@@ -27,7 +27,7 @@ impl Union {
 
     /// Becomes what is `held`. Objects that are equal to those of before stay the same.
     pub(super) fn become_of(&mut self, held: &Held) {
-        let Resources { routes, upstreams, services, slices, resolved: _ } = &mut self.objects;
+        let Resources { routes, upstreams, services, slices, .. } = &mut self.objects;
         self.len = held.len();
         retain(routes, |key| held.contains_key(&("ProxyRoute", key)));
         retain(upstreams, |key| held.contains_key(&("ProxyUpstream", key)));
@@ -47,7 +47,7 @@ impl Union {
     }
 
     fn put(&mut self, key: &Key, object: &Object) {
-        let Resources { routes, upstreams, services, slices, resolved: _ } = &mut self.objects;
+        let Resources { routes, upstreams, services, slices, .. } = &mut self.objects;
         match object {
             Object::Route(route) => put(routes, key, route),
             Object::Upstream(upstream) => put(upstreams, key, upstream),
@@ -63,7 +63,7 @@ impl Union {
 
     /// Makes `resources` the same, except for what does not come from files; returns whether that changed anything.
     pub(super) fn apply(&self, resources: &mut Resources) -> bool {
-        let Resources { routes, upstreams, services, slices, resolved: _ } = &self.objects;
+        let Resources { routes, upstreams, services, slices, .. } = &self.objects;
         let changed = differ(routes, &resources.routes)
             || differ(upstreams, &resources.upstreams)
             || differ(services, &resources.services)
