@@ -102,6 +102,10 @@ fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
+fn listening(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, for example 127.0.0.1:8080".to_owned())
+}
+
 /// What every server takes. A flag wins over the settings file.
 #[derive(Clone, Debug, Default, Flags)]
 pub struct ServerArgs {
@@ -109,10 +113,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "FILE", env = "FLOODWAY_CONFIG")]
     pub config: Option<PathBuf>,
     /// Address that serves HTTP/1 and cleartext HTTP/2; may be repeated
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listening)]
     pub http: Vec<SocketAddr>,
     /// Address of /livez, /readyz, /metrics, /config_dump and /upstreams
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = listening)]
     pub admin: Option<SocketAddr>,
     /// Threads that serve traffic; the processors that this process may use when absent
     #[arg(long, value_name = "N")]

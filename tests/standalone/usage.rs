@@ -27,6 +27,7 @@ fn wrong_usage_is_explained_with_exit_code_2() {
         (&["standalone", file], "not a folder; name the folder that holds the YAML files"),
         (&["standalone", dir, "--config", "/nowhere.yaml"], "/nowhere.yaml: cannot be read"),
         (&["standalone", dir, "--config", file], &settings),
+        (&["standalone", dir, "--http", "8080"], "write an IP address and a port, for example 127.0.0.1:8080"),
         (&["standalone", dir, "--workers", "0"], "workers: 0 is too small; use at least 1"),
         (&["standalone", dir, "--log", "loud"], "\"loud\" is not a log level"),
         (&["standalone", dir, "--grace", "5"], "\"5\" is not a duration; write for example"),
