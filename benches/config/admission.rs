@@ -3,13 +3,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use floodway::resilience::{Admission, ClusterState, Limited, Moment, Registry};
 use floodway::snapshot::{Cluster, ClusterName, Connections, Endpoint, Limits, Protocol, Resilience};
 
-use crate::measure::{Report, shown, time};
+use crate::measure::{Report, contended, shown, time};
 
 #[allow(clippy::needless_update, reason = "a cluster has other settings, too")]
 fn cluster() -> Arc<ClusterState> {
@@ -43,16 +42,5 @@ pub(crate) fn run(report: &mut Report) {
     let cluster = cluster();
     let admit = || drop(Admission::try_new(&cluster, Limited::Requests));
     report.row(&["none", &shown(time(admit))]);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..others {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    admit();
-                }
-            });
-        }
-        report.row(&[&others.to_string(), &shown(time(admit))]);
-        done.store(true, Ordering::Relaxed);
-    });
+    report.row(&[&others.to_string(), &shown(contended(others + 1, || admit))]);
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use floodway::resilience::balance::{Balancer, Member, Table};
@@ -11,7 +11,7 @@ use floodway::snapshot::{
     Algorithm, Balancing, Cluster, ClusterName, Connections, Endpoint, HashKey, Hashing, Protocol, Resilience,
 };
 
-use crate::measure::{Report, shown, time};
+use crate::measure::{Report, contended, shown, time};
 
 fn algorithms() -> [(&'static str, Algorithm); 8] {
     let hashing = |bounded_percent| Hashing { keys: [HashKey::ClientAddress].into(), bounded_percent };
@@ -79,10 +79,10 @@ fn pass(balancer: &Balancer, states: &[Arc<EndpointState>], random: &mut fastran
 
 pub(crate) fn run(report: &mut Report) {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let contended = format!("Chosen and counted, {processors} processors at once");
+    let at_once = format!("Chosen and counted, {processors} processors at once");
     report.table(
         "Choosing an endpoint, of weights from 1 to 8",
-        &["Algorithm", "Endpoints", "Chosen", "Chosen and counted", &contended, "Shared table, per endpoint"],
+        &["Algorithm", "Endpoints", "Chosen", "Chosen and counted", &at_once, "Shared table, per endpoint"],
     );
     for (name, algorithm) in algorithms() {
         for count in [10, 1_000] {
@@ -96,21 +96,12 @@ pub(crate) fn run(report: &mut Report) {
             let mut random = fastrand::Rng::with_seed(1);
             let chosen = time(|| balancer.pick(&[], Some(random.u64(..)), now));
             let counted = time(|| pass(&balancer, &states, &mut random));
-            let over = AtomicBool::new(false);
-            let all = std::thread::scope(|scope| {
-                for other in 1..processors as u64 {
-                    let (registry, cluster, over) = (&registry, &cluster, &over);
-                    scope.spawn(move || {
-                        let (balancer, states) = worker(registry, cluster, 1 + other);
-                        let mut random = fastrand::Rng::with_seed(1 + other);
-                        while !over.load(Ordering::Relaxed) {
-                            pass(&balancer, &states, &mut random);
-                        }
-                    });
-                }
-                let all = time(|| pass(&balancer, &states, &mut random));
-                over.store(true, Ordering::Relaxed);
-                all
+            let seeds = AtomicU64::new(2);
+            let all = contended(processors, || {
+                let seed = seeds.fetch_add(1, Ordering::Relaxed);
+                let (balancer, states) = worker(&registry, &cluster, seed);
+                let mut random = fastrand::Rng::with_seed(seed);
+                move || pass(&balancer, &states, &mut random)
             });
             let table = Table::build(&algorithm, cluster.endpoints.iter()).map_or(0, |table| table.bytes());
             let table = if table == 0 { "—".to_owned() } else { format!("{} B", table / count as usize) };

@@ -10,6 +10,7 @@ mod balance;
 #[allow(dead_code, unreachable_pub)]
 mod control_plane;
 mod footprint;
+mod guard;
 #[path = "../../tests/apiserver/guarded.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod guarded;
@@ -48,6 +49,9 @@ fn main() {
     }
     if only("admission") {
         admission::run(&mut report);
+    }
+    if only("guard") {
+        guard::run(&mut report);
     }
     if only("record") {
         record::run(&mut report);

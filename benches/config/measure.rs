@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Processor time of one call: the median of five rounds, each long enough for the clock. Not the time on the wall, so
@@ -31,6 +32,24 @@ pub(crate) fn time<T>(mut call: impl FnMut() -> T) -> Duration {
         .collect();
     rounds.sort_unstable();
     rounds[rounds.len() / 2]
+}
+
+/// The same, while so many threads do it in all. Each makes a call of its own.
+pub(crate) fn contended<T, F: FnMut() -> T>(threads: usize, make: impl Fn() -> F + Sync) -> Duration {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| {
+                let mut call = make();
+                while !over.load(Ordering::Relaxed) {
+                    black_box(call());
+                }
+            });
+        }
+        let time = time(make());
+        over.store(true, Ordering::Relaxed);
+        time
+    })
 }
 
 /// Time that this thread has spent on a processor.
