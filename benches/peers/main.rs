@@ -77,9 +77,14 @@ async fn run(args: Args) -> Result<()> {
 
 /// All rounds of one row. The proxies take turns, and who begins changes from round to round.
 async fn measure(bench: &Bench, row: &'static Row, programs: &[Program], report: &mut Report) -> Result<()> {
+    let programs: Vec<&Program> = programs.iter().filter(|program| row.setup.is_for(program.kind)).collect();
+    if programs.is_empty() {
+        eprintln!("  left out: it is of Floodway alone");
+        return Ok(());
+    }
     let mut kept: Vec<Peer> = Vec::new();
     if row.life == Life::Row {
-        for program in programs {
+        for program in &programs {
             kept.push(Peer::start(bench, program, row.setup).await?);
         }
     }
@@ -91,7 +96,7 @@ async fn measure(bench: &Bench, row: &'static Row, programs: &[Program], report:
                 for turn in turns {
                     let fresh = match row.life {
                         Life::Row => None,
-                        Life::Round => Some(Peer::start(bench, &programs[turn], row.setup).await?),
+                        Life::Round => Some(Peer::start(bench, programs[turn], row.setup).await?),
                     };
                     let peer = fresh.as_ref().unwrap_or_else(|| &kept[turn]);
                     let measured = tokio::time::timeout(Duration::from_secs(180), measure(bench, peer)).await;
@@ -113,7 +118,7 @@ async fn measure(bench: &Bench, row: &'static Row, programs: &[Program], report:
             Measure::Together(measure) => {
                 let mut peers = Vec::new();
                 for turn in turns {
-                    peers.push(Peer::start(bench, &programs[turn], row.setup).await?);
+                    peers.push(Peer::start(bench, programs[turn], row.setup).await?);
                 }
                 for (peer, values) in peers.iter().zip(measure(bench, &peers).await?) {
                     eprintln!("  {}", row.shown(peer.kind, &values));

@@ -151,6 +151,15 @@ pub(crate) enum Setup {
     Changing,
     /// A route to four pods that fall ill, with what each proxy has against that.
     Faulty,
+    /// As the first, and a host whose upstream has everything on that guards it. Floodway's alone: it is compared with itself.
+    Guarded,
+}
+
+impl Setup {
+    /// Whether it is measured of this proxy.
+    pub(crate) fn is_for(self, kind: Kind) -> bool {
+        self != Setup::Guarded || kind == Kind::Floodway
+    }
 }
 
 /// A proxy that runs. It is ended with all its processes when this is dropped.

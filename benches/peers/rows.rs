@@ -191,6 +191,23 @@ pub(crate) const ROWS: &[Row] = &[
         "requests/s",
         requests::http1_logged
     ),
+    Row {
+        name: "resilience-on",
+        about: "an upstream with everything on that guards it, against one without",
+        setup: Setup::Guarded,
+        life: Life::Row,
+        rounds: usize::MAX,
+        measure: Measure::Each(|bench, peer| Box::pin(requests::guarded(bench, peer))),
+        figures: &[
+            figure(
+                "processor time per request, health, breakers, limits and retries on, to that without",
+                "×",
+                Aim::AtMost(1.03),
+            ),
+            context("processor time per request with all of that", "µs"),
+            context("processor time per request without", "µs"),
+        ],
+    },
     cost!(
         "64k",
         "processor time per request, 64 KiB answers",

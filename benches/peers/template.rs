@@ -2,7 +2,8 @@
 //!
 //! * `@name@` is replaced by its value.
 //! * A line that begins with `#log# ` holds where an access log is written, one with `#quiet# ` where none is, one with
-//!   `#change# ` where routes are added, and one with `#fault# ` where pods fall ill (`#steady# `: where none do).
+//!   `#change# ` where routes are added, one with `#guard# ` where an upstream is guarded, and one with `#fault# ` where pods
+//!   fall ill (`#steady# `: where none do).
 //! * A line with `@host@` is repeated for each of [`HOSTS`] hosts.
 
 use crate::peers::Setup;
@@ -22,6 +23,7 @@ pub(crate) fn filled(text: &str, setup: Setup, values: &[(&str, String)]) -> Str
             ("#log# ", setup == Setup::Logged),
             ("#quiet# ", setup != Setup::Logged),
             ("#change# ", setup == Setup::Changing),
+            ("#guard# ", setup == Setup::Guarded),
             ("#fault# ", setup == Setup::Faulty),
             ("#steady# ", setup != Setup::Faulty),
         ];

@@ -24,3 +24,15 @@ pub(super) async fn http1_logged(bench: &Bench, peer: &Peer) -> Result<Values> {
     peer.check_log()?;
     Ok(cost.figures())
 }
+
+/// To an upstream that is guarded and to one that is not, of the same process, so that nothing else differs; twice each, with the
+/// turns such that neither gains by a machine that becomes faster or slower.
+pub(super) async fn guarded(bench: &Bench, peer: &Peer) -> Result<Values> {
+    let mut micros = [0.0, 0.0];
+    for which in [0, 1, 1, 0] {
+        let requests = vec![get(["guarded.example.com", "bench.example.com"][which], SMALL)];
+        micros[which] += closed_loop(peer.ports.http1, CLIENTS, requests, READ).cost(bench, peer).await?.micros / 2.0;
+    }
+    let [with, without] = micros;
+    Ok(vec![with / without, with, without])
+}
