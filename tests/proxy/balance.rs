@@ -120,7 +120,7 @@ async fn streams_are_given_back_however_they_end() {
 }
 
 /// Backends that answer with their number.
-async fn numbered(count: usize) -> Vec<SocketAddr> {
+pub(super) async fn numbered(count: usize) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for number in 0..count {
         addresses.push(answering(200, number).await);
@@ -143,13 +143,13 @@ async fn answering(status: u16, number: usize) -> SocketAddr {
 }
 
 /// A table that sends everything to these endpoints.
-fn balanced(endpoints: Vec<Endpoint>, balancing: Balancing) -> Snapshot {
+pub(super) fn balanced(endpoints: Vec<Endpoint>, balancing: Balancing) -> Snapshot {
     let resilience = Arc::new(Resilience { balancing, ..Resilience::default() });
     let cluster = Cluster { endpoints: endpoints.into(), resilience, ..cluster("backend", Protocol::Http1, &[]) };
     snapshot(vec![forward("", "backend")], vec![cluster])
 }
 
-fn by(algorithm: Algorithm) -> Balancing {
+pub(super) fn by(algorithm: Algorithm) -> Balancing {
     Balancing { algorithm, ..Balancing::default() }
 }
 
@@ -157,12 +157,12 @@ fn ring(keys: Vec<HashKey>) -> Balancing {
     by(Algorithm::RingHash { hashing: Hashing { keys: keys.into(), bounded_percent: None }, points: 100 })
 }
 
-fn each(addresses: &[SocketAddr]) -> Vec<Endpoint> {
+pub(super) fn each(addresses: &[SocketAddr]) -> Vec<Endpoint> {
     addresses.iter().copied().map(Endpoint::new).collect()
 }
 
 /// The answer to a request with these lines: its head, and the number of the backend.
-async fn ask_with(plane: &Plane, lines: &str) -> (String, String) {
+pub(super) async fn ask_with(plane: &Plane, lines: &str) -> (String, String) {
     let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n");
     let answer = plane.exchange(request).await;
     let (head, content) = answer.split_once("\r\n\r\n").unwrap();
@@ -173,7 +173,7 @@ async fn ask_as(plane: &Plane, user: usize) -> String {
     ask_with(plane, &format!("X-User: {user}\r\n")).await.1
 }
 
-const X_USER: HeaderName = HeaderName::from_static("x-user");
+pub(super) const X_USER: HeaderName = HeaderName::from_static("x-user");
 
 #[tokio::test]
 async fn weights_are_kept_turn_by_turn() {

@@ -46,6 +46,7 @@ mod server;
 mod slow;
 mod smuggling;
 mod smuggling_chunks;
+mod spread;
 mod sse;
 mod support;
 mod swap;
