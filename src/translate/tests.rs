@@ -115,7 +115,8 @@ enum Edit {
     /// Written again, with another generation: as by whoever writes labels or statuses.
     Again(u8, i64),
     Route(u8, Option<(u8, Vec<u8>, Vec<u8>)>),
-    Upstream(u8, Option<(u8, u8)>),
+    /// When it was made, what it is, and its fallback.
+    Upstream(u8, Option<(u8, u8, u8)>),
     Service(u8, Option<u8>),
     Slice(u8, u8, Option<(u8, bool)>),
     Resolved(u8, Option<u8>),
@@ -127,7 +128,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         (0u8..4, 0i64..3).prop_map(|(at, generation)| Edit::Again(at, generation)),
         (0u8..4, of((0u8..3, vec(0u8..3, 0..3), vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
-        (0u8..3, of((0u8..3, 0u8..6))).prop_map(|(at, to)| Edit::Upstream(at, to)),
+        (0u8..3, of((0u8..3, 0u8..6, 0u8..9))).prop_map(|(at, to)| Edit::Upstream(at, to)),
         (0u8..3, of(0u8..3)).prop_map(|(at, to)| Edit::Service(at, to)),
         (0u8..3, 0u8..2, of((0u8..4, any::<bool>()))).prop_map(|(at, slice, to)| Edit::Slice(at, slice, to)),
         (0u8..2, of(0u8..3)).prop_map(|(at, to)| Edit::Resolved(at, to)),
@@ -147,6 +148,18 @@ fn rule(choice: u8) -> serde_json::Value {
         }
         _ => json!({"matches": [{"path": {"value": format!("/{number}")}}]}),
     }
+}
+
+/// What an upstream falls back on; nothing in half of the cases.
+fn fallback(choice: u8) -> Option<serde_json::Value> {
+    Some(match choice {
+        0 => json!({"service": {"name": "s0", "port": 80}}),
+        1 => json!({"service": {"name": "s1", "port": 81}}),
+        2 => json!({"upstream": {"name": "u0"}}),
+        3 => json!({"upstream": {"name": "u1"}}),
+        4 => json!({"respond": {"status": 503, "body": "busy"}}),
+        _ => return None,
+    })
 }
 
 fn apply(resources: &mut Resources, edit: Edit) {
@@ -173,8 +186,8 @@ fn apply(resources: &mut Resources, edit: Edit) {
             put(&mut resources.routes, key(at), built);
         }
         Edit::Upstream(at, to) => {
-            let built = to.map(|(created, choice)| {
-                let spec = match choice {
+            let built = to.map(|(created, choice, falls)| {
+                let mut spec = match choice {
                     0 => json!({"targetRefs": [{"kind": "Service", "name": "s0"}, {"kind": "Service", "name": "s1"}]}),
                     1 => json!({"targetRefs": [{"kind": "Service", "name": "s0"}], "protocol": "Http2"}),
                     2 => json!({"hostname": "a.example.net:80"}),
@@ -184,6 +197,9 @@ fn apply(resources: &mut Resources, edit: Edit) {
                     }
                     _ => json!({}),
                 };
+                if let Some(fallback) = fallback(falls) {
+                    spec["fallback"] = fallback;
+                }
                 upstream(created, &spec)
             });
             put(&mut resources.upstreams, key(format_args!("u{at}")), built);
