@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
+use k8s_openapi::api::core::v1::{self as core, ObjectReference};
+use kube::api::ListParams;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::observed::{Id, Kind, Observed};
 use crate::translate::Key;
@@ -17,6 +18,8 @@ use crate::translate::Key;
 const TICK: Duration = Duration::from_secs(1);
 /// The time between two events of a kind about an object.
 const PAUSE: Duration = Duration::from_secs(10);
+/// How long an event waits for the identity of its object.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Kinds and objects that are remembered; notices about more are dropped.
 const MAX_KNOWN: usize = 4096;
 
@@ -93,7 +96,7 @@ pub(super) async fn run(
     leads: watch::Receiver<bool>,
 ) {
     let reporter = Reporter { controller: "floodway.dev/gateway".to_owned(), instance: Some(identity.to_owned()) };
-    let recorder = Recorder::new(client, reporter);
+    let recorder = Recorder::new(client.clone(), reporter);
     let mut pending = Pending::default();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -106,7 +109,8 @@ pub(super) async fn run(
                 None => return,
             },
             now = ticks.tick() => for notice in pending.due(now) {
-                let (event, regarding) = event(notice, &observed);
+                let uid = uid(&client, &notice.object, &observed).await;
+                let (event, regarding) = event(notice, uid);
                 if let Err(error) = recorder.publish(&event, &regarding).await {
                     tracing::warn!(reason = event.reason, "cannot publish an event: {error}");
                 }
@@ -115,20 +119,35 @@ pub(super) async fn run(
     }
 }
 
-fn event(notice: Notice, observed: &Observed) -> (Event, ObjectReference) {
+/// The identity of an object, without which `kubectl describe` does not show its events. Those of Services are not kept for the few
+/// that ever have one. Whoever may list them may ask for one by its name.
+async fn uid(client: &Client, object: &Object, observed: &Observed) -> Option<String> {
+    match object {
+        Object::Upstream(key) => {
+            let id = Id { kind: Kind::Upstream, key: key.clone() };
+            observed.entries().get(&id).map(|entry| entry.uid.to_string())
+        }
+        Object::Service(key) => {
+            let api: Api<core::Service> = Api::namespaced(client.clone(), &key.namespace);
+            let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
+            let found = timeout(PATIENCE, api.list_metadata(&named)).await.ok()?.ok()?;
+            found.items.into_iter().next()?.metadata.uid
+        }
+    }
+}
+
+fn event(notice: Notice, uid: Option<String>) -> (Event, ObjectReference) {
     let Notice { object, reason, warning, note } = notice;
     let (api_version, kind, key) = match object {
         Object::Service(key) => ("v1", "Service", key),
         Object::Upstream(key) => (super::API_VERSION, Kind::Upstream.name(), key),
     };
-    let id = Id { kind: Kind::Upstream, key: key.clone() };
-    let uid = || observed.entries().get(&id).map(|entry| entry.uid.to_string());
     let regarding = ObjectReference {
         api_version: Some(api_version.to_owned()),
         kind: Some(kind.to_owned()),
         namespace: Some(key.namespace.to_string()),
         name: Some(key.name.to_string()),
-        uid: if kind == "Service" { None } else { uid() },
+        uid,
         ..ObjectReference::default()
     };
     let type_ = if warning { EventType::Warning } else { EventType::Normal };
@@ -139,6 +158,8 @@ fn event(notice: Notice, observed: &Observed) -> (Event, ObjectReference) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     fn notice(reason: &'static str, note: &str) -> Notice {
@@ -165,16 +186,45 @@ mod tests {
         assert!(pending.0.is_empty(), "what is long over is forgotten");
     }
 
-    #[test]
-    fn events_are_about_the_object_whose_endpoints_they_are() {
+    /// Has one Service in `shop`, and answers those who list what has its name.
+    async fn api_server(name: &'static str, uid: &'static str) -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {}
+                let head = String::from_utf8_lossy(&head);
+                let found = head.starts_with("GET /api/v1/namespaces/shop/services?")
+                    && head.contains(&format!("fieldSelector=metadata.name%3D{name} "));
+                let item = serde_json::json!({"metadata": {"name": name, "uid": uid}});
+                let items = if found { vec![item] } else { vec![] };
+                let list = serde_json::json!({
+                    "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": items,
+                });
+                let (list, head) = (list.to_string(), "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length");
+                let _ = stream.write_all(format!("{head}: {}\r\n\r\n{list}", list.len()).as_bytes()).await;
+            }
+        });
+        Client::try_from(kube::Config::new(url.parse().expect("a URL"))).expect("a client")
+    }
+
+    #[tokio::test]
+    async fn events_are_about_the_object_whose_endpoints_they_are() {
         let observed = Observed::default();
         let key = Key::new("shop", "llm");
-        observed.seen("ProxyUpstream", &key, Some(("uid-1", &[])));
-        let (event, regarding) = event(notice("EndpointEjected", "a"), &observed);
-        assert_eq!((regarding.kind.as_deref(), regarding.uid), (Some("Service"), None));
-        assert_eq!((event.reason.as_str(), event.note.as_deref()), ("EndpointEjected", Some("a")));
-        let about = Notice { object: Object::Upstream(key), ..notice("EndpointEjected", "a") };
-        let (_, regarding) = super::event(about, &observed);
-        assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some("ProxyUpstream"), Some("uid-1")));
+        observed.seen("ProxyUpstream", &key, Some(("of the upstream", &[])));
+        let client = api_server("llm", "of the Service").await;
+        for (object, kind, of) in [
+            (Object::Service(key.clone()), "Service", Some("of the Service")),
+            (Object::Upstream(key.clone()), "ProxyUpstream", Some("of the upstream")),
+            (Object::Service(Key::new("shop", "gone")), "Service", None),
+        ] {
+            let about = Notice { object, ..notice("EndpointEjected", "a") };
+            let uid = uid(&client, &about.object, &observed).await;
+            let (event, regarding) = event(about, uid);
+            assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some(kind), of));
+            assert_eq!((event.reason.as_str(), event.note.as_deref()), ("EndpointEjected", Some("a")));
+        }
     }
 }
