@@ -64,6 +64,32 @@ fn every_reason_is_explained() {
     assert_eq!(first_cells(&read("docs/errors.md")), reasons);
 }
 
+/// States of endpoints and breakers, why they change, what is limited, and what events say of it.
+#[test]
+fn every_word_of_resilience_is_explained() {
+    use floodway::resilience::{Limited, RETRIES, State, Why};
+
+    let document = read("docs/resilience.md");
+    let of = |section: &str| -> BTreeSet<String> {
+        let text = document.split("\n## ").find(|text| text.starts_with(section)).unwrap();
+        text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let seen = of("What is seen from outside");
+    for state in State::ALL {
+        assert!(seen.contains(state.word()), "docs/resilience.md does not say that something becomes {state}");
+    }
+    // Several that are alike share a row.
+    let cells = document.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let rules: BTreeSet<&str> = cells.flat_map(|cell| cell.split('`').step_by(2)).collect();
+    for why in Why::ALL {
+        assert!(rules.contains(why.word()), "no table of docs/resilience.md explains {why}");
+    }
+    let limits = of("Limits");
+    for word in Limited::ALL.map(Limited::as_str).into_iter().chain([RETRIES]) {
+        assert!(limits.contains(word), "docs/resilience.md does not say what counts as one of {word}");
+    }
+}
+
 #[test]
 fn every_flag_is_in_the_settings() {
     use clap::CommandFactory;
