@@ -7,6 +7,7 @@
 mod affinity;
 mod attempts;
 mod body;
+mod clients;
 mod clocks;
 mod downstream;
 mod error;
@@ -27,6 +28,7 @@ mod listener;
 mod message;
 mod reply;
 mod request;
+mod resting;
 mod retry;
 mod streams;
 mod target;

@@ -6,22 +6,20 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use slab::Slab;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
 use tokio::sync::Notify;
-use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::http1::{self, Served};
-use super::http2;
-use super::io::Io;
+use super::clients;
+use super::resting::Resting;
 use super::streams::Streams;
-use super::tunnel;
 use super::upstream::Upstreams;
 use crate::drain::DrainWatcher;
 use crate::ready::Pulse;
@@ -44,8 +42,12 @@ pub(super) struct Worker {
     pub upstreams: Upstreams,
     /// Streams that can be asked to end.
     pub streams: Streams,
+    /// Clients' connections that rest.
+    pub resting: Rc<Resting>,
     /// Whether and how far the worker is going away.
     pub leaving: Leaving,
+    /// How many connections of clients the process has.
+    pub connections: Arc<AtomicUsize>,
     reader: RefCell<Reader>,
     seen: RefCell<Option<Arc<Snapshot>>>,
     date: RefCell<(u64, String)>,
@@ -128,8 +130,8 @@ impl Worker {
 
 /// Runs a worker on the calling thread until it has drained.
 pub(super) fn run(seed: Seed) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(seed))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(serve(seed))
 }
 
 async fn serve(seed: Seed) -> std::io::Result<()> {
@@ -140,7 +142,9 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         recorder: telemetry.recorder(),
         upstreams: Upstreams::new(registry, room),
         streams: Streams::default(),
+        resting: Rc::default(),
         leaving: Leaving::default(),
+        connections,
         reader: RefCell::new(reader.clone()),
         seen: RefCell::default(),
         date: RefCell::default(),
@@ -148,7 +152,7 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
     let clients = TaskTracker::new();
     for listener in listeners {
         let listener = TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(accept(listener, Rc::clone(&worker), clients.clone(), Arc::clone(&connections)));
+        tokio::task::spawn_local(clients::accept(listener, Rc::clone(&worker), clients.clone()));
     }
     tokio::task::spawn_local(pulse.keep_beating());
     let sweeping = Rc::clone(&worker);
@@ -171,6 +175,8 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
             following.snapshot();
         }
     });
+    let waking = Rc::clone(&worker);
+    tokio::task::spawn_local(async move { waking.resting.wake(&waking.leaving.drain).await });
     let spread_percent = u32::from(worker.settings.drain.spread_percent);
     let mut deadline = drain.deadline().await;
     worker.leaving.drain.happen();
@@ -188,62 +194,6 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
                 return Ok(());
             }
         };
-    }
-}
-
-/// Accepts until the drain begins.
-async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker, connections: Arc<AtomicUsize>) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = worker.leaving.drain.happened() => return,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: connections that end make room.
-                tracing::warn!(%error, "cannot accept a connection");
-                worker.recorder.connection_refused("accept_failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let slot = Slot::take(&connections, worker.settings.limits.connections);
-        let Some(slot) = slot else {
-            worker.recorder.connection_refused("too_many_connections");
-            continue;
-        };
-        let peer = Peer::new(canonical(address), "http");
-        let worker = Rc::clone(&worker);
-        clients.spawn_local(connection(stream, slot, peer, worker));
-    }
-}
-
-/// Carries a connection from its first byte to its last. What it takes to serve it gets a box of its own, so that it costs what
-/// it is at the time: most connections of most servers rest.
-#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
-fn connection(stream: TcpStream, slot: Slot, peer: Peer, worker: Rc<Worker>) -> impl Future<Output = ()> {
-    async move {
-        let _slot = slot;
-        let _open = worker.recorder.connection();
-        let mut io = Io::new(stream, worker.settings.limits.stream_buffer_bytes);
-        let mut fresh = true;
-        loop {
-            match Box::pin(http1::serve(io, fresh, &peer, &worker)).await {
-                Served::Closed => return,
-                Served::Resting(resting) => {
-                    if !http1::rest(&resting, &worker).await {
-                        return;
-                    }
-                    io = resting;
-                    fresh = false;
-                }
-                Served::Http2(io) => return Box::pin(http2::serve(io, peer, worker)).await,
-                Served::Switched { client, early, upstream, exchange } => {
-                    return Box::pin(tunnel::run(&worker, client, early, upstream, exchange)).await;
-                }
-            }
-        }
     }
 }
 
@@ -273,7 +223,7 @@ pub(super) struct Awaiting<'a> {
 
 impl Once {
     /// Lets it happen.
-    fn happen(&self) {
+    pub(super) fn happen(&self) {
         self.happened.set(true);
         self.waiting.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
     }
@@ -318,29 +268,6 @@ impl Drop for Awaiting<'_> {
     }
 }
 
-/// An IPv4 client of a dual-stack socket is an IPv4 client.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// One of the process's connections, until dropped.
-#[derive(Debug)]
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    fn take(connections: &Arc<AtomicUsize>, limit: usize) -> Option<Slot> {
-        let taken = connections.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot(Arc::clone(connections));
-        (taken < limit).then_some(slot)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// How many exchanges a connection carries, and since when it has carried none.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
@@ -377,17 +304,5 @@ impl Drop for Active {
     fn drop(&mut self) {
         self.0.running.set(self.0.running.get() - 1);
         self.0.changed.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    /// What a connection takes while it rests, beside its socket.
-    #[test]
-    fn a_connection_that_rests_is_small() {
-        fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
-            size_of::<F>()
-        }
-        assert!(size(super::connection) <= 640, "{}", size(super::connection));
     }
 }

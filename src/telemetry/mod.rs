@@ -21,6 +21,6 @@ pub use breakers::BreakerCount;
 pub use cells::Live;
 pub use exchange::{End, Exchange, Kind, Parted, Protocol};
 pub use metrics::{ALL, Declared, Metrics, Type};
-pub use record::{ConnectionGuard, Recorder, Telemetry};
+pub use record::{Recorder, Telemetry};
 pub use standing::Standing;
 pub use usage::{Queue, Usage};

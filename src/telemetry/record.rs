@@ -63,10 +63,6 @@ struct KnownRoute {
     pairs: Vec<(Box<str>, Arc<PairCells>)>,
 }
 
-/// Counts an open downstream connection until dropped.
-#[derive(Debug)]
-pub struct ConnectionGuard(Own);
-
 impl Default for Telemetry {
     fn default() -> Self {
         Telemetry::with(|_| None)
@@ -173,10 +169,14 @@ impl Recorder {
 
 impl Recorder {
     /// A downstream connection was opened.
-    pub fn connection(&self) -> ConnectionGuard {
+    pub fn opened(&self) {
         self.shard.connections.add(1);
         self.shard.connections_open.add(1);
-        ConnectionGuard(self.shard.clone())
+    }
+
+    /// It was closed. No guard: connections are many, and whoever has one has this recorder.
+    pub fn closed(&self) {
+        self.shard.connections_open.subtract(1);
     }
 
     /// A downstream connection was closed for a reason of the connection itself (over the limit, head too slow,
@@ -240,12 +240,6 @@ impl Recorder {
             count(&cells);
             known.upstreams.insert(upstream.into(), cells);
         }
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.0.connections_open.subtract(1);
     }
 }
 

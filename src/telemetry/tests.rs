@@ -92,10 +92,10 @@ mod counting {
     }
 
     #[test]
-    fn guards_count_what_is_open() {
+    fn what_is_open_is_counted() {
         let telemetry = Telemetry::default();
         let recorder = telemetry.recorder();
-        let connection = recorder.connection();
+        recorder.opened();
         recorder.begins(Kind::Http);
         recorder.begins(Kind::Tunnel);
         assert_eq!(value(&telemetry, "floodway_connections_open"), Some(1.0));
@@ -106,8 +106,8 @@ mod counting {
         assert_eq!(value(&telemetry, r#"floodway_active_streams{kind="sse"}"#), Some(1.0));
         recorder.ends(Kind::Sse);
         recorder.ends(Kind::Tunnel);
-        // Guards may outlive their recorder.
-        drop((recorder, connection));
+        recorder.closed();
+        drop(recorder);
         for kind in Kind::ALL {
             let series = format!(r#"floodway_active_streams{{kind="{}"}}"#, kind.as_str());
             assert_eq!(value(&telemetry, &series), Some(0.0), "{series}");

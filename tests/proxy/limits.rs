@@ -139,6 +139,20 @@ async fn a_connection_that_asks_nothing_more_is_closed() {
 }
 
 #[tokio::test]
+async fn a_connection_that_rests_is_served_again_and_closed_in_time() {
+    let (plane, _witness) = limited(|settings| settings.limits.keep_alive_idle = Duration::from_secs(2)).await;
+    let mut client = plane.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    // It rests after a second, of which nobody is told.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(!client.closed().await, "an orderly close");
+    nothing_is_left(&plane).await;
+}
+
+#[tokio::test]
 async fn connections_over_the_limit_are_closed_and_make_room_again() {
     let (plane, _witness) = limited(|settings| settings.limits.connections = 2).await;
     let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

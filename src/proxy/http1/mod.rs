@@ -22,4 +22,4 @@ mod send;
 mod server;
 
 pub(super) use client::{Client, Received, ResponseBody};
-pub(super) use server::{Served, rest, serve};
+pub(super) use server::{RESTS_AFTER, Served, serve};

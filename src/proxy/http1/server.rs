@@ -48,7 +48,7 @@ pub(in crate::proxy) enum Served {
 }
 
 /// How long a connection without a request stays ready for the next one.
-const RESTS_AFTER: Duration = Duration::from_secs(1);
+pub(in crate::proxy) const RESTS_AFTER: Duration = Duration::from_secs(1);
 
 /// What comes next on a connection.
 enum Next {
@@ -63,14 +63,14 @@ enum Next {
 ///
 /// An `async` block instead of an `async fn`, here and where answers are sent: a stream that waits for a day keeps its arguments
 /// once, not twice.
-pub(in crate::proxy) fn serve(io: Io, fresh: bool, peer: &Peer, worker: &Rc<Worker>) -> impl Future<Output = Served> {
+pub(in crate::proxy) fn serve(io: Io, fresh: bool, peer: Peer, worker: Rc<Worker>) -> impl Future<Output = Served> {
     let mut conn = Rc::new(Conn::new(io));
     let downstream = Rc::new(Downstream::default());
     async move {
         let mut draining = worker.leaving.drain.awaiting();
         let mut first = fresh;
         loop {
-            let answer = match next_answer(&conn, worker, peer, &downstream, &mut draining, first).await {
+            let answer = match next_answer(&conn, &worker, &peer, &downstream, &mut draining, first).await {
                 Ahead::Answer(answer) => answer,
                 Ahead::Rest => match Rc::try_unwrap(conn) {
                     Ok(conn) => return Served::Resting(conn.io.into_inner()),
@@ -81,7 +81,7 @@ pub(in crate::proxy) fn serve(io: Io, fresh: bool, peer: &Peer, worker: &Rc<Work
                     }
                 },
                 Ahead::Switch(interim, reply, upstream) => {
-                    let switched = Box::pin(switch(&conn, worker, interim, reply)).await;
+                    let switched = Box::pin(switch(&conn, &worker, interim, reply)).await;
                     return match (switched, Rc::into_inner(conn)) {
                         (Ok(exchange), Some(conn)) => {
                             let early = conn.buffer.into_inner().freeze();
@@ -99,7 +99,7 @@ pub(in crate::proxy) fn serve(io: Io, fresh: bool, peer: &Peer, worker: &Rc<Work
                 Ahead::Nothing => return Served::Closed,
             };
             first = false;
-            match answer.send(&conn, worker).await {
+            match answer.send(&conn, &worker).await {
                 After::Reuse => continue,
                 After::Close => Box::pin(linger(&conn)).await,
                 After::Abandon => {}
@@ -161,17 +161,6 @@ async fn next_answer(
             None => Ahead::Answer(Answer::new(conn, worker, interim.rest(), reply, &method, version, keep_alive)),
         },
     }
-}
-
-/// Waits with a connection that rests; whether anything more has come on it.
-pub(in crate::proxy) async fn rest(io: &Io, worker: &Worker) -> bool {
-    let mut draining = worker.leaving.drain.awaiting();
-    let something = poll_fn(|cx| match draining.poll(cx) {
-        Poll::Ready(()) => Poll::Ready(false),
-        Poll::Pending => io.poll_readable(cx).map(|_| true),
-    });
-    let left = worker.settings.limits.keep_alive_idle.saturating_sub(RESTS_AFTER);
-    tokio::time::timeout(left, something).await.unwrap_or(false)
 }
 
 /// Waits for a head. A connection that waits holds no buffer.

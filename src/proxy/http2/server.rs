@@ -166,7 +166,7 @@ async fn exchange(
     match (takeover, tunnelled) {
         (Some(takeover), Some(received)) => {
             let client = Duplex::new(stream, received, ());
-            tunnel::run(&worker, client, Bytes::new(), takeover, exchange).await;
+            tunnel::run(worker, client, Bytes::new(), takeover, exchange).await;
         }
         _ if ends => exchange.complete(),
         (_, _unread) => answer(&mut stream, &mut body, exchange).await,

@@ -34,17 +34,17 @@ const PARTING: Duration = Duration::from_secs(5);
 ///
 /// Not an `async fn`, whose future would keep room for its arguments beside what becomes of them.
 pub(super) fn run<P: Pipe>(
-    worker: &Worker,
+    worker: Rc<Worker>,
     mut client: P,
     early: Bytes,
     upstream: Takeover,
     exchange: Rc<Exchange>,
-) -> impl Future<Output = ()> + use<'_, P> {
+) -> impl Future<Output = ()> {
     let Takeover { pipe: mut endpoint, early: ahead, extended, in_flight } = upstream;
-    let mut tunnel = Tunnel::new(early, ahead, extended, worker, &exchange);
+    let mut tunnel = Tunnel::new(early, ahead, extended, &worker, &exchange);
     async move {
         let _in_flight = in_flight;
-        let carried = |cx: &mut Context<'_>| tunnel.poll(cx, worker, &exchange, &mut client, &mut *endpoint);
+        let carried = |cx: &mut Context<'_>| tunnel.poll(cx, &worker, &exchange, &mut client, &mut *endpoint);
         let result = std::future::poll_fn(carried).await;
         end(result, &tunnel, &mut client, &mut *endpoint, &exchange);
     }
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn an_open_tunnel_is_small() {
         assert!(size_of::<Direction>() <= 200, "{}", size_of::<Direction>());
-        let future = size::<&'static Worker, Io, Bytes, Takeover, Rc<Exchange>, _>(run);
+        let future = size::<Rc<Worker>, Io, Bytes, Takeover, Rc<Exchange>, _>(run);
         assert!(future <= 600, "{future}");
     }
 }

@@ -1,0 +1,155 @@
+//! Connections of clients: accepted, and carried by whoever speaks their protocol, or at rest. What is said on them is
+//! `http1`'s, `http2`'s and `tunnel`'s.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+
+use super::http1::{self, Served};
+use super::http2;
+use super::io::Io;
+use super::resting::Place;
+use super::tunnel;
+use super::worker::{Peer, Worker};
+
+/// Accepts until the drain begins.
+pub(super) async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = worker.leaving.drain.happened() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: connections that end make room.
+                tracing::warn!(%error, "cannot accept a connection");
+                worker.recorder.connection_refused("accept_failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        match Open::new(&worker) {
+            Some(open) => drop(clients.spawn_local(Connection::new(stream, canonical(address), open))),
+            None => worker.recorder.connection_refused("too_many_connections"),
+        }
+    }
+}
+
+/// An IPv4 client of a dual-stack socket is an IPv4 client.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// One of the process's connections, until dropped.
+struct Open(Rc<Worker>);
+
+impl Open {
+    /// `None` if there are too many.
+    fn new(worker: &Rc<Worker>) -> Option<Self> {
+        let connections = &worker.connections;
+        if connections.fetch_add(1, Ordering::Relaxed) >= worker.settings.limits.connections {
+            connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        worker.recorder.opened();
+        Some(Open(Rc::clone(worker)))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.recorder.closed();
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection from its first byte to its last. What it takes to serve it gets a box of its own, so that it costs what it is
+/// at the time: most connections of most servers rest. Written by hand, because an `async` block has room for every
+/// variable that it ever moves.
+struct Connection {
+    state: State,
+    address: SocketAddr,
+    open: Open,
+}
+
+enum State {
+    /// By `http1`, until it turns out to be something else.
+    Served(Pin<Box<dyn Future<Output = Served>>>),
+    Rests(Io, Place),
+    /// To its end, by whoever it turned out to be for.
+    GivenTo(Pin<Box<dyn Future<Output = ()>>>),
+    Closed,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, address: SocketAddr, open: Open) -> Self {
+        let io = Io::new(stream, open.0.settings.limits.stream_buffer_bytes);
+        Connection { state: State::serve(io, true, address, &open.0), address, open }
+    }
+}
+
+impl State {
+    fn serve(io: Io, fresh: bool, address: SocketAddr, worker: &Rc<Worker>) -> Self {
+        State::Served(Box::pin(http1::serve(io, fresh, Peer::new(address, "http"), Rc::clone(worker))))
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Connection { state, address, open: Open(worker) } = self.get_mut();
+        loop {
+            *state = match state {
+                State::Served(serving) => match ready!(serving.as_mut().poll(cx)) {
+                    Served::Closed => State::Closed,
+                    Served::Resting(io) => {
+                        let time = worker.settings.limits.keep_alive_idle.saturating_sub(http1::RESTS_AFTER);
+                        State::Rests(io, Place::take(&worker.resting, time, cx.waker()))
+                    }
+                    Served::Http2(io) => {
+                        let peer = Peer::new(*address, "http");
+                        State::GivenTo(Box::pin(http2::serve(io, peer, Rc::clone(worker))))
+                    }
+                    Served::Switched { client, early, upstream, exchange } => {
+                        State::GivenTo(Box::pin(tunnel::run(Rc::clone(worker), client, early, upstream, exchange)))
+                    }
+                },
+                State::Rests(io, place) => {
+                    let leaving = worker.leaving.drain.has_happened();
+                    let asked = !leaving && io.poll_readable(cx).is_ready();
+                    if !leaving && !asked {
+                        ready!(place.poll_over(cx));
+                    }
+                    match std::mem::replace(state, State::Closed) {
+                        State::Rests(io, _) if asked => State::serve(io, false, *address, worker),
+                        _ => State::Closed,
+                    }
+                }
+                State::GivenTo(carrier) => {
+                    ready!(carrier.as_mut().poll(cx));
+                    State::Closed
+                }
+                State::Closed => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a connection takes while it rests, beside its socket: 256 bytes, with what tokio and the tracker add.
+    #[test]
+    fn a_connection_that_rests_is_small() {
+        assert!(size_of::<Connection>() <= 152, "{}", size_of::<Connection>());
+    }
+}
