@@ -48,12 +48,52 @@ impl Stamp {
 }
 
 /// The files of a folder in the order of their paths, which are within it, and for those that cannot be read the reason.
-pub(super) type Listing = Vec<(PathBuf, Result<Stamp, String>)>;
+pub(super) type Files = Vec<(PathBuf, Result<Stamp, String>)>;
+
+/// What is in a folder.
+#[derive(Default)]
+pub(super) struct Listing {
+    pub(super) files: Files,
+    pub(super) shape: Shape,
+}
+
+/// What is in a folder beside files.
+#[derive(Default)]
+pub(super) struct Shape {
+    /// Itself and the folders in it.
+    folders: BTreeSet<PathBuf>,
+    /// Whether events do not tell everything: something in them is a link, or there is more than is listed.
+    odd: bool,
+}
+
+impl Shape {
+    /// The files among `paths` that may have changed, if that is all that may have: no link leads to what it did not before,
+    /// and no file or folder went. Otherwise, everything has to be listed.
+    pub(super) fn files<'a>(&self, root: &Path, paths: impl Iterator<Item = &'a PathBuf>) -> Option<Files> {
+        let mut files = Files::new();
+        for path in paths.filter(|_| !self.odd) {
+            let known = path.parent().is_some_and(|parent| self.folders.contains(parent));
+            match fs::symlink_metadata(root.join(path)) {
+                _ if self.folders.contains(path) => return None,
+                Ok(metadata) if known && metadata.is_file() && is_listed(path) => {
+                    files.push((path.clone(), Ok(Stamp::of(&metadata))));
+                }
+                // What has no part in it, as it was or as it is: scratch files of editors, most often.
+                Ok(metadata) if metadata.is_file() && !is_listed(path) => {}
+                Err(_) if !is_listed(path) => {}
+                _ if path.iter().any(is_hidden) => {}
+                _ => return None,
+            }
+        }
+        files.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        (!self.odd).then_some(files)
+    }
+}
 
 /// Lists the `*.yaml` and `*.yml` files in `root` and the folders in it. Names that begin with a dot are left out: they
 /// are the machinery of ConfigMap mounts and the scratch files of editors.
 pub(super) fn list(root: &Path) -> io::Result<Listing> {
-    let mut listing = Listing::new();
+    let mut listing = Listing::default();
     let mut seen = BTreeSet::new();
     let metadata = fs::metadata(root)?;
     seen.insert((metadata.dev(), metadata.ino()));
@@ -62,7 +102,7 @@ pub(super) fn list(root: &Path) -> io::Result<Listing> {
 }
 
 /// Whether a file of this path within a folder is listed, if it is one.
-pub(super) fn is_listed(path: &Path) -> bool {
+fn is_listed(path: &Path) -> bool {
     path.file_name().is_some_and(is_yaml) && !path.iter().any(is_hidden)
 }
 
@@ -80,7 +120,7 @@ fn is_hidden(name: &OsStr) -> bool {
 /// # Errors
 /// If the folder cannot be read.
 pub fn yaml_files(root: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(list(root)?.into_iter().map(|(path, _)| root.join(path)).collect())
+    Ok(list(root)?.files.into_iter().map(|(path, _)| root.join(path)).collect())
 }
 
 fn walk(
@@ -96,21 +136,25 @@ fn walk(
         let name = entry.file_name();
         // What is neither a file of ours nor may lead to one is not asked any further: each question is a system call.
         let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink());
+        listing.shape.odd |= kind.is_none() && !is_hidden(&name);
         if !is_hidden(&name) && (is_yaml(&name) || !kind.is_some_and(|kind| kind.is_file())) {
             if entries.len() >= MAX_FILES {
                 let reason = format!("more than {MAX_FILES} files and folders in it; others are not read");
-                listing.push((within.to_owned(), Err(reason)));
+                listing.files.push((within.to_owned(), Err(reason)));
+                listing.shape.odd = true;
                 break;
             }
             entries.push((name, kind.is_some(), entry));
         }
     }
+    listing.shape.folders.insert(within.to_owned());
     // By name within each folder is by path over all of them.
     entries.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
     for (name, plain, entry) in entries {
         let (path, is_yaml) = (within.join(&name), is_yaml(&name));
-        if listing.len() >= MAX_FILES {
-            listing.push((path, Err(format!("more than {MAX_FILES} files; this one and others are not read"))));
+        if listing.files.len() >= MAX_FILES {
+            listing.shape.odd = true;
+            listing.files.push((path, Err(format!("more than {MAX_FILES} files; this one and others are not read"))));
             return Ok(());
         }
         // Of what is no link, the open folder is asked, which is cheaper than a path.
@@ -119,17 +163,17 @@ fn walk(
             Ok(metadata) if metadata.is_dir() => {
                 if depth > 0 && seen.insert((metadata.dev(), metadata.ino())) {
                     // A folder within that cannot be read hides its files but not the others.
-                    let first = listing.len();
+                    let first = listing.files.len();
                     if let Err(error) = walk(root, &path, depth - 1, seen, listing) {
-                        listing.insert(first, (path, Err(format!("this folder cannot be read: {error}"))));
+                        listing.files.insert(first, (path, Err(format!("this folder cannot be read: {error}"))));
                     }
                 }
             }
-            Ok(metadata) if metadata.is_file() && is_yaml => listing.push((path, Ok(Stamp::of(&metadata)))),
-            Ok(_) if is_yaml => listing.push((path, Err("not a regular file".to_owned()))),
+            Ok(metadata) if metadata.is_file() && is_yaml => listing.files.push((path, Ok(Stamp::of(&metadata)))),
+            Ok(_) if is_yaml => listing.files.push((path, Err("not a regular file".to_owned()))),
             // Gone between the look at the folder and the look at the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound && entry_is_gone(&root.join(&path)) => {}
-            Err(error) if is_yaml => listing.push((path, Err(format!("cannot be read: {error}")))),
+            Err(error) if is_yaml => listing.files.push((path, Err(format!("cannot be read: {error}")))),
             Ok(_) | Err(_) => {}
         }
     }

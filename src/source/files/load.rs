@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::folder::{self, Stamp};
+use super::POLL;
+use super::folder::{self, Files, Shape, Stamp};
 use super::objects::{Object, Sound, parse};
 use super::union::{Held, Union};
-use super::watch::{Step, Steps};
+use super::watch::{Seen, Step};
 use crate::translate::{Key, Resources};
 use crate::yaml::{Place, Problem};
 
@@ -62,6 +63,9 @@ pub(super) struct Loader {
     /// In the order of their paths.
     files: Vec<(PathBuf, File)>,
     union: Union,
+    shape: Shape,
+    /// When all of it was last looked at, and did not want another look.
+    whole: Option<Instant>,
     /// Whether the folder was read before.
     known: bool,
     /// What is true of all files together, so that it is told once.
@@ -128,6 +132,8 @@ impl Loader {
             root,
             files: Vec::new(),
             union: Union::default(),
+            shape: Shape::default(),
+            whole: None,
             known: false,
             told: BTreeSet::new(),
             conflicts: BTreeSet::new(),
@@ -135,19 +141,25 @@ impl Loader {
         }
     }
 
-    /// Reads what changed since the last time. `steps` is what is known of writers since.
-    pub(super) fn load(&mut self, steps: &Steps, now: Instant) -> Load {
+    /// Reads what changed since the last time, when `seen` is all that events have told.
+    pub(super) fn load(&mut self, seen: &Seen, now: Instant) -> Load {
         let mut load = Load::default();
         let mut standing = BTreeSet::new();
-        match folder::list(&self.root) {
-            Ok(listing) => {
+        match self.list(seen, now) {
+            Ok((files, whole)) => {
                 load.complete = true;
-                if self.follow(listing, steps, now, &mut load) {
+                if self.follow(files, whole, seen, now, &mut load) {
                     self.conflicts = self.unite();
                 }
                 self.known = true;
+                match load.again {
+                    Some(_) => self.whole = None,
+                    None if whole => self.whole = Some(now),
+                    None => {}
+                }
             }
             Err(error) => {
+                self.whole = None;
                 let what = "the folder cannot be read; keeping what was read before";
                 standing.insert(format!("{}: {what}: {error}", self.root.display()));
             }
@@ -159,26 +171,51 @@ impl Loader {
         load
     }
 
-    /// Looks at every file; returns whether what they say together may have changed.
-    fn follow(&mut self, listing: folder::Listing, steps: &Steps, now: Instant, load: &mut Load) -> bool {
-        let before = std::mem::replace(&mut self.files, Vec::with_capacity(listing.len()));
-        let mut before = before.into_iter().peekable();
+    /// The files to look at, and whether they are all. Those that events named are enough for a while: to list thousands
+    /// takes longer than everything else that comes of one that changed.
+    fn list(&mut self, seen: &Seen, now: Instant) -> std::io::Result<(Files, bool)> {
+        let lately = self.whole.is_some_and(|whole| now.duration_since(whole) < POLL);
+        if lately
+            && !seen.more
+            && let Some(files) = self.shape.files(&self.root, seen.paths.keys())
+        {
+            return Ok((files, false));
+        }
+        let folder::Listing { files, shape } = folder::list(&self.root)?;
+        self.shape = shape;
+        Ok((files, true))
+    }
+
+    /// Looks at files, which are in the order of their paths and may be the `whole` of them; returns whether what all say
+    /// together may have changed.
+    fn follow(&mut self, files: Files, whole: bool, seen: &Seen, now: Instant, load: &mut Load) -> bool {
+        let room = Vec::with_capacity(self.files.len() + 1);
+        let mut before = std::mem::replace(&mut self.files, room).into_iter().peekable();
         let mut changed = false;
         // Both are in the same order, so that each path is found by going through both at once.
-        for (path, stamp) in listing {
-            while let Some(gone) = before.next_if(|(known, _)| *known < path) {
-                changed |= self.miss(gone, now, load);
+        for (path, stamp) in files {
+            while let Some(other) = before.next_if(|(known, _)| *known < path) {
+                changed |= self.pass(other, whole, now, load);
             }
             let known = before.next_if(|(known, _)| known.as_os_str() == path.as_os_str());
             let mut file = known.map(|(_, file)| file).unwrap_or_default();
             changed |= file.gone.take().is_some();
-            changed |= self.look(&path, &mut file, stamp, steps.get(&path), load);
+            changed |= self.look(&path, &mut file, stamp, seen.paths.get(&path).copied().flatten(), load);
             self.files.push((path, file));
         }
-        for gone in before {
-            changed |= self.miss(gone, now, load);
+        for other in before {
+            changed |= self.pass(other, whole, now, load);
         }
         changed
+    }
+
+    /// A file that was not looked at: not there, if all were. Returns whether that changes anything.
+    fn pass(&mut self, other: (PathBuf, File), whole: bool, now: Instant, load: &mut Load) -> bool {
+        if whole {
+            return self.miss(other, now, load);
+        }
+        self.files.push(other);
+        false
     }
 
     /// A file that is not there: forgets it in a while. Returns whether that changes anything.
@@ -199,7 +236,7 @@ impl Loader {
         path: &Path,
         file: &mut File,
         stamp: Result<Stamp, String>,
-        step: Option<&Step>,
+        step: Option<Step>,
         load: &mut Load,
     ) -> bool {
         let on_disk = || self.root.join(path);
@@ -293,7 +330,7 @@ impl Kept {
 
 impl File {
     /// How much longer to leave it alone, if at all: it may still be written to.
-    fn patience(&self, stamp: &Stamp, step: Option<&Step>) -> Option<Duration> {
+    fn patience(&self, stamp: &Stamp, step: Option<Step>) -> Option<Duration> {
         let patience = match step {
             _ if stamp.is_empty() && !self.good.is_empty() => BEING_WRITTEN,
             Some(Step::Begun) => BEING_WRITTEN,

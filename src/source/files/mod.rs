@@ -1,6 +1,6 @@
 //! Objects from a folder of YAML, reloaded as it changes. A file counts as a whole: while something in it is wrong, its
 //! last good version is served, and so it is while a file is being written. `objects` reads a text, `folder` reads the disk,
-//! `load` joins both, `union` is what all files together say, `watch` says when.
+//! `load` joins both, `union` is what all files together say, `watch` says when and where.
 
 mod folder;
 mod load;
@@ -22,7 +22,7 @@ pub use folder::{MAX_BYTES, read_bounded, yaml_files};
 pub use load::{Load, Report, Severity};
 pub use objects::{Found, Object, Parsed, Sound, parse};
 
-/// How often the folder is compared although no event came: some file systems send none.
+/// How often all of the folder is compared although no event came: some file systems send none.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Keeps the store as the folder `dir` says, for ever. `synced` hears once the folder has been read for the first time;
@@ -31,12 +31,14 @@ pub async fn run(dir: PathBuf, store: Store, synced: oneshot::Sender<()>, mut to
     let mut synced = Some(synced);
     let mut loader = Loader::new(dir.clone());
     let mut watch = Watch::new(dir);
+    let mut timed = false;
     loop {
         // A look before the read: what changes while it is read is seen by the next.
         watch.renew();
-        let (steps, began) = (watch.steps(), Instant::now());
+        let (mut seen, began) = (watch.seen(), Instant::now());
+        seen.more |= timed;
         let read = tokio::task::spawn_blocking(move || {
-            let load = loader.load(&steps, began);
+            let load = loader.load(&seen, began);
             (loader, load)
         });
         let Ok((back, load)) = read.await else {
@@ -56,10 +58,13 @@ pub async fn run(dir: PathBuf, store: Store, synced: oneshot::Sender<()>, mut to
             let _ = synced.send(());
         }
         let cost = began.elapsed();
-        tokio::select! {
-            () = watch.changed() => burst::over(cost, || watch.changed()).await,
-            () = sleep(load.again.unwrap_or(POLL).min(POLL)) => {}
-        }
+        timed = tokio::select! {
+            () = watch.changed() => {
+                burst::over(cost, || watch.changed()).await;
+                false
+            }
+            () = sleep(load.again.unwrap_or(POLL).min(POLL)) => true,
+        };
     }
 }
 

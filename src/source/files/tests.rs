@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::watch::{Step, Steps};
+use super::watch::{Seen, Step};
 use super::*;
 use crate::translate::{Key, Resources};
 
@@ -14,7 +14,7 @@ struct Folder {
     dir: tempfile::TempDir,
     loader: Loader,
     resources: Resources,
-    steps: Steps,
+    seen: Seen,
     now: Instant,
 }
 
@@ -22,7 +22,7 @@ impl Folder {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let loader = Loader::new(dir.path().to_owned());
-        Folder { dir, loader, resources: Resources::default(), steps: Steps::new(), now: Instant::now() }
+        Folder { dir, loader, resources: Resources::default(), seen: seen_more(), now: Instant::now() }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -43,7 +43,7 @@ impl Folder {
     }
 
     fn look(&mut self) -> Load {
-        self.loader.load(&std::mem::take(&mut self.steps), self.now)
+        self.loader.load(&std::mem::replace(&mut self.seen, seen_more()), self.now)
     }
 
     /// What is gone stays so.
@@ -58,12 +58,17 @@ impl Folder {
     /// Writes a file now, whose writer has come so far as far as one knows.
     fn write_now(&mut self, name: &str, text: &str, step: Option<Step>) {
         fs::write(self.path(name), text).unwrap();
-        self.steps.extend(step.map(|step| (name.into(), step)));
+        self.seen.paths.insert(name.into(), step);
     }
 
     fn services(&self) -> Vec<String> {
         self.resources.services.keys().map(ToString::to_string).collect()
     }
+}
+
+/// Events of which one may have been lost.
+fn seen_more() -> Seen {
+    Seen { more: true, ..Seen::default() }
 }
 
 fn age(path: &Path) {
@@ -271,6 +276,52 @@ fn links_that_come_to_mean_another_folder_change_all_files_at_once() {
     fs::remove_dir_all(folder.path("..1")).unwrap();
     assert_eq!(folder.load(), (true, vec![]));
     assert!(folder.resources.services.values().all(|service| service.ports[0].port == 2));
+}
+
+#[test]
+fn events_that_name_files_spare_a_look_at_the_others() {
+    let mut folder = Folder::new();
+    fs::create_dir(folder.path("sub")).unwrap();
+    for name in ["a.yaml", "sub/b.yaml", "c.yaml"] {
+        folder.write(name, &service(&name.replace(['/', '.'], "-"), 1));
+    }
+    folder.load();
+    // Nobody told of this one, and it is seen by the next look at everything.
+    folder.write("c.yaml", &service("c-yaml", 3));
+    let told = |folder: &mut Folder, path: &str| {
+        folder.seen = Seen { paths: [(path.into(), Some(Step::Done))].into(), more: false };
+        folder.look().read
+    };
+    fs::write(folder.path("sub/b.yaml"), service("sub-b-yaml", 2)).unwrap();
+    fs::write(folder.path("scratch"), "").unwrap();
+    assert_eq!(told(&mut folder, "scratch"), 0);
+    assert_eq!(told(&mut folder, "sub/b.yaml"), 1);
+    fs::write(folder.path("sub/a.yaml"), service("new", 2)).unwrap();
+    assert_eq!(told(&mut folder, "sub/a.yaml"), 1);
+    assert!(folder.loader.apply(&mut folder.resources));
+    assert_eq!(folder.resources.services.len(), 4);
+    assert_eq!(folder.resources.services[&Key::new("default", "c-yaml")].ports[0].port, 1);
+    // A folder, a link, a path of a folder that is not known, one that went: everything is looked at.
+    fs::create_dir(folder.path("more")).unwrap();
+    assert_eq!(told(&mut folder, "more"), 1);
+    for (path, port) in [("more/not/known.yaml", 4), ("sub", 5), ("gone.yaml", 6), ("", 7)] {
+        folder.write("c.yaml", &service("c-yaml", port));
+        assert_eq!(told(&mut folder, path), 1, "{path}");
+    }
+    symlink("c.yaml", folder.path("z.yaml")).unwrap();
+    folder.write("c.yaml", &service("c-yaml", 8));
+    assert_eq!(told(&mut folder, "z.yaml"), 2);
+    folder.write("c.yaml", &service("c-yaml", 9));
+    assert_eq!(told(&mut folder, "scratch"), 2, "while there are links, any of them may lead elsewhere");
+    fs::remove_file(folder.path("z.yaml")).unwrap();
+    folder.look();
+    folder.now += Duration::from_millis(20);
+    folder.look();
+    // After a while without a look at everything there is one.
+    folder.write("c.yaml", &service("c-yaml", 10));
+    assert_eq!(told(&mut folder, "scratch"), 0);
+    folder.now += POLL;
+    assert_eq!(told(&mut folder, "scratch"), 1);
 }
 
 #[test]

@@ -4,16 +4,14 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::folder;
-
-/// The most files whose writers are remembered; beyond, all are forgotten.
-const MAX_STEPS: usize = 10_000;
+/// The most paths that are remembered; beyond, all are forgotten, and everything is looked at.
+const MAX_PATHS: usize = 10_000;
 
 /// How far a writer has come with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +22,14 @@ pub(super) enum Step {
     Done,
 }
 
-/// Of files that were written to, by their path within the folder.
-pub(super) type Steps = HashMap<PathBuf, Step>;
+/// What events said since the last look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// Paths within the folder that something happened to, and of files that were written to how far their writer has come.
+    pub(super) paths: HashMap<PathBuf, Option<Step>>,
+    /// Whether something else may have happened.
+    pub(super) more: bool,
+}
 
 /// A watch on a folder.
 pub(super) struct Watch {
@@ -40,7 +44,7 @@ pub(super) struct Watch {
 #[derive(Default)]
 struct Events {
     changed: Notify,
-    steps: Mutex<Steps>,
+    seen: Mutex<Seen>,
 }
 
 impl Watch {
@@ -53,19 +57,21 @@ impl Watch {
         self.events.changed.notified().await;
     }
 
-    /// What is known of writers. Who has come to an end is told once: ask before the files are read, so that whatever
-    /// is written afterwards is seen by the next look.
-    pub(super) fn steps(&self) -> Steps {
-        let mut steps = self.events.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = steps.clone();
-        steps.retain(|_, step| *step == Step::Begun);
-        known
+    /// What has happened. It is told once, except for writers who have not come to an end: ask before files are looked at,
+    /// so that whatever happens afterwards is seen by the next look.
+    pub(super) fn seen(&self) -> Seen {
+        let mut seen = self.events.seen();
+        let told = seen.clone();
+        seen.more = false;
+        seen.paths.retain(|_, step| *step == Some(Step::Begun));
+        told
     }
 
     /// Sees to it that the watch is on what the path means now.
     pub(super) fn renew(&mut self) {
         let Ok(metadata) = std::fs::metadata(&self.dir) else {
             self.watcher = None;
+            self.events.seen().more = true;
             return;
         };
         let identity = (metadata.dev(), metadata.ino());
@@ -73,6 +79,7 @@ impl Watch {
             return;
         }
         self.watcher = None;
+        self.events.seen().more = true;
         match self.start() {
             Ok(watcher) => {
                 self.watcher = Some((watcher, identity));
@@ -97,10 +104,13 @@ impl Watch {
 }
 
 impl Events {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, root: &Path, event: notify::Result<notify::Event>) {
         match event {
-            Ok(event) if event.need_rescan() => self.steps.lock().unwrap_or_else(PoisonError::into_inner).clear(),
-            Ok(event) => {
+            Ok(event) if !event.need_rescan() => {
                 let step = match event.kind {
                     EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Step::Done),
                     // Our own reading must not look like a change.
@@ -109,33 +119,30 @@ impl Events {
                     EventKind::Modify(ModifyKind::Data(_)) => Some(Step::Begun),
                     _ => None,
                 };
-                // Names that changed, in whatever way, and files that went: what was known was of others.
+                // A name that changed or went, in whatever way: what was known was of another file.
                 let forgets = matches!(
                     event.kind,
                     EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::Any))
                 );
-                if step.is_some() || forgets {
-                    self.note(root, &event.paths, step);
+                for path in event.paths {
+                    self.note(root, &path, step, forgets);
                 }
             }
-            Err(_) => {}
+            Ok(_) | Err(_) => *self.seen() = Seen { more: true, ..Seen::default() },
         }
         self.changed.notify_one();
     }
 
-    fn note(&self, root: &Path, paths: &[PathBuf], step: Option<Step>) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        for path in paths.iter().filter_map(|path| path.strip_prefix(root).ok()).filter(|path| folder::is_listed(path))
-        {
-            match step {
-                Some(step) => {
-                    if steps.len() >= MAX_STEPS {
-                        steps.clear();
-                    }
-                    steps.insert(path.to_owned(), step);
+    fn note(&self, root: &Path, path: &Path, step: Option<Step>, forgets: bool) {
+        let mut seen = self.seen();
+        match path.strip_prefix(root) {
+            Ok(path) if seen.paths.len() < MAX_PATHS => {
+                let known = seen.paths.entry(path.to_owned()).or_insert(step);
+                if step.is_some() || forgets {
+                    *known = step;
                 }
-                None => drop(steps.remove(path)),
             }
+            _ => *seen = Seen { more: true, ..Seen::default() },
         }
     }
 }
