@@ -15,7 +15,7 @@ mod validate;
 pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Respond, Rewrite, Scheme, Timeouts};
 pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
-pub use retry::{BACKOFF, Backoff, GRPC_CODES, Retry, RetryBudget, RetryMethods};
+pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{
     Backend, HeaderMatch, MatchType, Method, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, QueryMatch,
     RouteMatch, RouteStatus, Rule, ServicePort, ServiceRef, UpstreamRef,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::TimeBounds;
 use super::rules::{duration, duration_within, rules, texts};
 
-/// Of `retry.backoff.base`, `retry.backoff.max` and `retry.maxRetryAfter`.
+/// Of `retry.backoff.base`, `retry.backoff.max`, `retry.maxRetryAfter`, `retry.hedge.minDelay` and `retry.hedge.maxDelay`.
 pub const BACKOFF: TimeBounds = ("1ms", "1m");
 
 /// Codes of gRPC that a rule may name, and their numbers.
@@ -41,6 +41,11 @@ pub const GRPC_CODES: [(&str, u32); 16] = [
     (
         "!has(self.maxRetryAfter) || !has(self.retryOn) || self.retryOn.exists(it, it.matches('^[45]'))",
         "maxRetryAfter is about answers with a status: it needs a status in retryOn, for example '503'",
+    ),
+    (
+        "!has(self.perTryTimeout) || !has(self.hedge) || !has(self.hedge.minDelay) || \
+         duration(self.hedge.minDelay) < duration(self.perTryTimeout)",
+        "hedge.minDelay is waited for an answer before another endpoint is asked: it must be shorter than perTryTimeout",
     ),
 ])))]
 pub struct Retry {
@@ -85,6 +90,34 @@ pub struct Retry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub hold_bytes: Option<u32>,
+    /// Asks another endpoint beside one that is slow, and cancels the one that answers last. For requests that `methods` lets be
+    /// sent again. None is asked when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+}
+
+/// When another endpoint is asked beside one that has not answered yet: once that takes longer than answers of the upstream
+/// mostly do. There is one such attempt for a request; it is one of `attempts`, and counts against the `retryBudget` of the
+/// upstream, which is 20 % and 3 for it when absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([(
+    "!has(self.minDelay) || !has(self.maxDelay) || duration(self.minDelay) <= duration(self.maxDelay)",
+    "hedge.minDelay and hedge.maxDelay are the bounds of one wait: minDelay cannot be longer than maxDelay",
+)])))]
+pub struct Hedge {
+    /// The wait is the time within which so many percent of the upstream's latest answers have begun; 95 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50, max = 99))]
+    pub percentile: Option<u32>,
+    /// The shortest wait; `5ms` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(BACKOFF)))]
+    pub min_delay: Option<String>,
+    /// The longest wait; not bounded when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(BACKOFF)))]
+    pub max_delay: Option<String>,
 }
 
 fn causes() -> serde_json::Value {

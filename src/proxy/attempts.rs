@@ -16,7 +16,7 @@ use super::eyeballs;
 use super::first_byte::{self, Held, Hold};
 use super::forward::Outgoing;
 use super::message::RequestHead;
-use super::retry::{Instead, Retrying};
+use super::retry::{Instead, Retrying, Shared};
 use super::upload::Upload;
 use super::upstream::{self, Admitted, Answer, Chosen, Lease, Permission, SendFailure, Upstream, Wish};
 use super::worker::Worker;
@@ -88,7 +88,7 @@ pub(super) async fn answer(
                 connect(worker, (&upstream, wish), first.take(), &mut tried, &action.timeouts, retrying, exchange);
             exchange.within(pin!(connecting)).await.flatten()
         };
-        let (mut lease, endpoint) = match (connected, &mut retrying) {
+        let (mut lease, mut endpoint) = match (connected, &mut retrying) {
             (Ok(connected), _) => connected,
             (Err(error), None) => return Err(error),
             // In a box, as is all that few requests need: every exchange has room for what is awaited here.
@@ -100,16 +100,26 @@ pub(super) async fn answer(
             }
         };
         lease.hold(admitted);
-        let kept = lease.reused;
+        let mut kept = lease.reused;
         if empty {
             exchange.request_sent();
         }
-        let sent = {
-            let head = match &mut retrying {
-                Some(retrying) => retrying.begin(head, exchange),
-                None => head,
-            };
-            exchange.within(pin!(lease.send(head, body, exchange.downstream()))).await
+        let sent = match &mut retrying {
+            Some(retrying) if !outgoing.upgrade && retrying.hedges() => {
+                let shared = Shared { admitted, connect: action.timeouts.connect, exchange };
+                let served = Box::pin(retrying.hedged(lease, head, body, endpoint, &mut tried, shared)).await;
+                served.map(|served| {
+                    (endpoint, kept) = (served.endpoint, served.reused);
+                    served.sent
+                })
+            }
+            retrying => {
+                let head = match retrying {
+                    Some(retrying) => retrying.begin(head, exchange),
+                    None => head,
+                };
+                exchange.within(pin!(lease.send(head, body, exchange.downstream()))).await
+            }
         };
         let (error, unsent, begun) = match sent {
             Ok(Ok(mut answer)) => {
@@ -184,6 +194,14 @@ pub(super) async fn answer(
     }
 }
 
+/// Counts a connection that was attempted; not if another request made it, or none was allowed.
+pub(super) fn count_connect(worker: &Worker, upstream: &Upstream, connected: &Result<Lease, Error>) {
+    let made = !connected.as_ref().is_ok_and(|lease| lease.reused);
+    if made && !matches!(connected, Err(Error::UpstreamOverflow)) {
+        worker.recorder.upstream_connect(upstream.cluster().name.as_str(), connected.is_ok());
+    }
+}
+
 /// Whether there is another endpoint to try than those that failed and this one, which did now.
 fn another(upstream: &Upstream, tried: &mut Vec<SocketAddr>, wish: &Wish, failed: SocketAddr) -> bool {
     tried.push(failed);
@@ -229,12 +247,7 @@ async fn connect(
             return Ok((lease, endpoint));
         }
         let started = Instant::now();
-        let told = |connected: &Result<Lease, Error>| {
-            let made = !connected.as_ref().is_ok_and(|lease| lease.reused);
-            if made && !matches!(connected, Err(Error::UpstreamOverflow)) {
-                worker.recorder.upstream_connect(cluster.name.as_str(), connected.is_ok());
-            }
-        };
+        let told = |connected: &Result<Lease, Error>| count_connect(worker, upstream, connected);
         // In boxes, so that the many requests that find a connection do not carry the room to open one.
         let before = tried.len();
         let (connected, endpoint) = match cluster.connections.upkeep.stagger {

@@ -15,6 +15,7 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use self::attempt::Attempt;
+pub(super) use self::attempt::Beside;
 use super::clocks::{Clocks, Flow, Phase};
 use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};

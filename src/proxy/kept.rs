@@ -55,6 +55,14 @@ impl Kept {
         http_body::Body::is_end_stream(self)
     }
 
+    /// All of it, for someone else to send at the same time, if all of it was read and is still there.
+    pub(super) fn copy(&self) -> Option<Body> {
+        let Keeping { rest, sent, trailers, .. } = &*self.0.borrow();
+        rest.as_ref().filter(|rest| http_body::Body::is_end_stream(*rest))?;
+        let (sent, trailers) = (sent.clone()?.into_iter(), trailers.clone());
+        Some(Body::stream(Again { sent, trailers, rest: Body::empty() }))
+    }
+
     /// All of it, from its beginning, if that is still there. Whoever else sends it is told that this ended.
     pub(super) fn again(&self) -> Option<Body> {
         let mut keeping = self.0.borrow_mut();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -12,7 +12,7 @@ use super::circuit::{Place, Socket};
 use super::ejection::Judged;
 use super::standing::{Counts, Standing};
 use super::transition::Journal;
-use super::{Bell, Change, Ewma, Gate, KeptOut, Limits, Moment, Outcome, Transition};
+use super::{Bell, Change, Ewma, Gate, KeptOut, Limits, Moment, Outcome, Percentiles, Transition};
 use crate::snapshot::{Cluster, ClusterName, Resilience};
 
 /// One cluster.
@@ -26,6 +26,8 @@ pub struct ClusterState {
     tables: Mutex<Weak<Tables>>,
     /// Whether there was a request since somebody looked.
     asked: AtomicBool,
+    /// In a box, because most clusters have no route that hedges.
+    heads: OnceLock<Box<Percentiles>>,
     limits: Limits,
     journal: Journal,
     pub(super) changes: Changes,
@@ -47,6 +49,7 @@ impl ClusterState {
             in_flight,
             asked,
             tables,
+            heads: OnceLock::new(),
             limits: Limits::new(bell),
             journal,
             changes,
@@ -69,6 +72,11 @@ impl ClusterState {
     /// The settings in force.
     pub fn settings(&self) -> Guard<Arc<Resilience>> {
         self.settings.load()
+    }
+
+    /// How long the heads of answers take to come, where a route wants to know that.
+    pub fn heads(&self) -> &Percentiles {
+        self.heads.get_or_init(Box::default)
     }
 
     /// How much of it is in use, and who waits.

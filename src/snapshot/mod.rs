@@ -31,7 +31,7 @@ pub use resilience::{
     Failures, Fallback, HalfOpenLimit, HashKey, Hashing, HealthCheck, HttpProbe, Limits, Locality, PANIC_PERCENT,
     Probe, ProbeHeaders, ProbeMethod, Resilience, RetryBudget, SlowStart, Statuses, Subset,
 };
-pub use retry::{Backoff, Retry, RetryOn};
+pub use retry::{Backoff, Hedge, Retry, RetryOn};
 pub use route::{
     Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
 };

@@ -25,6 +25,20 @@ pub struct Retry {
     pub body_bytes: usize,
     /// Answers of a known length up to this one are passed on once they are whole; those of gRPC, too, if they soon are.
     pub hold_bytes: u64,
+    /// When another endpoint is asked beside one that is slow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+}
+
+/// After how long another endpoint is asked beside one whose answer has not begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hedge {
+    /// The time within which so many percent of the upstream's answers begin.
+    pub percentile: u32,
+    /// At least this.
+    pub min_delay: Duration,
+    /// At most this.
+    pub max_delay: Option<Duration>,
 }
 
 /// The failures after which another attempt is made.

@@ -7,7 +7,7 @@ use super::action::time;
 use super::conditions::Problem;
 use super::streaming::time_within;
 use crate::api;
-use crate::snapshot::{Backoff, Retry, RetryOn};
+use crate::snapshot::{Backoff, Hedge, Retry, RetryOn};
 
 const ATTEMPTS: u32 = 3;
 const ON: [&str; 5] = ["ConnectFailure", "Reset", "RefusedStream", "503", "Unavailable"];
@@ -18,6 +18,8 @@ const BACKOFF_MAX: u32 = 10;
 const BACKOFF_FACTOR_PERCENT: u32 = 200;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(1);
 const BODY_BYTES: u32 = 64 * 1024;
+const PERCENTILE: u32 = 95;
+const MIN_DELAY: Duration = Duration::from_millis(5);
 
 /// What is asked for; `request` is the time that the whole exchange has.
 pub(super) fn retry(
@@ -26,8 +28,17 @@ pub(super) fn retry(
     at: &str,
 ) -> Result<Option<Arc<Retry>>, Problem> {
     let Some(given) = given else { return Ok(None) };
-    let api::Retry { attempts, retry_on, methods, per_try_timeout, backoff, max_retry_after, body_bytes, hold_bytes } =
-        given;
+    let api::Retry {
+        attempts,
+        retry_on,
+        methods,
+        per_try_timeout,
+        backoff,
+        max_retry_after,
+        body_bytes,
+        hold_bytes,
+        hedge,
+    } = given;
     let attempts = attempts.unwrap_or(ATTEMPTS);
     if !(2..=10).contains(&attempts) {
         let message = format!("{attempts} is not a number of attempts from 2 to 10, the first one included");
@@ -51,6 +62,7 @@ pub(super) fn retry(
         return Err(Problem::invalid(at, message));
     }
     let max_retry_after = time_within(max_retry_after, api::BACKOFF, || format!("{at}.maxRetryAfter"))?;
+    let hedge = hedge.as_ref().map(|given| self::hedge(given, per_try_timeout, at)).transpose()?;
     Ok(Some(Arc::new(Retry {
         attempts,
         on,
@@ -60,6 +72,7 @@ pub(super) fn retry(
         max_retry_after: max_retry_after.unwrap_or(MAX_RETRY_AFTER),
         body_bytes: body_bytes.unwrap_or(BODY_BYTES) as usize,
         hold_bytes: hold_bytes.map_or(0, u64::from),
+        hedge,
     })))
 }
 
@@ -90,6 +103,32 @@ fn causes<T: AsRef<str>>(words: &[T], at: &str) -> Result<RetryOn, Problem> {
     }
     on.statuses = statuses.into();
     Ok(on)
+}
+
+fn hedge(
+    api::Hedge { percentile, min_delay, max_delay }: &api::Hedge,
+    per_try_timeout: Option<Duration>,
+    retry: &str,
+) -> Result<Hedge, Problem> {
+    let at = format!("{retry}.hedge");
+    let percentile = percentile.unwrap_or(PERCENTILE);
+    if !(50..=99).contains(&percentile) {
+        let message = format!("{percentile} is not a percentile from 50 to 99");
+        return Err(Problem::invalid(format!("{at}.percentile"), message));
+    }
+    let min_delay = time_within(min_delay, api::BACKOFF, || format!("{at}.minDelay"))?;
+    let max_delay = time_within(max_delay, api::BACKOFF, || format!("{at}.maxDelay"))?;
+    if min_delay.zip(per_try_timeout).is_some_and(|(min, one)| min >= one) {
+        let message = "hedge.minDelay is waited for an answer before another endpoint is asked: it must be shorter than perTryTimeout";
+        return Err(Problem::invalid(retry, message));
+    }
+    if min_delay.zip(max_delay).is_some_and(|(min, max)| min > max) {
+        let message =
+            "hedge.minDelay and hedge.maxDelay are the bounds of one wait: minDelay cannot be longer than maxDelay";
+        return Err(Problem::invalid(at, message));
+    }
+    let min_delay = min_delay.unwrap_or_else(|| max_delay.map_or(MIN_DELAY, |max| max.min(MIN_DELAY)));
+    Ok(Hedge { percentile, min_delay, max_delay })
 }
 
 fn backoff(given: Option<&api::Backoff>, at: &str) -> Result<Backoff, Problem> {

@@ -24,6 +24,7 @@ mod grpc;
 mod headers;
 mod health;
 mod heartbeats;
+mod hedged;
 mod http2;
 mod http2_hostile;
 mod http2_retried;

@@ -32,6 +32,7 @@ pub fn eager() -> Retry {
         max_retry_after: Duration::from_secs(1),
         body_bytes: 64 * 1024,
         hold_bytes: 0,
+        hedge: None,
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
@@ -13,7 +15,8 @@ use crate::clock;
 use crate::proxy::error::Error;
 use crate::proxy::fields::{Fields, Known};
 use crate::proxy::grpc;
-use crate::proxy::upstream::Permission;
+use crate::proxy::message::ResponseHead;
+use crate::proxy::upstream::{Host, Permission};
 use crate::resilience::Outcome;
 use crate::snapshot::ClusterName;
 
@@ -66,16 +69,56 @@ impl Attempt {
     }
 }
 
+/// An attempt beside that of an exchange. Dropped without a word, it says nothing of its endpoint.
+#[derive(Debug)]
+pub(in crate::proxy) struct Beside {
+    permission: Permission,
+    began: Instant,
+}
+
+impl Beside {
+    /// The endpoint.
+    pub(in crate::proxy) fn host(&self) -> &Rc<Host> {
+        self.permission.host()
+    }
+
+    fn ends(self, outcome: impl FnOnce(Duration) -> Outcome) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.began);
+        self.permission.settle(outcome(took), took, clock::moment(now));
+    }
+
+    /// The endpoint gave no answer.
+    pub(in crate::proxy) fn failed(self, error: Error) {
+        self.ends(|_| unanswered(error));
+    }
+
+    /// The answer is not passed on.
+    pub(in crate::proxy) fn passed_over(self, head: &ResponseHead) {
+        let status = said(&head.fields).unwrap_or(head.status.as_u16());
+        self.ends(|first_byte| Outcome::Answered { status, first_byte });
+    }
+}
+
 impl Exchange {
     /// An endpoint is tried. That the one before was not judged says nothing of it: an endpoint may close a connection that was
     /// kept, or not take a request.
     pub(in crate::proxy) fn attempt(&self, permission: Permission) {
-        let now = Instant::now();
-        self.attempt.judge(Outcome::Unknown, now);
-        let Attempt { number, permission: current, began, judged, said } = &self.attempt;
-        current.replace(Some(permission));
-        number.set(number.get() + 1);
-        began.set(now);
+        self.attempt_is(self.attempt_beside(permission));
+    }
+
+    /// An endpoint is tried beside the one that is being tried.
+    pub(in crate::proxy) fn attempt_beside(&self, permission: Permission) -> Beside {
+        self.attempt.number.set(self.attempt.number.get() + 1);
+        Beside { permission, began: Instant::now() }
+    }
+
+    /// What was an attempt beside another is the only one from now on.
+    pub(in crate::proxy) fn attempt_is(&self, beside: Beside) {
+        self.attempt.ends();
+        let Attempt { number: _, permission, began, judged, said } = &self.attempt;
+        permission.replace(Some(beside.permission));
+        began.set(beside.began);
         judged.set(false);
         said.set(None);
     }
@@ -111,7 +154,7 @@ impl Exchange {
 
     /// The head of a call's answer is its end: "Trailers-Only → HTTP-Status Content-Type Trailers".
     pub(in crate::proxy) fn attempt_said(&self, head: &Fields) {
-        self.attempt.said.set(head.get(Known::GrpcStatus).and_then(grpc::as_http));
+        self.attempt.said.set(said(head));
     }
 
     /// The head of a stream came, whose content may come much later.
@@ -142,6 +185,11 @@ impl Exchange {
             outcome => self.attempt.judge(outcome, now),
         }
     }
+}
+
+/// The status of gRPC in the head of an answer, as one of HTTP.
+fn said(head: &Fields) -> Option<u16> {
+    head.get(Known::GrpcStatus).and_then(grpc::as_http)
 }
 
 /// What a failure before the answer says of the endpoint.

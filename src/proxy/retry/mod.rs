@@ -2,7 +2,9 @@
 //! attempts themselves are `attempts`' to make.
 
 mod cause;
+mod hedge;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,6 +18,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::cause::{Cause, retry_after};
+pub(super) use self::hedge::Shared;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
@@ -50,6 +53,8 @@ pub(super) struct Retrying<'a> {
     under_way: Option<(Cause, RetryUnderWay)>,
     /// The head as later endpoints see it.
     head: Option<RequestHead>,
+    /// Who was asked beside another one.
+    beside: Cell<Option<SocketAddr>>,
 }
 
 /// What becomes of an answer.
@@ -79,6 +84,7 @@ impl<'a> Retrying<'a> {
             waits: 0,
             under_way: None,
             head: None,
+            beside: Cell::new(None),
         }
     }
 

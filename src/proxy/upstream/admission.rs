@@ -49,6 +49,17 @@ pub(crate) async fn admit(upstream: &Upstream, exchange: &Exchange, stream: bool
     Ok(Rc::new(Admitted(RefCell::new(admission))))
 }
 
+/// The place of an attempt beside that of a request which is admitted; nothing if nothing is limited.
+pub(crate) type SparePlace = Option<Admission>;
+
+/// A place for an attempt beside another one. `None` if there is none to spare: such an attempt does not wait.
+pub(crate) fn spare_place(upstream: &Upstream) -> Option<SparePlace> {
+    match &upstream.cluster.resilience.limits {
+        None => Some(None),
+        Some(_) => Admission::try_new(&upstream.state, Limited::Requests).map(Some),
+    }
+}
+
 async fn wait(state: &Arc<ClusterState>, what: Limited) -> Result<Admission, Error> {
     let mut waiting = join(state, what)?;
     loop {

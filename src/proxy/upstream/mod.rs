@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub(super) use admission::{Admitted, Chosen, admit, choose};
+pub(super) use admission::{Admitted, Chosen, SparePlace, admit, choose, spare_place};
 use choice::Choice;
 pub(super) use choice::{Wanted, Wish};
 pub(super) use connection::{Answer, Lease, SendFailure, Takeover};
@@ -22,7 +22,7 @@ pub(super) use permission::Permission;
 pub(super) use pool::Pool;
 
 use crate::clock;
-use crate::resilience::{Circuit, ClusterState, EndpointState, Registry, RetryUnderWay, TooMany};
+use crate::resilience::{Circuit, ClusterState, EndpointState, Percentiles, Registry, RetryUnderWay, TooMany};
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Map, Snapshot};
 
 /// One worker's upstreams.
@@ -117,6 +117,20 @@ impl Upstream {
     /// Why the cluster does not bear another one.
     pub(super) fn retry(&self) -> Result<RetryUnderWay, TooMany> {
         self.state.retry(self.cluster.resilience.retry_budget)
+    }
+
+    /// Begins an attempt beside another one. There is a budget for these in any case: a cluster that becomes slow as a whole must not
+    /// get twice the load for it.
+    ///
+    /// # Errors
+    /// Why the cluster does not bear another one.
+    pub(super) fn hedge(&self) -> Result<RetryUnderWay, TooMany> {
+        self.state.retry(Some(self.cluster.resilience.retry_budget.unwrap_or_default()))
+    }
+
+    /// How long the heads of its answers take to come, of routes that hedge.
+    pub(super) fn heads(&self) -> &Percentiles {
+        self.state.heads()
     }
 
     /// Gives up the pools that none of `hosts` has taken over.
