@@ -12,6 +12,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::api::ProxyPolicySpec;
+
 /// Everything a settings file can say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -39,6 +41,8 @@ pub struct Settings {
     pub forwarding: Forwarding,
     /// Values for routes that do not say otherwise.
     pub defaults: RouteDefaults,
+    /// What is asked of every request, as a ProxyPolicy says it, unless one nearer to the request says otherwise.
+    pub policy: ProxyPolicySpec,
     /// Shutdown.
     pub drain: Drain,
 }
@@ -56,6 +60,7 @@ impl Default for Settings {
             limits: Limits::default(),
             forwarding: Forwarding::default(),
             defaults: RouteDefaults::default(),
+            policy: ProxyPolicySpec::default(),
             drain: Drain::default(),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::{env, fs};
 
-use floodway::api::{CRD_FILES, ProxyRoute, ProxyUpstream, crds};
+use floodway::api::{CRD_FILES, ProxyPolicy, ProxyRoute, ProxyUpstream, crds};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use serde_json::Value;
 #[test]
 fn the_folder_holds_what_is_generated() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
-    let files = [ProxyRoute::crd(), ProxyUpstream::crd()].map(file);
+    let files = [ProxyPolicy::crd(), ProxyRoute::crd(), ProxyUpstream::crd()].map(file);
     if env::var_os("UPDATE_GOLDEN").is_some() {
         fs::create_dir_all(&folder).unwrap();
         for (name, text) in &files {

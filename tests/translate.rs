@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs};
 
-use floodway::api::{Condition, DEFAULT_CLASS, ProxyRoute, ProxyUpstream};
+use floodway::api::{Condition, DEFAULT_CLASS, ProxyPolicy, ProxyRoute, ProxyUpstream};
 use floodway::settings::RouteDefaults;
 use floodway::snapshot::{SharedMap, duration};
 use floodway::translate::{AddressSlice, Context, Key, Resources, Service, Translation, Translator};
@@ -44,6 +44,7 @@ fn translator() -> Translator {
         class_name: DEFAULT_CLASS.to_owned(),
         zone: Some("here".to_owned()),
         defaults: RouteDefaults::default(),
+        policy: Default::default(),
     })
 }
 
@@ -61,6 +62,10 @@ fn resources(text: &str) -> Resources {
             "ProxyUpstream" => {
                 let upstream: ProxyUpstream = serde_json::from_value(object).unwrap();
                 resources.upstreams.insert(key, Arc::new(upstream.into()));
+            }
+            "ProxyPolicy" => {
+                let policy: ProxyPolicy = serde_json::from_value(object).unwrap();
+                resources.policies.insert(key, Arc::new(policy.into()));
             }
             "Service" => {
                 let service = Service::from_object(&serde_json::from_value(object).unwrap()).unwrap();
@@ -91,7 +96,7 @@ fn describe(Translation { snapshot, statuses, hostnames }: &Translation) -> Stri
     let mut all = json!({
         "hosts": snapshot.router,
         "clusters": clusters,
-        "statuses": {"routes": told(&statuses.routes), "upstreams": told(&statuses.upstreams)},
+        "statuses": statuses.kinds().map(|(kind, of)| (kind, told(of))).into_iter().collect::<BTreeMap<_, _>>(),
         "hostnames": hostnames,
     });
     shorten(&mut all);

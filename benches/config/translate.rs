@@ -10,7 +10,12 @@ use crate::measure::{Report, shown, time};
 use crate::samples::{ENDPOINTS, resources, route, slice};
 
 pub(crate) fn context() -> Context {
-    Context { class_name: floodway::api::DEFAULT_CLASS.to_owned(), zone: None, defaults: RouteDefaults::default() }
+    Context {
+        class_name: floodway::api::DEFAULT_CLASS.to_owned(),
+        zone: None,
+        defaults: RouteDefaults::default(),
+        policy: Default::default(),
+    }
 }
 
 pub(crate) fn run(report: &mut Report) {

@@ -5,7 +5,8 @@
 use serde_json::Value;
 
 /// Every definition as a file of its own: its name and its text, in the order of their names.
-pub const CRD_FILES: [(&str, &str); 2] = [
+pub const CRD_FILES: [(&str, &str); 3] = [
+    ("floodway.dev_proxypolicies.yaml", include_str!("../../crds/floodway.dev_proxypolicies.yaml")),
     ("floodway.dev_proxyroutes.yaml", include_str!("../../crds/floodway.dev_proxyroutes.yaml")),
     ("floodway.dev_proxyupstreams.yaml", include_str!("../../crds/floodway.dev_proxyupstreams.yaml")),
 ];

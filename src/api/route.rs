@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{PLAIN_PATH, header_name, host_pattern, object_name, rules, texts};
-use super::{Condition, HeaderEdits, Redirect, Respond, Retry, Rewrite, Streaming, Timeouts};
+use super::{Condition, HeaderEdits, PolicyRef, Redirect, Respond, Retry, Rewrite, Streaming, Timeouts};
 
 /// Who may be reached, and how: hosts, and rules that say which requests go where.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -154,6 +154,14 @@ pub struct Rule {
     /// but their two ends, and last as long as these want.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streaming: Option<Box<Streaming>>,
+    /// ProxyPolicies that requests of this rule are under, for example `[{name: signed-in}]`. What the first says of something
+    /// goes before what the others say of it, and all before what is attached to the route or the upstream.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub policies: Vec<PolicyRef>,
 }
 
 /// One way for a rule to apply: everything it names must hold.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::Failure;
 use super::complaints::complaints;
 use crate::api::Condition;
+use crate::api::ProxyPolicySpec;
 use crate::args::CheckArgs;
 use crate::settings::RouteDefaults;
 use crate::source::files::{self, Found, MAX_BYTES, Object, Parsed, Sound};
@@ -106,14 +107,19 @@ impl Findings {
             insert(&mut resources, found);
         }
 
-        let context = Context { class_name: class.to_owned(), zone: None, defaults: RouteDefaults::default() };
+        let context = Context {
+            class_name: class.to_owned(),
+            zone: None,
+            defaults: RouteDefaults::default(),
+            policy: ProxyPolicySpec::default(),
+        };
         let mut translator = Translator::new(context);
         // Names are not resolved here; take them as good.
         let hostnames = translator.translate(&resources).hostnames;
         let somewhere: Arc<[IpAddr]> = Arc::from([IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))]);
         resources.resolved = hostnames.into_iter().map(|name| (name, Arc::clone(&somewhere))).collect();
         let statuses = translator.translate(&resources).statuses;
-        for (kind, conditions) in [("ProxyRoute", &statuses.routes), ("ProxyUpstream", &statuses.upstreams)] {
+        for (kind, conditions) in statuses.kinds() {
             for (key, conditions) in BTreeMap::from_iter(conditions.iter()) {
                 if let Some((file, found)) = first.get(&(kind, key)) {
                     self.conditions(file, found, conditions);
@@ -145,6 +151,7 @@ fn insert(resources: &mut Resources, found: &Found) {
     match &found.object {
         Object::Route(route) => drop(resources.routes.insert(key, Arc::clone(route))),
         Object::Upstream(upstream) => drop(resources.upstreams.insert(key, Arc::clone(upstream))),
+        Object::Policy(policy) => drop(resources.policies.insert(key, Arc::clone(policy))),
         Object::Service(service) => drop(resources.services.insert(key, Arc::clone(service))),
         Object::Slice(service, slice) => {
             resources.put_slice(service.clone(), key.name, Arc::clone(slice));

@@ -47,7 +47,7 @@ pub(super) async fn log(mut statuses: watch::Receiver<Statuses>) {
 
 fn lines(statuses: &Statuses) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
-    for (kind, objects) in [("ProxyRoute", &statuses.routes), ("ProxyUpstream", &statuses.upstreams)] {
+    for (kind, objects) in statuses.kinds() {
         for (key, conditions) in objects.iter() {
             let sentences = complaints(conditions).flat_map(|(_, sentences)| sentences);
             lines.extend(sentences.map(|sentence| format!("{kind} {key}: {sentence}")));

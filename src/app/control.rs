@@ -108,6 +108,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         class_name: settings.class_name.clone(),
         zone: settings.zone.clone(),
         defaults: settings.defaults.clone(),
+        policy: settings.policy.clone(),
     };
     let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
     let metrics = telemetry.metrics().clone();

@@ -72,8 +72,7 @@ impl Table {
         // What is counted or collected over all of them is so only if it may have changed: most often it is endpoints.
         let before = self.publisher.current();
         if before.is_none() || *self.statuses.borrow() != translation.statuses {
-            let Statuses { routes, upstreams } = &translation.statuses;
-            for (kind, of) in [("ProxyRoute", routes), ("ProxyUpstream", upstreams)] {
+            for (kind, of) in translation.statuses.kinds() {
                 metrics.objects(kind, of.len(), rejected(of));
             }
         }
@@ -129,7 +128,12 @@ mod tests {
     async fn translations<F: Future<Output = ()>>(changes: impl FnOnce(Store) -> F) -> u64 {
         let (store, telemetry) = (Store::default(), Telemetry::default());
         let (publisher, _reader) = snapshot::channel();
-        let context = Context { class_name: "floodway".to_owned(), zone: None, defaults: Default::default() };
+        let context = Context {
+            class_name: "floodway".to_owned(),
+            zone: None,
+            defaults: Default::default(),
+            policy: Default::default(),
+        };
         let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
         tokio::select! {
             never = table.follow() => match never {},

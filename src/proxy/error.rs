@@ -44,6 +44,12 @@ pub(super) enum Error {
     /// The rule, or the backend it chose, is broken in the configuration.
     #[error("route is not configured correctly")]
     InvalidRoute,
+    /// A policy that the request is under cannot be applied.
+    #[error("policy is not configured correctly")]
+    InvalidPolicy,
+    /// The client's address may not pass.
+    #[error("address not allowed")]
+    AddressDenied,
     /// The rule has no backend with a weight.
     #[error("no backend")]
     NoBackend,
@@ -140,8 +146,9 @@ impl Error {
             ClientGone | ClientSilent => CLIENT_CLOSED_REQUEST,
             NoRoute => StatusCode::NOT_FOUND,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
-            NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | Draining | MaxAge
-            | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
+            AddressDenied => StatusCode::FORBIDDEN,
+            InvalidPolicy | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | Draining
+            | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => StatusCode::BAD_GATEWAY,
             ConnectTimeout | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
             | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -164,6 +171,8 @@ impl Error {
             ClientGone => "client_gone",
             NoRoute => "no_route",
             InvalidRoute => "invalid_route",
+            InvalidPolicy => "invalid_policy",
+            AddressDenied => "address_denied",
             NoBackend => "no_backend",
             NoEndpoint => "no_endpoint",
             UpstreamOverflow => "upstream_overflow",
@@ -217,10 +226,10 @@ impl Error {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
-            NoRoute | InvalidRoute | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout
-            | ConnectFailed | ConnectTimeout | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout
-            | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout | UpstreamSilent
-            | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
+            NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | NoBackend | NoEndpoint | BreakerOpen(_)
+            | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout | UpstreamReset | UpstreamProtocol
+            | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
+            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }
 

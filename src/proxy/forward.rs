@@ -18,7 +18,7 @@ use super::message::{RequestHead, Response, ResponseHead};
 use super::request::Reply;
 use super::upstream::{self, Admitted, Answer, Wish};
 use super::worker::Worker;
-use crate::snapshot::{Cluster, Forward, Route, Snapshot};
+use crate::snapshot::{Backend, Cluster, Forward, Route, Snapshot};
 use crate::telemetry::Kind;
 
 /// What was decided of a request that goes on.
@@ -39,10 +39,10 @@ pub(super) struct Outgoing {
 /// Chooses a backend by weight.
 ///
 /// # Errors
-/// The share of a broken backend, or no weight at all.
-pub(super) fn choose(snapshot: &Snapshot, action: &Forward) -> Result<Arc<Cluster>, Error> {
-    let backend = match &*action.backends {
-        [only] if only.weight > 0 => only,
+/// No weight at all.
+pub(super) fn choose(action: &Forward) -> Result<&Backend, Error> {
+    match &*action.backends {
+        [only] if only.weight > 0 => Ok(only),
         backends => {
             let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
             if total == 0 {
@@ -56,9 +56,16 @@ pub(super) fn choose(snapshot: &Snapshot, action: &Forward) -> Result<Arc<Cluste
                 }
                 None => true,
             });
-            taken.ok_or(Error::NoBackend)?
+            taken.ok_or(Error::NoBackend)
         }
-    };
+    }
+}
+
+/// Where a backend leads.
+///
+/// # Errors
+/// The backend is broken, or gone.
+pub(super) fn cluster(snapshot: &Snapshot, backend: &Backend) -> Result<Arc<Cluster>, Error> {
     let name = backend.cluster.as_ref().map_err(|_| Error::InvalidRoute)?;
     snapshot.clusters.get(name).cloned().ok_or(Error::NoEndpoint)
 }

@@ -26,6 +26,7 @@ mod io;
 mod kept;
 mod listener;
 mod message;
+mod policy;
 mod reply;
 mod request;
 mod resting;

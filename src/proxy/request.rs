@@ -1,4 +1,4 @@
-//! The life of a request, as named phases from top to bottom: identify, match, act; and for those that go on: pick, connect,
+//! The life of a request, as named phases from top to bottom: identify, match, admit, act; and for those that go on: pick, connect,
 //! send, answer. Knows `http` types, [`Body`] and takeovers; which protocol carries them, the connection layers know
 //! (`http1`, `http2`, `upstream`).
 
@@ -19,6 +19,7 @@ use super::forward::{self, Outgoing};
 use super::grpc;
 use super::headers::{self, Client};
 use super::message::{RequestHead, Response};
+use super::policy;
 use super::reply::{self, Format};
 use super::target::{self, Target};
 use super::upstream::Takeover;
@@ -157,6 +158,15 @@ fn decide(
 
     exchange.clocks.patience.set(grpc::timeout(&head.fields)?);
 
+    // Admit.
+    let backend = match &route.action {
+        Action::Forward(action) => Some(forward::choose(action)?),
+        _ => None,
+    };
+    if let Some(policy) = backend.map_or(&route.policy, |backend| &backend.policy) {
+        policy::admit(policy, client)?;
+    }
+
     // Act.
     match &route.action {
         Action::Invalid(_) => Err(Error::InvalidRoute),
@@ -173,7 +183,7 @@ fn decide(
             Ok(Step::Answer(edited(response, route)))
         }
         Action::Forward(action) => {
-            let cluster = forward::choose(&snapshot, action)?;
+            let cluster = forward::cluster(&snapshot, backend.ok_or(Error::NoBackend)?)?;
             let wish_of = |cluster: &_| affinity::wish(cluster, &head.fields, &path, query, client.address);
             let wish = wish_of(&cluster);
             let standby = cluster.resilience.fallback.as_ref().and_then(|fallback| {

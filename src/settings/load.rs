@@ -1,9 +1,10 @@
 //! Reading a settings file over defaults, and what no type can say about the values.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Settings;
+use crate::api::validate;
 use crate::telemetry::log::Filter;
 use crate::yaml::{self, Problem};
 
@@ -28,6 +29,9 @@ impl Settings {
             ));
         }
         document.read::<Settings>().map_err(wrong)?;
+        if let Some((path, message)) = document.value.get("policy").and_then(wrong_policy) {
+            return Err(wrong(document.problem(path, message)));
+        }
         if let Some(another) = documents.next() {
             let problem = match another {
                 Ok(another) => another.problem("", "a settings file is one document; remove the others"),
@@ -103,6 +107,18 @@ impl Settings {
                 zero.map(|(path, _)| (path, "must be longer than 0s".to_owned()))
             })
     }
+}
+
+/// What is wrong with the default policy, which is the spec of a ProxyPolicy without targets.
+fn wrong_policy(spec: &Value) -> Option<(String, String)> {
+    if spec.get("targetRefs").is_some() {
+        let message = "the policy of the settings is for every request; remove targetRefs";
+        return Some(("policy.targetRefs".to_owned(), message.to_owned()));
+    }
+    let object = json!({"metadata": {"name": "settings"}, "spec": spec});
+    let violation = validate("ProxyPolicy", &object).into_iter().next()?;
+    let path = violation.path.strip_prefix("spec").map_or(String::new(), |path| format!("policy{path}"));
+    Some((path, violation.message))
 }
 
 /// Puts `over` on `under`, field by field; lists are replaced whole.

@@ -9,6 +9,7 @@ pub mod duration;
 mod host;
 mod matching;
 pub mod path;
+mod policy;
 mod publish;
 mod resilience;
 mod retry;
@@ -25,6 +26,7 @@ use serde::Serialize;
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, Upkeep};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
+pub use policy::{IpAccess, Networks, Policy};
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{
     Adaptive, Algorithm, Balancing, BreakerMode, BreakerWait, BreakerWindow, CircuitBreaker, CookieKey, Ejection,

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
 use super::secret::{REDACTED, is_secret};
-use super::{ClusterName, Retry, RouteMatch, Streaming};
+use super::{ClusterName, Policy, Retry, RouteMatch, Streaming};
 
 /// The identity of a route: its object and its rule, for logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +43,8 @@ pub struct Route {
     pub request_headers: Option<Box<HeaderEdits>>,
     /// Edits of the response that the client gets.
     pub response_headers: Option<Box<HeaderEdits>>,
+    /// What is asked of requests that go to no backend; those that do have their backend's.
+    pub policy: Option<Arc<Policy>>,
     /// What is done.
     pub action: Action,
 }
@@ -86,6 +88,8 @@ pub struct Backend {
     pub weight: u32,
     /// Where to.
     pub cluster: Result<ClusterName, Invalid>,
+    /// What is asked of requests that go there.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// Changes of the request target.

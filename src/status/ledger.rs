@@ -58,8 +58,11 @@ impl Ledger {
     pub(super) fn want(&mut self, statuses: Statuses) {
         let before = std::mem::replace(&mut self.statuses, statuses);
         let statuses = &self.statuses;
-        let kinds =
-            [(Kind::Route, &before.routes, &statuses.routes), (Kind::Upstream, &before.upstreams, &statuses.upstreams)];
+        let kinds = [
+            (Kind::Route, &before.routes, &statuses.routes),
+            (Kind::Upstream, &before.upstreams, &statuses.upstreams),
+            (Kind::Policy, &before.policies, &statuses.policies),
+        ];
         for (kind, before, now) in kinds {
             for key in now.differing(before, Arc::ptr_eq) {
                 let id = Id { kind, key: key.clone() };

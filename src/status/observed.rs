@@ -20,6 +20,7 @@ const OURS: [&str; 4] = ["Accepted", "ResolvedRefs", "Programmed", "Healthy"];
 pub(super) enum Kind {
     Route,
     Upstream,
+    Policy,
 }
 
 impl Kind {
@@ -27,6 +28,7 @@ impl Kind {
         match self {
             Kind::Route => "ProxyRoute",
             Kind::Upstream => "ProxyUpstream",
+            Kind::Policy => "ProxyPolicy",
         }
     }
 }
@@ -93,7 +95,10 @@ impl Observed {
     /// A watch saw the status of an object (its uid and its conditions), or that the object is gone. Objects of other
     /// kinds than ours are ignored.
     pub fn seen(&self, kind: &str, key: &Key, status: Option<(&str, &[Condition])>) {
-        let Some(kind) = [Kind::Route, Kind::Upstream].into_iter().find(|ours| ours.name() == kind) else { return };
+        let Some(kind) = [Kind::Route, Kind::Upstream, Kind::Policy].into_iter().find(|ours| ours.name() == kind)
+        else {
+            return;
+        };
         let id = Id { kind, key: key.clone() };
         let changed = match status {
             Some((uid, conditions)) => {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::events::Events;
 use super::ledger::{Ledger, Write};
 use super::observed::{Entry, Id, Kind, Observed};
-use crate::api::{Condition, ProxyRoute, ProxyUpstream};
+use crate::api::{Condition, ProxyPolicy, ProxyRoute, ProxyUpstream};
 use crate::telemetry::Metrics;
 use crate::translate::Statuses;
 
@@ -105,6 +105,7 @@ impl StatusWriter {
         let resource = match id.kind {
             Kind::Route => ApiResource::erase::<ProxyRoute>(&()),
             Kind::Upstream => ApiResource::erase::<ProxyUpstream>(&()),
+            Kind::Policy => ApiResource::erase::<ProxyPolicy>(&()),
         };
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.key.namespace, &resource);
         let params = PatchParams::apply(super::FIELD_MANAGER).force();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::conditions::{Problem, reason};
+use super::policy::Policies;
 use super::route::Target;
 use super::upstream::{Place, STAGGER, UpstreamPlan, Upstreams, default_connections, name_problem};
 use super::{Context, Key, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, Slices, TargetPort};
@@ -34,12 +35,18 @@ impl Source {
 pub(super) struct Lookup<'a> {
     resources: &'a Resources,
     upstreams: &'a Upstreams,
+    pub(super) policies: &'a Policies,
     context: &'a Context,
 }
 
 impl<'a> Lookup<'a> {
-    pub(super) fn new(resources: &'a Resources, upstreams: &'a Upstreams, context: &'a Context) -> Self {
-        Lookup { resources, upstreams, context }
+    pub(super) fn new(
+        resources: &'a Resources,
+        upstreams: &'a Upstreams,
+        policies: &'a Policies,
+        context: &'a Context,
+    ) -> Self {
+        Lookup { resources, upstreams, policies, context }
     }
 
     /// What a backend refers to. A problem beside a source is one that time may solve: the cluster has no endpoints yet.

@@ -13,6 +13,7 @@ use crate::snapshot::SharedMap;
 pub(super) struct Changes {
     pub(super) routes: BTreeSet<Key>,
     pub(super) upstreams: BTreeSet<Key>,
+    pub(super) policies: BTreeSet<Key>,
     pub(super) services: BTreeSet<Key>,
     /// Keys of Services whose slices changed.
     pub(super) slices: BTreeSet<Key>,
@@ -24,10 +25,11 @@ pub(super) struct Changes {
 impl Changes {
     /// Brings `seen` up to `now` and says what that took.
     pub(super) fn follow(seen: &mut Resources, now: &Resources) -> Self {
-        let Resources { routes, upstreams, services, slices, secrets, config_maps, resolved } = now;
+        let Resources { routes, upstreams, policies, services, slices, secrets, config_maps, resolved } = now;
         Changes {
             routes: follow(&mut seen.routes, routes, Arc::ptr_eq),
             upstreams: follow(&mut seen.upstreams, upstreams, Arc::ptr_eq),
+            policies: follow(&mut seen.policies, policies, Arc::ptr_eq),
             services: follow(&mut seen.services, services, Arc::ptr_eq),
             slices: follow(&mut seen.slices, slices, Slices::are),
             secrets: follow(&mut seen.secrets, secrets, Arc::ptr_eq),
@@ -38,8 +40,8 @@ impl Changes {
 
     /// Whether nothing changed.
     pub(super) fn is_empty(&self) -> bool {
-        let Changes { routes, upstreams, services, slices, secrets, config_maps, resolved } = self;
-        let keys = [routes, upstreams, services, slices, secrets, config_maps];
+        let Changes { routes, upstreams, policies, services, slices, secrets, config_maps, resolved } = self;
+        let keys = [routes, upstreams, policies, services, slices, secrets, config_maps];
         keys.iter().all(|keys| keys.is_empty()) && resolved.is_empty()
     }
 }

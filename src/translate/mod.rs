@@ -9,6 +9,7 @@ mod conditions;
 mod convert;
 mod hosts;
 mod matches;
+mod policy;
 mod resilience;
 mod resources;
 mod retry;
@@ -33,9 +34,10 @@ use self::backend::{Lookup, Source};
 use self::changes::Changes;
 use self::clusters::Clusters;
 use self::hosts::Hosts;
+use self::policy::Policies;
 use self::route::RouteState;
 use self::upstream::{Place, UpstreamPlan, Upstreams};
-use crate::api::Condition;
+use crate::api::{Condition, ProxyPolicySpec};
 use crate::settings::RouteDefaults;
 use crate::snapshot::{Map, SharedMap, Snapshot};
 
@@ -48,16 +50,31 @@ pub struct Context {
     pub zone: Option<String>,
     /// Values for routes that do not say otherwise.
     pub defaults: RouteDefaults,
+    /// What is asked of every request, unless a policy nearer to it says otherwise. Its targets mean nothing.
+    pub policy: ProxyPolicySpec,
 }
+
+/// What the owner of each object is told.
+pub type Told = SharedMap<Key, Arc<[Condition]>>;
 
 /// The conditions of every object of ours that was read, without times. What did not change since the last translation
 /// is shared with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statuses {
     /// Of routes of our class.
-    pub routes: SharedMap<Key, Arc<[Condition]>>,
+    pub routes: Told,
     /// Of upstreams.
-    pub upstreams: SharedMap<Key, Arc<[Condition]>>,
+    pub upstreams: Told,
+    /// Of policies.
+    pub policies: Told,
+}
+
+impl Statuses {
+    /// The objects of each kind.
+    pub fn kinds(&self) -> [(&'static str, &Told); 3] {
+        let Statuses { routes, upstreams, policies } = self;
+        [("ProxyRoute", routes), ("ProxyUpstream", upstreams), ("ProxyPolicy", policies)]
+    }
 }
 
 /// What came out.
@@ -80,6 +97,7 @@ pub struct Translator {
     seen: Resources,
     routes: Map<Key, Box<RouteState>>,
     upstreams: Upstreams,
+    policies: Policies,
     clusters: Clusters,
     hosts: Hosts,
     /// The conditions of routes without flaw, by generation: one for all of them.
@@ -90,8 +108,9 @@ pub struct Translator {
 impl Translator {
     /// A translator that remembers nothing yet.
     pub fn new(context: Context) -> Self {
+        let policies = Policies::new(&context.policy);
         let (seen, routes, upstreams, clusters, hosts, flawless, last) = Default::default();
-        Translator { context, seen, routes, upstreams, clusters, hosts, flawless, last }
+        Translator { context, seen, routes, upstreams, policies, clusters, hosts, flawless, last }
     }
 
     /// Translates everything. What did not change since the last time is shared with the last result.
@@ -101,6 +120,7 @@ impl Translator {
             return self.last.clone();
         }
         self.read_upstreams(&changes);
+        self.policies.read(&changes.policies, &self.seen);
         let mut touched = self.read_routes(&changes);
         self.resolve_fallbacks(&changes);
         touched.extend(self.resolve(&changes));
@@ -108,6 +128,7 @@ impl Translator {
         touched.extend(self.build_hosts());
         self.tell_routes(&touched);
         self.tell_upstreams(&changes);
+        self.tell_policies(&changes);
         self.last.clone()
     }
 
@@ -135,7 +156,7 @@ impl Translator {
 
     /// Reads the routes that changed; returns those whose conditions may have.
     fn read_routes(&mut self, changes: &Changes) -> BTreeSet<Key> {
-        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
+        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.policies, &self.context);
         for key in &changes.routes {
             let object = self.seen.routes.get(key);
             let mut new = object.and_then(|object| RouteState::read(key, object, &self.context));
@@ -167,11 +188,11 @@ impl Translator {
 
     /// Looks up again what changed references may lead to; returns the routes for which the answer differs.
     fn resolve(&mut self, changes: &Changes) -> Vec<Key> {
-        let all = !changes.upstreams.is_empty() || !changes.resolved.is_empty();
+        let all = !changes.upstreams.is_empty() || !changes.policies.is_empty() || !changes.resolved.is_empty();
         if !all && changes.services.is_empty() {
             return Vec::new();
         }
-        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
+        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.policies, &self.context);
         let mut touched = Vec::new();
         for (key, state) in &mut self.routes {
             if all || state.uses_any(&changes.services) {
@@ -191,7 +212,7 @@ impl Translator {
         if changes.upstreams.is_empty() && changes.services.is_empty() && changes.resolved.is_empty() {
             return;
         }
-        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
+        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.policies, &self.context);
         let mut found = Map::default();
         for (key, plan) in &self.upstreams.plans {
             let Some(target) = &plan.fallback else { continue };
@@ -206,7 +227,7 @@ impl Translator {
     }
 
     fn build_clusters(&mut self, changes: &Changes) {
-        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.context);
+        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.policies, &self.context);
         self.clusters.touch(changes, lookup);
         if self.clusters.build(lookup, &mut self.last.snapshot.clusters) {
             self.last.hostnames = self.clusters.hostnames();
@@ -267,6 +288,20 @@ impl Translator {
         let told = &mut self.last.statuses.upstreams;
         new.into_iter().for_each(|(key, conditions)| drop(told.insert(key, conditions)));
         let gone = changes.upstreams.iter().filter(|key| !self.upstreams.plans.contains_key(*key));
+        gone.for_each(|key| drop(told.remove(key)));
+    }
+
+    fn tell_policies(&mut self, changes: &Changes) {
+        if changes.policies.is_empty() && changes.routes.is_empty() && changes.upstreams.is_empty() {
+            return;
+        }
+        let told = &mut self.last.statuses.policies;
+        for (key, conditions) in self.policies.verdicts(&self.seen) {
+            if told.get(key) != Some(&conditions) {
+                told.insert(key.clone(), conditions);
+            }
+        }
+        let gone = changes.policies.iter().filter(|key| !self.policies.contain(key));
         gone.for_each(|key| drop(told.remove(key)));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::secrets::{ConfigMapData, SecretData};
-use crate::api::{ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
+use crate::api::{ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
 use crate::snapshot::SharedMap;
 
 /// Namespace and name.
@@ -42,6 +42,8 @@ pub struct Resources {
     pub routes: SharedMap<Key, Arc<Own<ProxyRouteSpec>>>,
     /// Upstreams.
     pub upstreams: SharedMap<Key, Arc<Own<ProxyUpstreamSpec>>>,
+    /// Policies.
+    pub policies: SharedMap<Key, Arc<Own<ProxyPolicySpec>>>,
     /// Services.
     pub services: SharedMap<Key, Arc<Service>>,
     /// All EndpointSlices of a Service, by the key of the Service.
@@ -107,6 +109,12 @@ impl From<ProxyRoute> for Own<ProxyRouteSpec> {
 
 impl From<ProxyUpstream> for Own<ProxyUpstreamSpec> {
     fn from(ProxyUpstream { metadata, spec, status: _ }: ProxyUpstream) -> Self {
+        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec }
+    }
+}
+
+impl From<ProxyPolicy> for Own<ProxyPolicySpec> {
+    fn from(ProxyPolicy { metadata, spec, status: _ }: ProxyPolicy) -> Self {
         Own { created: metadata.creation_timestamp, generation: metadata.generation, spec }
     }
 }

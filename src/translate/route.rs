@@ -10,7 +10,9 @@ use super::clusters::Clusters;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
 use super::{Context, Key, Own, action, matches, retry, streaming};
 use crate::api::{self, Condition};
-use crate::snapshot::{Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Route, RouteName};
+use crate::snapshot::{
+    Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Policy, Route, RouteName,
+};
 
 /// Older objects come first, then the order of names: the Gateway API's last resort between equals. Objects from files
 /// have no age.
@@ -39,6 +41,8 @@ pub(super) struct RouteState {
 pub(super) struct RuleState {
     pub(super) route: Arc<Route>,
     pub(super) targets: Vec<Target>,
+    /// The policies that it names.
+    policies: Vec<Key>,
 }
 
 /// What a backend refers to.
@@ -95,26 +99,60 @@ impl RouteState {
     pub(super) fn resolve(&mut self, lookup: Lookup<'_>, clusters: &mut Clusters) -> bool {
         let mut unresolved = Vec::new();
         let mut changed = false;
-        for (rule, RuleState { route, targets }) in self.rules.iter_mut().enumerate() {
-            let Action::Forward(forward) = &route.action else { continue };
+        let key = &self.age.1;
+        for (rule, RuleState { route, targets, policies }) in self.rules.iter_mut().enumerate() {
+            let wrong = policies.iter().enumerate().filter_map(|(at, policy)| {
+                lookup.policies.problem(policy, || format!("spec.rules[{rule}].policies[{at}]"))
+            });
+            let before = unresolved.len();
+            unresolved.extend(wrong);
+            // What is wrong with policies that the rule names is said there, and what is attached to it, here, once.
+            let mut named = unresolved.len() > before;
+            let mut attached = |policy: &Option<Arc<Policy>>| {
+                let invalid = policy.as_ref().and_then(|policy| policy.invalid.as_ref()).filter(|_| !named)?;
+                named = true;
+                let path = format!("spec.rules[{rule}]");
+                Some(Problem {
+                    reason: reason::POLICY_INVALID,
+                    path,
+                    message: format!("attached policy: {}", invalid.0),
+                })
+            };
+            let Action::Forward(forward) = &route.action else {
+                let policy = lookup.policies.of_request(policies, key, None);
+                unresolved.extend(attached(&policy));
+                if route.policy != policy {
+                    *route = Arc::new(Route { policy, ..Route::clone(route) });
+                    changed = true;
+                }
+                continue;
+            };
             let found = targets.iter().enumerate().map(|(at, target)| {
                 match lookup.resolve(target, || format!("spec.rules[{rule}].backends[{at}]")) {
                     Ok((source, pending)) => {
                         unresolved.extend(pending);
-                        Ok(clusters.acquire(source))
+                        let upstream = lookup.settings(&source).map(|plan| &plan.age.1);
+                        let policy = lookup.policies.of_request(policies, key, upstream);
+                        unresolved.extend(attached(&policy));
+                        (Ok(clusters.acquire(source)), policy)
                     }
                     Err(problem) => {
                         let why = Invalid(problem.to_string().into());
                         unresolved.push(problem);
-                        Err(why)
+                        (Err(why), None)
                     }
                 }
             });
             let found: Vec<_> = found.collect();
             led_to(route).for_each(|name| clusters.release(name));
-            if !forward.backends.iter().map(|backend| &backend.cluster).eq(&found) {
+            let same = |(backend, (cluster, policy)): (&Backend, &(_, _))| {
+                backend.cluster == *cluster && backend.policy == *policy
+            };
+            if !forward.backends.iter().zip(&found).all(same) {
                 let backends = forward.backends.iter().zip(found);
-                let backends = backends.map(|(backend, cluster)| Backend { weight: backend.weight, cluster }).collect();
+                let backends = backends
+                    .map(|(backend, (cluster, policy))| Backend { weight: backend.weight, cluster, policy })
+                    .collect();
                 let action = Action::Forward(Forward { backends, ..forward.clone() });
                 *route = Arc::new(Route { action, ..Route::clone(route) });
                 changed = true;
@@ -179,7 +217,10 @@ impl RouteState {
         } else if self.unresolved.iter().any(|problem| problem.reason == reason::NAME_NOT_FOUND) {
             Verdict::bad(reason::INVALID, "some requests are answered with 503, for want of an address")
         } else if resolved.is_some() {
-            Verdict::bad(reason::INVALID, "some requests are answered with 500, because references are not resolved")
+            Verdict::bad(
+                reason::INVALID,
+                "some requests are answered with 500 or 503, because references are not resolved",
+            )
         } else if self.lost.is_empty() {
             Verdict::good("Programmed", "requests are served as the spec says")
         } else if self.lost.len() >= self.wanted() {
@@ -229,7 +270,13 @@ fn rule(
     };
     problems.extend(wrong);
     let Parts { request_headers, response_headers, action } = parts;
-    RuleState { route: Arc::new(Route { name, matches, request_headers, response_headers, action }), targets }
+    let beside = |policy: &api::PolicyRef| Key::new(Arc::clone(&key.namespace), policy.name.as_str());
+    RuleState {
+        // What it is under is found with what it refers to.
+        route: Arc::new(Route { name, matches, request_headers, response_headers, policy: None, action }),
+        targets,
+        policies: rule.policies.iter().map(beside).collect(),
+    }
 }
 
 struct Parts {
@@ -258,6 +305,7 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
         timeouts,
         retry,
         streaming,
+        policies: _,
     } = rule;
     let mut targets = Vec::with_capacity(backends.len());
     let action = match (&backends[..], redirect, respond) {
@@ -268,7 +316,11 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
             for (position, api::Backend { service, upstream, weight }) in backends.iter().enumerate() {
                 let at = format!("{at}.backends[{position}]");
                 targets.push(target(service.as_ref(), upstream.as_ref(), key, &at)?);
-                all.push(Backend { weight: action::weight(*weight, &at)?, cluster: Err(Invalid("".into())) });
+                all.push(Backend {
+                    weight: action::weight(*weight, &at)?,
+                    cluster: Err(Invalid("".into())),
+                    policy: None,
+                });
             }
             let timeouts = action::timeouts(timeouts.as_deref(), &context.defaults, &format!("{at}.timeouts"))?;
             Action::Forward(Forward {

@@ -5,11 +5,16 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::{DEFAULT_CLASS, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
+use crate::api::{DEFAULT_CLASS, ProxyPolicy, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
 use crate::snapshot::{ClusterName, HostPattern};
 
 fn translator() -> Translator {
-    Translator::new(Context { class_name: DEFAULT_CLASS.to_owned(), zone: None, defaults: RouteDefaults::default() })
+    Translator::new(Context {
+        class_name: DEFAULT_CLASS.to_owned(),
+        zone: None,
+        defaults: RouteDefaults::default(),
+        policy: Default::default(),
+    })
 }
 
 fn route(name: &str, created: Option<u8>, spec: &serde_json::Value) -> Arc<Own<ProxyRouteSpec>> {
@@ -22,6 +27,12 @@ fn route(name: &str, created: Option<u8>, spec: &serde_json::Value) -> Arc<Own<P
 fn upstream(created: u8, spec: &serde_json::Value) -> Arc<Own<ProxyUpstreamSpec>> {
     let metadata = json!({"name": "u", "creationTimestamp": format!("2026-01-{:02}T00:00:00Z", created + 1)});
     let object: ProxyUpstream = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+    Arc::new(object.into())
+}
+
+fn policy(created: u8, spec: &serde_json::Value) -> Arc<Own<ProxyPolicySpec>> {
+    let metadata = json!({"name": "p", "creationTimestamp": format!("2026-01-{:02}T00:00:00Z", created + 1)});
+    let object: ProxyPolicy = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
     Arc::new(object.into())
 }
 
@@ -117,6 +128,7 @@ enum Edit {
     Route(u8, Option<(u8, Vec<u8>, Vec<u8>)>),
     /// When it was made, what it is, and its fallback.
     Upstream(u8, Option<(u8, u8, u8)>),
+    Policy(u8, Option<(u8, u8)>),
     Service(u8, Option<u8>),
     Slice(u8, u8, Option<(u8, bool)>),
     Resolved(u8, Option<u8>),
@@ -129,6 +141,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         (0u8..4, 0i64..3).prop_map(|(at, generation)| Edit::Again(at, generation)),
         (0u8..4, of((0u8..3, vec(0u8..3, 0..3), vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
         (0u8..3, of((0u8..3, 0u8..6, 0u8..9))).prop_map(|(at, to)| Edit::Upstream(at, to)),
+        (0u8..3, of((0u8..3, 0u8..6))).prop_map(|(at, to)| Edit::Policy(at, to)),
         (0u8..3, of(0u8..3)).prop_map(|(at, to)| Edit::Service(at, to)),
         (0u8..3, 0u8..2, of((0u8..4, any::<bool>()))).prop_map(|(at, slice, to)| Edit::Slice(at, slice, to)),
         (0u8..2, of(0u8..3)).prop_map(|(at, to)| Edit::Resolved(at, to)),
@@ -138,7 +151,10 @@ fn edit() -> impl Strategy<Value = Edit> {
 fn rule(choice: u8) -> serde_json::Value {
     let number = choice % 3;
     match choice / 3 {
-        0 => json!({"backends": [{"service": {"name": format!("s{number}"), "port": 80}}]}),
+        0 => json!({
+            "policies": [{"name": format!("p{number}")}],
+            "backends": [{"service": {"name": format!("s{number}"), "port": 80}}],
+        }),
         1 => json!({
             "matches": [{"path": {"value": format!("/{number}")}}],
             "backends": [{"upstream": {"name": format!("u{number}")}}, {"service": {"name": "s0", "port": 81}}],
@@ -203,6 +219,21 @@ fn apply(resources: &mut Resources, edit: Edit) {
                 upstream(created, &spec)
             });
             put(&mut resources.upstreams, key(format_args!("u{at}")), built);
+        }
+        Edit::Policy(at, to) => {
+            let built = to.map(|(created, choice)| {
+                let target = |kind: &str, name: &str| json!([{"kind": kind, "name": name}]);
+                let spec = match choice {
+                    0 => json!({"ipAccess": {"allow": ["10.0.0.0/8"]}}),
+                    1 => json!({"ipAccess": {"allow": ["10.0.0.1/8"]}}),
+                    2 => json!({"targetRefs": target("ProxyRoute", "0"), "ipAccess": {"deny": ["10.0.0.1"]}}),
+                    3 => json!({"targetRefs": target("ProxyUpstream", "u0"), "ipAccess": {"deny": ["::1"]}}),
+                    4 => json!({"targetRefs": target("ProxyUpstream", "u1"), "ipAccess": {"deny": ["x"]}}),
+                    _ => json!({"targetRefs": target("ProxyRoute", "1"), "ipAccess": {"allow": ["::/0"]}}),
+                };
+                policy(created, &spec)
+            });
+            put(&mut resources.policies, key(format_args!("p{at}")), built);
         }
         Edit::Service(at, to) => {
             let built = to.map(|choice| match choice {

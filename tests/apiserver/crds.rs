@@ -11,6 +11,7 @@ fn object(case: &Value, name: &str) -> Value {
     let (kind, spec) = match case {
         case if !case["route"].is_null() => ("ProxyRoute", case["route"].clone()),
         case if !case["rule"].is_null() => ("ProxyRoute", json!({"rules": [case["rule"]]})),
+        case if !case["policy"].is_null() => ("ProxyPolicy", case["policy"].clone()),
         case => ("ProxyUpstream", case["upstream"].clone()),
     };
     json!({"apiVersion": "floodway.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})

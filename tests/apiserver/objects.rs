@@ -45,7 +45,7 @@ pub(crate) async fn install(client: &Client) {
     for crd in files("crds") {
         apply(client, None, &crd).await;
     }
-    for crd in ["proxyroutes.floodway.dev", "proxyupstreams.floodway.dev"] {
+    for crd in ["proxyroutes.floodway.dev", "proxyupstreams.floodway.dev", "proxypolicies.floodway.dev"] {
         established(client, crd).await;
     }
     create_namespace(client, SYSTEM).await;

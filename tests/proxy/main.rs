@@ -36,6 +36,7 @@ mod moved;
 #[path = "../apiserver/network.rs"]
 mod network;
 mod outcomes;
+mod policies;
 mod pools;
 mod resilience;
 mod responses;

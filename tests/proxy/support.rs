@@ -346,7 +346,7 @@ pub fn forward(prefix: &str, cluster: &str) -> Route {
     route(
         prefix,
         Action::Forward(Forward {
-            backends: vec![Backend { weight: 1, cluster: Ok(ClusterName::new(cluster)) }],
+            backends: vec![Backend { weight: 1, cluster: Ok(ClusterName::new(cluster)), policy: None }],
             rewrite: Rewrite::default(),
             timeouts: timeouts(),
             retry: None,
@@ -367,6 +367,7 @@ pub fn route(prefix: &str, action: Action) -> Route {
         }],
         request_headers: None,
         response_headers: None,
+        policy: None,
         action,
     }
 }

@@ -172,7 +172,11 @@ fn edited(prefix: &str, cluster: &str, step: usize) -> Route {
         forward.timeouts.idle += Duration::from_secs(step as u64);
         forward.timeouts.connect = step.is_multiple_of(3).then(|| Duration::from_millis(500 + step as u64));
         forward.backends[0].weight = 1 + step as u32 % 9;
-        forward.backends.push(Backend { weight: step as u32 % 2, cluster: Ok(ClusterName::new(cluster)) });
+        forward.backends.push(Backend {
+            weight: step as u32 % 2,
+            cluster: Ok(ClusterName::new(cluster)),
+            policy: None,
+        });
     }
     route
 }

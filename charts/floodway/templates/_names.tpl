@@ -37,10 +37,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* What is watched and written in the namespaces of routes. */}}
 {{- define "floodway.rules" -}}
 - apiGroups: [floodway.dev]
-  resources: [proxyroutes, proxyupstreams]
+  resources: [proxyroutes, proxyupstreams, proxypolicies]
   verbs: [list, watch]
 - apiGroups: [floodway.dev]
-  resources: [proxyroutes/status, proxyupstreams/status]
+  resources: [proxyroutes/status, proxyupstreams/status, proxypolicies/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [services]

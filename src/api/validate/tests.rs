@@ -13,6 +13,7 @@ fn object(case: &Value) -> (&'static str, Value) {
     let (kind, spec) = match case {
         case if case["route"].is_object() => ("ProxyRoute", case["route"].clone()),
         case if case["rule"].is_object() => ("ProxyRoute", json!({"rules": [case["rule"]]})),
+        case if case["policy"].is_object() => ("ProxyPolicy", case["policy"].clone()),
         case => ("ProxyUpstream", case["upstream"].clone()),
     };
     let object = json!({

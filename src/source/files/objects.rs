@@ -10,7 +10,9 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{GROUP, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec, validate};
+use crate::api::{
+    GROUP, ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec, validate,
+};
 use crate::translate::{AddressSlice, Key, Own, Service};
 use crate::yaml::{self, Document, Problem};
 
@@ -24,6 +26,8 @@ pub enum Object {
     Route(Arc<Own<ProxyRouteSpec>>),
     /// A ProxyUpstream.
     Upstream(Arc<Own<ProxyUpstreamSpec>>),
+    /// A ProxyPolicy.
+    Policy(Arc<Own<ProxyPolicySpec>>),
     /// A Service.
     Service(Arc<Service>),
     /// An EndpointSlice and the Service it belongs to.
@@ -62,6 +66,7 @@ impl Object {
         match self {
             Object::Route(_) => "ProxyRoute",
             Object::Upstream(_) => "ProxyUpstream",
+            Object::Policy(_) => "ProxyPolicy",
             Object::Service(_) => "Service",
             Object::Slice(..) => "EndpointSlice",
         }
@@ -110,7 +115,7 @@ impl Parsed {
         };
         let (group, version_only) = version.rsplit_once('/').unwrap_or(("", version));
         let read = match (group, version_only, kind) {
-            (GROUP, "v1alpha1", "ProxyRoute" | "ProxyUpstream") => {
+            (GROUP, "v1alpha1", "ProxyRoute" | "ProxyUpstream" | "ProxyPolicy") => {
                 let digest = self.before.hasher.hash_one(value);
                 if !self.before.digests.contains(&digest) {
                     let violations = validate(kind, value);
@@ -139,11 +144,12 @@ impl Parsed {
                 return;
             }
             (GROUP, "v1alpha1", _) => {
-                let message = format!("{kind:?} is not a kind of {GROUP}; there are ProxyRoute and ProxyUpstream");
+                let message =
+                    format!("{kind:?} is not a kind of {GROUP}; there are ProxyRoute, ProxyUpstream and ProxyPolicy");
                 Err(wrong("kind", message))
             }
             (GROUP, _, _) => Err(wrong("apiVersion", format!("unknown version {version:?}; write {GROUP}/v1alpha1"))),
-            (_, _, "ProxyRoute" | "ProxyUpstream") => {
+            (_, _, "ProxyRoute" | "ProxyUpstream" | "ProxyPolicy") => {
                 Err(wrong("apiVersion", format!("{kind} is of {GROUP}/v1alpha1, not of {version:?}")))
             }
             _ => {
@@ -164,12 +170,19 @@ impl Parsed {
 type Read = Result<(Key, Object), Problem>;
 
 fn ours(document: &Document, value: &Value, at: &str, kind: &str) -> Read {
-    if kind == "ProxyRoute" {
-        let (key, route) = named::<ProxyRoute>(document, value, at)?;
-        Ok((key, Object::Route(Arc::new(route.into()))))
-    } else {
-        let (key, upstream) = named::<ProxyUpstream>(document, value, at)?;
-        Ok((key, Object::Upstream(Arc::new(upstream.into()))))
+    match kind {
+        "ProxyRoute" => {
+            let (key, route) = named::<ProxyRoute>(document, value, at)?;
+            Ok((key, Object::Route(Arc::new(route.into()))))
+        }
+        "ProxyUpstream" => {
+            let (key, upstream) = named::<ProxyUpstream>(document, value, at)?;
+            Ok((key, Object::Upstream(Arc::new(upstream.into()))))
+        }
+        _ => {
+            let (key, policy) = named::<ProxyPolicy>(document, value, at)?;
+            Ok((key, Object::Policy(Arc::new(policy.into()))))
+        }
     }
 }
 

@@ -27,10 +27,11 @@ impl Union {
 
     /// Becomes what is `held`. Objects that are equal to those of before stay the same.
     pub(super) fn become_of(&mut self, held: &Held) {
-        let Resources { routes, upstreams, services, slices, .. } = &mut self.objects;
+        let Resources { routes, upstreams, policies, services, slices, .. } = &mut self.objects;
         self.len = held.len();
         retain(routes, |key| held.contains_key(&("ProxyRoute", key)));
         retain(upstreams, |key| held.contains_key(&("ProxyUpstream", key)));
+        retain(policies, |key| held.contains_key(&("ProxyPolicy", key)));
         retain(services, |key| held.contains_key(&("Service", key)));
         let gone: Vec<_> = slices
             .iter()
@@ -47,10 +48,11 @@ impl Union {
     }
 
     fn put(&mut self, key: &Key, object: &Object) {
-        let Resources { routes, upstreams, services, slices, .. } = &mut self.objects;
+        let Resources { routes, upstreams, policies, services, slices, .. } = &mut self.objects;
         match object {
             Object::Route(route) => put(routes, key, route),
             Object::Upstream(upstream) => put(upstreams, key, upstream),
+            Object::Policy(policy) => put(policies, key, policy),
             Object::Service(service) => put(services, key, service),
             Object::Slice(service, slice) => {
                 let old = slices.get(service).and_then(|slices| slices.get(&key.name));
@@ -63,9 +65,10 @@ impl Union {
 
     /// Makes `resources` the same, except for what does not come from files; returns whether that changed anything.
     pub(super) fn apply(&self, resources: &mut Resources) -> bool {
-        let Resources { routes, upstreams, services, slices, .. } = &self.objects;
+        let Resources { routes, upstreams, policies, services, slices, .. } = &self.objects;
         let changed = differ(routes, &resources.routes)
             || differ(upstreams, &resources.upstreams)
+            || differ(policies, &resources.policies)
             || differ(services, &resources.services)
             || slices.differing(&resources.slices, Slices::are).next().is_some();
         if changed {

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::{Condition, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
+use crate::api::{
+    Condition, ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec,
+};
 use crate::translate::{AddressSlice, Key, Malformed, Own, Resources, Service};
 use crate::yaml;
 
@@ -42,7 +44,7 @@ pub(super) trait Kind: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     fn remove(key: &Key, place: &Self::Place, resources: &mut Resources) -> bool;
 }
 
-/// A ProxyRoute or a ProxyUpstream, and beside it what is known of its status.
+/// One of our objects, and beside it what is known of its status.
 #[derive(Clone, Debug)]
 pub(super) struct Ours<S> {
     object: Own<S>,
@@ -126,6 +128,7 @@ macro_rules! ours {
 
 ours!(ProxyRoute, ProxyRouteSpec, routes);
 ours!(ProxyUpstream, ProxyUpstreamSpec, upstreams);
+ours!(ProxyPolicy, ProxyPolicySpec, policies);
 
 impl Kind for Service {
     type Api = core::Service;

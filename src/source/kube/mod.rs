@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 pub use client::client;
 
-use crate::api::{Condition, ProxyRouteSpec, ProxyUpstreamSpec};
+use crate::api::{Condition, ProxyPolicySpec, ProxyRouteSpec, ProxyUpstreamSpec};
 use crate::ready::Ready;
 use crate::source::Store;
 use crate::telemetry::Metrics;
@@ -61,6 +61,7 @@ pub async fn run(client: Client, watches: Watches, synced: oneshot::Sender<()>) 
     let needed = |name| (kind(name, Rights::Needed), namespaces.as_slice());
     watches.add::<Ours<ProxyRouteSpec>>(&client, &needed("ProxyRoute"), &listed, &mut all);
     watches.add::<Ours<ProxyUpstreamSpec>>(&client, &needed("ProxyUpstream"), &listed, &mut all);
+    watches.add::<Ours<ProxyPolicySpec>>(&client, &needed("ProxyPolicy"), &listed, &mut all);
     watches.add::<Service>(&client, &needed("Service"), &listed, &mut all);
     watches.add::<OwnedSlice>(&client, &needed("EndpointSlice"), &listed, &mut all);
     if let Some(namespaces) = secrets {

@@ -1,0 +1,90 @@
+//! ProxyPolicy: who may pass, and on what terms. Each section stands for itself; how the sections of several policies
+//! become those of one request is `translate::policy`'s to say.
+
+mod access;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use access::IpAccess;
+
+use super::Condition;
+use super::rules::object_name;
+
+/// Who may pass, and on what terms: named by rules, or attached to routes and upstreams.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "floodway.dev",
+    version = "v1alpha1",
+    kind = "ProxyPolicy",
+    plural = "proxypolicies",
+    namespaced,
+    doc = "Who may pass, and on what terms: named by rules, or attached to routes and upstreams.",
+    status = "PolicyStatus",
+    shortname = "ppolicy",
+    category = "floodway",
+    derive = "PartialEq",
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
+    printcolumn = r#"{"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].status"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyPolicySpec {
+    /// Routes and upstreams in the namespace of the policy that it is for, for example `[{kind: ProxyRoute, name: chat}]`. Rules
+    /// can name a policy without this: `policies: [{name: signed-in}]`. What is said nearer to a request goes before what is said
+    /// farther away, section by section: a policy that its rule names, then one attached to its route, to its upstream,
+    /// and the default of the settings; among equals the one that the rule names first, or the older one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"])
+    )]
+    pub target_refs: Vec<PolicyTarget>,
+    /// From which addresses requests may come, for example `{allow: [10.0.0.0/8], deny: [10.9.9.9]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_access: Option<IpAccess>,
+}
+
+/// What a policy is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyTarget {
+    /// `ProxyRoute`: every request that its rules take. `ProxyUpstream`: every request that goes to it, whatever the route.
+    pub kind: PolicyTargetKind,
+    /// The name of the target, in the namespace of the policy.
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
+    pub name: String,
+}
+
+/// The kind of what a policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[allow(clippy::enum_variant_names, reason = "the names of the kinds")]
+pub enum PolicyTargetKind {
+    /// Every request that its rules take.
+    ProxyRoute,
+    /// Every request that goes to it.
+    ProxyUpstream,
+}
+
+/// A policy that a rule names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRef {
+    /// The name of the ProxyPolicy, in the namespace of the route.
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
+    pub name: String,
+}
+
+/// What is known of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// `Accepted`: the spec makes sense. `ResolvedRefs`: what it names exists. `Programmed`: it is in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
+    )]
+    pub conditions: Vec<Condition>,
+}

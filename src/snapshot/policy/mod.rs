@@ -1,0 +1,33 @@
+//! Who may pass, and on what terms: what all policies together say of the requests of one route, made ready to be asked.
+
+mod access;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use access::{IpAccess, Networks};
+
+use super::Invalid;
+
+/// What is asked of requests. What is `None` is not asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// Why the policy cannot be applied: nobody passes then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invalid: Option<Invalid>,
+    /// From which addresses requests may come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_access: Option<Arc<IpAccess>>,
+}
+
+impl Policy {
+    /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
+    pub fn before(&self, farther: &Policy) -> Policy {
+        let Policy { invalid, ip_access } = self.clone();
+        Policy {
+            invalid: invalid.or_else(|| farther.invalid.clone()),
+            ip_access: ip_access.or_else(|| farther.ip_access.clone()),
+        }
+    }
+}

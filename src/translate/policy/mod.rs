@@ -1,0 +1,180 @@
+//! ProxyPolicies: what each says, whom it is for, and what all of them together say of the requests of a route. What is said
+//! nearer to a request goes before what is said farther away, section by section. A policy that cannot be applied lets
+//! nobody pass: requests under it are answered with 503.
+
+mod access;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::conditions::{Problem, Verdict, conditions, reason};
+use super::route::Age;
+use super::{Key, Own, Resources};
+use crate::api::{self, Condition, PolicyTargetKind, ProxyPolicySpec};
+use crate::snapshot::{Invalid, Map, Policy};
+
+/// What a ProxyPolicy says.
+#[derive(Debug)]
+pub(super) struct PolicyPlan {
+    age: Age,
+    generation: Option<i64>,
+    targets: Vec<Target>,
+    policy: Arc<Policy>,
+    problems: Vec<Problem>,
+}
+
+/// What a policy is for.
+pub(super) type Target = (PolicyTargetKind, Key);
+
+impl PolicyPlan {
+    pub(super) fn read(key: &Key, object: &Own<ProxyPolicySpec>) -> Self {
+        let Own { created, generation, spec } = object;
+        let mut problems = Vec::new();
+        let policy = policy(spec, &mut problems);
+        let target = |target: &api::PolicyTarget| {
+            (target.kind, Key { namespace: Arc::clone(&key.namespace), name: target.name.as_str().into() })
+        };
+        PolicyPlan {
+            age: Age(created.clone(), key.clone()),
+            generation: *generation,
+            targets: spec.target_refs.iter().map(target).collect(),
+            policy: Arc::new(policy),
+            problems,
+        }
+    }
+
+    /// What to tell the owner of a policy.
+    fn verdicts(&self, resources: &Resources) -> Arc<[Condition]> {
+        let missing = self.targets.iter().enumerate().filter(|(_, (kind, key))| match kind {
+            PolicyTargetKind::ProxyRoute => !resources.routes.contains_key(key),
+            PolicyTargetKind::ProxyUpstream => !resources.upstreams.contains_key(key),
+        });
+        let missing = missing.map(|(at, (kind, key))| Problem {
+            reason: reason::TARGET_NOT_FOUND,
+            path: format!("spec.targetRefs[{at}]"),
+            message: format!("{kind:?} {key} does not exist"),
+        });
+        let missing: Vec<_> = missing.collect();
+        let accepted = Verdict::of_problems(&self.problems);
+        let programmed = if accepted.is_some() {
+            Verdict::bad(
+                reason::INVALID,
+                "requests under this policy are answered with 503, because it cannot be applied",
+            )
+        } else if !missing.is_empty() && missing.len() == self.targets.len() {
+            Verdict::pending("the policy waits for what it is for")
+        } else {
+            Verdict::good("Programmed", "the policy is in force")
+        };
+        conditions(
+            self.generation,
+            accepted.unwrap_or_else(|| Verdict::good("Accepted", "the spec is valid")),
+            Verdict::of_problems(&missing)
+                .unwrap_or_else(|| Verdict::good("ResolvedRefs", "all references are resolved")),
+            programmed,
+        )
+    }
+}
+
+/// What a spec says, made ready to be asked.
+fn policy(spec: &ProxyPolicySpec, problems: &mut Vec<Problem>) -> Policy {
+    let ProxyPolicySpec { target_refs: _, ip_access } = spec;
+    let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
+    let invalid = problems.first().map(|problem| Invalid(problem.to_string().into()));
+    Policy { invalid, ip_access }
+}
+
+/// All policies.
+#[derive(Debug)]
+pub(super) struct Policies {
+    plans: BTreeMap<Key, PolicyPlan>,
+    /// What is attached to a target, as one.
+    attached: Map<Target, Arc<Policy>>,
+    /// What the settings say of every request.
+    default: Option<Arc<Policy>>,
+}
+
+impl Policies {
+    pub(super) fn new(default: &ProxyPolicySpec) -> Self {
+        let said = policy(default, &mut Vec::new());
+        let default = (said != Policy::default()).then(|| Arc::new(said));
+        Policies { plans: BTreeMap::default(), attached: Map::default(), default }
+    }
+
+    /// Reads those that changed.
+    pub(super) fn read(&mut self, changed: &BTreeSet<Key>, resources: &Resources) {
+        for key in changed {
+            match resources.policies.get(key) {
+                Some(object) => drop(self.plans.insert(key.clone(), PolicyPlan::read(key, object))),
+                None => drop(self.plans.remove(key)),
+            }
+        }
+        if !changed.is_empty() {
+            self.attach();
+        }
+    }
+
+    fn attach(&mut self) {
+        let mut oldest_first: Vec<_> = self.plans.values().collect();
+        oldest_first.sort_by(|a, b| a.age.cmp(&b.age));
+        let mut attached: Map<Target, Arc<Policy>> = Map::default();
+        for plan in oldest_first {
+            for target in &plan.targets {
+                let older = attached.remove(target);
+                attached.insert(target.clone(), joined(older.as_ref(), &plan.policy));
+            }
+        }
+        self.attached = attached;
+    }
+
+    /// What requests of a rule are under that go to `upstream`, if that is anybody's: by the policies that the rule names,
+    /// those of its route, of the upstream and of the settings. A policy that is missing lets nobody pass.
+    pub(super) fn of_request(&self, named: &[Key], route: &Key, upstream: Option<&Key>) -> Option<Arc<Policy>> {
+        let named = named.iter().map(|key| match self.plans.get(key) {
+            Some(plan) => Arc::clone(&plan.policy),
+            None => Arc::new(Policy { invalid: Some(Invalid(missing(key).into())), ..Policy::default() }),
+        });
+        let attached = |kind, key: &Key| self.attached.get(&(kind, key.clone())).cloned();
+        let nearest_first = named
+            .chain(attached(PolicyTargetKind::ProxyRoute, route))
+            .chain(upstream.and_then(|key| attached(PolicyTargetKind::ProxyUpstream, key)))
+            .chain(self.default.clone());
+        nearest_first.fold(None, |nearer, farther| Some(joined(nearer.as_ref(), &farther)))
+    }
+
+    /// What is wrong with the reference of a rule to a policy.
+    pub(super) fn problem(&self, key: &Key, path: impl FnOnce() -> String) -> Option<Problem> {
+        let (reason, message) = match self.plans.get(key) {
+            None => (reason::POLICY_NOT_FOUND, missing(key)),
+            Some(plan) => {
+                let problem = plan.problems.first()?;
+                (reason::POLICY_INVALID, format!("ProxyPolicy {key} is not valid: {problem}"))
+            }
+        };
+        Some(Problem { reason, path: path(), message })
+    }
+
+    /// What to tell the owners.
+    pub(super) fn verdicts<'a>(
+        &'a self,
+        resources: &'a Resources,
+    ) -> impl Iterator<Item = (&'a Key, Arc<[Condition]>)> {
+        self.plans.iter().map(|(key, plan)| (key, plan.verdicts(resources)))
+    }
+
+    pub(super) fn contain(&self, key: &Key) -> bool {
+        self.plans.contains_key(key)
+    }
+}
+
+fn missing(key: &Key) -> String {
+    format!("ProxyPolicy {key} does not exist")
+}
+
+/// What both say, the nearer first.
+fn joined(nearer: Option<&Arc<Policy>>, farther: &Arc<Policy>) -> Arc<Policy> {
+    match nearer {
+        None => Arc::clone(farther),
+        Some(nearer) => Arc::new(nearer.before(farther)),
+    }
+}
