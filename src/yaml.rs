@@ -33,7 +33,7 @@ pub struct Problem {
 }
 
 /// One document of a text. Fields that are null are left out, as the API server does.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Document {
     /// Position in the text, from 1; documents that are empty do not count.
     pub number: usize,
@@ -110,6 +110,13 @@ impl Document {
         // A name that nobody knows is wrong where the name stands, not where its value does.
         let place = Some(self.marks.place(&path, message.starts_with("unknown field")));
         Problem { place, document: Some(self.number), path, message }
+    }
+}
+
+impl fmt::Debug for Document {
+    /// Not what it says, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").field("number", &self.number).finish_non_exhaustive()
     }
 }
 

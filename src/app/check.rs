@@ -46,8 +46,25 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
             }
         }
     }
-    findings.objects = objects.len();
-    findings.together(&objects, &args.class);
+    let mut resources = Resources::default();
+    for folder in args.files.iter().filter(|file| file.is_dir()) {
+        // That the folder cannot be read has been found already.
+        for (path, pair) in files::pairs(folder).unwrap_or_default() {
+            findings.files += 1;
+            match pair {
+                Ok((key, object)) => {
+                    findings.objects += 1;
+                    insert(&mut resources, key, &object);
+                }
+                Err(message) => {
+                    let problem = Problem { place: None, document: None, path: String::new(), message };
+                    findings.error(&path.display().to_string(), &problem);
+                }
+            }
+        }
+    }
+    findings.objects += objects.len();
+    findings.together(resources, &objects, &args.class);
     super::print(&findings.to_string())?;
     if findings.errors > 0 { Err(Failure::Told) } else { Ok(()) }
 }
@@ -92,8 +109,7 @@ impl Findings {
     }
 
     /// What is wrong with the objects only together.
-    fn together(&mut self, objects: &[(String, Found)], class: &str) {
-        let mut resources = Resources::default();
+    fn together(&mut self, mut resources: Resources, objects: &[(String, Found)], class: &str) {
         let mut first: BTreeMap<(&str, &Key), (&str, &Found)> = BTreeMap::new();
         for (file, found) in objects {
             let kind = found.object.kind();
@@ -104,7 +120,7 @@ impl Findings {
                 continue;
             }
             first.insert((kind, &found.key), (file, found));
-            insert(&mut resources, found);
+            insert(&mut resources, found.key.clone(), &found.object);
         }
 
         let context = Context {
@@ -146,9 +162,8 @@ impl Findings {
     }
 }
 
-fn insert(resources: &mut Resources, found: &Found) {
-    let key = found.key.clone();
-    match &found.object {
+fn insert(resources: &mut Resources, key: Key, object: &Object) {
+    match object {
         Object::Route(route) => drop(resources.routes.insert(key, Arc::clone(route))),
         Object::Upstream(upstream) => drop(resources.upstreams.insert(key, Arc::clone(upstream))),
         Object::Policy(policy) => drop(resources.policies.insert(key, Arc::clone(policy))),
@@ -156,6 +171,8 @@ fn insert(resources: &mut Resources, found: &Found) {
         Object::Slice(service, slice) => {
             resources.put_slice(service.clone(), key.name, Arc::clone(slice));
         }
+        Object::Secret(secret) => drop(resources.secrets.insert(key, Arc::clone(secret))),
+        Object::ConfigMap(map) => drop(resources.config_maps.insert(key, Arc::clone(map))),
     }
 }
 

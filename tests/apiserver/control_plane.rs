@@ -22,6 +22,8 @@ pub(crate) const ADMIN: &str = "admin";
 pub(crate) const FLOODWAY: &str = "floodway";
 /// Holds rules in the namespaces that a test gives it.
 pub(crate) const TENANT: &str = "tenant";
+/// Holds what a test gives it, which is never a right to Secrets or ConfigMaps.
+pub(crate) const BLIND: &str = "blind";
 /// Holds no rule at all.
 pub(crate) const NOBODY: &str = "nobody";
 /// Where the tests' gateways keep their Lease, unless a test has a namespace of its own for it.
@@ -95,7 +97,7 @@ impl ControlPlane {
         let data = dir.join("etcd");
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
         certificates(&dir);
-        let users = [(ADMIN, "system:masters"), (FLOODWAY, ""), (TENANT, ""), (NOBODY, "")];
+        let users = [(ADMIN, "system:masters"), (FLOODWAY, ""), (TENANT, ""), (BLIND, ""), (NOBODY, "")];
         let tokens: String =
             users.iter().map(|(user, group)| format!("{user}-token,{user},{user},\"{group}\"\n")).collect();
         std::fs::write(dir.join("tokens.csv"), tokens).unwrap();

@@ -9,6 +9,7 @@ mod guarded;
 mod install;
 mod network;
 mod objects;
+mod secrets;
 mod source;
 mod status;
 mod traffic;

@@ -53,6 +53,13 @@ pub(crate) async fn install(client: &Client) {
     grant_lease(client, SYSTEM).await;
 }
 
+/// The same without what the chart leaves out when `secrets.watch` is false.
+pub(crate) async fn grant_without_secrets(client: &Client, user: &str, namespace: &str) {
+    let sees = |rule: &Value| rule["resources"].as_array().is_none_or(|all| !all.contains(&json!("secrets")));
+    grant_rules(client, user, Some(namespace), "blind", &rules_of("ClusterRole", sees)).await;
+    grant_rules(client, user, Some(namespace), "blind-lease", &rules_of("Role", sees)).await;
+}
+
 /// Lets the user of the tests hold the Lease in a namespace.
 pub(crate) async fn grant_lease(client: &Client, namespace: &str) {
     grant(client, FLOODWAY, "Role", Some(namespace), "lease").await;
@@ -65,10 +72,20 @@ pub(crate) async fn grant_in_namespace(client: &Client, user: &str, namespace: &
 }
 
 /// Gives a user what the roles of a kind in deploy/ say: in a namespace, or in all.
-async fn grant(client: &Client, user: &str, rules_of: &str, namespace: Option<&str>, name: &str) {
-    let roles = files("deploy").into_iter().filter(|object| object["kind"] == rules_of);
-    let rules: Vec<Value> = roles.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect();
-    assert!(!rules.is_empty(), "deploy/ has no {rules_of} with rules");
+async fn grant(client: &Client, user: &str, kind: &str, namespace: Option<&str>, name: &str) {
+    grant_rules(client, user, namespace, name, &rules_of(kind, |_| true)).await;
+}
+
+/// The rules in the roles of a kind in deploy/.
+fn rules_of(kind: &str, which: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let roles = files("deploy").into_iter().filter(|object| object["kind"] == kind);
+    let rules = roles.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default());
+    let rules: Vec<Value> = rules.filter(which).collect();
+    assert!(!rules.is_empty(), "deploy/ has no {kind} with such rules");
+    rules
+}
+
+async fn grant_rules(client: &Client, user: &str, namespace: Option<&str>, name: &str, rules: &[Value]) {
     let group = "rbac.authorization.k8s.io";
     let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
     let role = json!({

@@ -34,7 +34,7 @@ fn findings_have_file_line_column_document_and_path() {
             "document 2: spec.rules[0].matches[0]: warning: ProxyRoute default/a, which comes first, has the same match at host *\n",
         ),
         (format!("{good}---\n{good}"), 2, "document 2: ProxyRoute default/a is already in <stdin>:1; remove one of them\n"),
-        ("apiVersion: v1\nkind: Secret\n".to_owned(), 0, "<stdin>:2:7: kind: warning: Secret of v1 is not read here\n"),
+        ("apiVersion: v1\nkind: Pod\n".to_owned(), 0, "<stdin>:2:7: kind: warning: Pod of v1 is not read here\n"),
         ("kind: ProxyRoute\n".to_owned(), 2, "<stdin>:1:1: every document begins with `apiVersion` and `kind`\n"),
         (good.replace("v1alpha1", "v2"), 2, "<stdin>:1:13: apiVersion: unknown version \"floodway.dev/v2\"; write floodway.dev/v1alpha1\n"),
         (good.replace("ProxyRoute", "Proxyroute"), 2, "<stdin>:2:7: kind: \"Proxyroute\" is not a kind of floodway.dev"),

@@ -5,6 +5,7 @@ mod check;
 mod embedded;
 mod names;
 mod reload;
+mod secrets;
 mod server;
 mod streams;
 mod usage;

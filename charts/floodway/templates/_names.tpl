@@ -23,6 +23,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $own := dict
   "className" .Values.className
   "watchNamespaces" .Values.watchNamespaces
+  "kubernetes" (dict "secrets" (dict "watch" .Values.secrets.watch "namespaces" .Values.secrets.namespaces))
   "listeners" (dict
     "http" (list (printf "%s:%d" .Values.bindAddress (int .Values.ports.http)))
     "admin" (printf "%s:%d" .Values.bindAddress (int .Values.ports.admin)))
@@ -51,4 +52,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
+
+{{/* What is watched of what routes and policies refer to. RBAC knows neither types nor labels: Floodway asks for no others. */}}
+{{- define "floodway.secretRules" -}}
+- apiGroups: [""]
+  resources: [secrets, configmaps]
+  verbs: [list, watch]
 {{- end }}

@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::pair::Part;
+
 /// The largest file that is read.
 pub const MAX_BYTES: u64 = 8 * 1024 * 1024;
 /// The most files that are read.
@@ -90,8 +92,8 @@ impl Shape {
     }
 }
 
-/// Lists the `*.yaml` and `*.yml` files in `root` and the folders in it. Names that begin with a dot are left out: they
-/// are the machinery of ConfigMap mounts and the scratch files of editors.
+/// Lists the `*.yaml` and `*.yml` files and the parts of pairs in `root` and the folders in it. Names that begin with a dot
+/// are left out: they are the machinery of ConfigMap mounts and the scratch files of editors.
 pub(super) fn list(root: &Path) -> io::Result<Listing> {
     let mut listing = Listing::default();
     let mut seen = BTreeSet::new();
@@ -103,7 +105,12 @@ pub(super) fn list(root: &Path) -> io::Result<Listing> {
 
 /// Whether a file of this path within a folder is listed, if it is one.
 fn is_listed(path: &Path) -> bool {
-    path.file_name().is_some_and(is_yaml) && !path.iter().any(is_hidden)
+    path.file_name().is_some_and(is_ours) && !path.iter().any(is_hidden)
+}
+
+/// Whether a file of this name is read.
+fn is_ours(name: &OsStr) -> bool {
+    is_yaml(name) || Part::of(Path::new(name)).is_some()
 }
 
 fn is_yaml(name: &OsStr) -> bool {
@@ -115,11 +122,16 @@ fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-/// The files that a folder's objects are read from, in the order of their names.
+/// The files of YAML that a folder's objects are read from, in the order of their names.
 ///
 /// # Errors
 /// If the folder cannot be read.
 pub fn yaml_files(root: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(paths(root)?.into_iter().filter(|path| path.file_name().is_some_and(is_yaml)).collect())
+}
+
+/// All files that are read, in the order of their names.
+pub(super) fn paths(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(list(root)?.files.into_iter().map(|(path, _)| root.join(path)).collect())
 }
 
@@ -137,7 +149,7 @@ fn walk(
         // What is neither a file of ours nor may lead to one is not asked any further: each question is a system call.
         let kind = entry.file_type().ok().filter(|kind| !kind.is_symlink());
         listing.shape.odd |= kind.is_none() && !is_hidden(&name);
-        if !is_hidden(&name) && (is_yaml(&name) || !kind.is_some_and(|kind| kind.is_file())) {
+        if !is_hidden(&name) && (is_ours(&name) || !kind.is_some_and(|kind| kind.is_file())) {
             if entries.len() >= MAX_FILES {
                 let reason = format!("more than {MAX_FILES} files and folders in it; others are not read");
                 listing.files.push((within.to_owned(), Err(reason)));
@@ -151,7 +163,7 @@ fn walk(
     // By name within each folder is by path over all of them.
     entries.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
     for (name, plain, entry) in entries {
-        let (path, is_yaml) = (within.join(&name), is_yaml(&name));
+        let (path, is_ours) = (within.join(&name), is_ours(&name));
         if listing.files.len() >= MAX_FILES {
             listing.shape.odd = true;
             listing.files.push((path, Err(format!("more than {MAX_FILES} files; this one and others are not read"))));
@@ -169,11 +181,11 @@ fn walk(
                     }
                 }
             }
-            Ok(metadata) if metadata.is_file() && is_yaml => listing.files.push((path, Ok(Stamp::of(&metadata)))),
-            Ok(_) if is_yaml => listing.files.push((path, Err("not a regular file".to_owned()))),
+            Ok(metadata) if metadata.is_file() && is_ours => listing.files.push((path, Ok(Stamp::of(&metadata)))),
+            Ok(_) if is_ours => listing.files.push((path, Err("not a regular file".to_owned()))),
             // Gone between the look at the folder and the look at the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound && entry_is_gone(&root.join(&path)) => {}
-            Err(error) if is_yaml => listing.files.push((path, Err(format!("cannot be read: {error}")))),
+            Err(error) if is_ours => listing.files.push((path, Err(format!("cannot be read: {error}")))),
             Ok(_) | Err(_) => {}
         }
     }

@@ -11,8 +11,10 @@ use tokio::time::Instant;
 use super::POLL;
 use super::folder::{self, Files, Shape, Stamp};
 use super::objects::{Object, Sound, parse};
+use super::pair::{Pairs, Part};
 use super::union::{Held, Union};
 use super::watch::{Seen, Step};
+use crate::snapshot::SecretBytes;
 use crate::translate::{Key, Resources};
 use crate::yaml::{Place, Problem};
 
@@ -62,6 +64,7 @@ pub(super) struct Loader {
     root: PathBuf,
     /// In the order of their paths.
     files: Vec<(PathBuf, File)>,
+    pairs: Pairs,
     union: Union,
     shape: Shape,
     /// When all of it was last looked at, and did not want another look.
@@ -90,6 +93,8 @@ struct File {
     gone: Option<Instant>,
     /// The last good version.
     good: Vec<Kept>,
+    /// The same, if it is part of a pair.
+    part: Option<SecretBytes>,
     sound: Sound,
 }
 
@@ -97,8 +102,8 @@ struct File {
 pub(super) struct Kept {
     pub(super) key: Key,
     pub(super) object: Object,
-    document: usize,
-    place: Option<Place>,
+    pub(super) document: usize,
+    pub(super) place: Option<Place>,
 }
 
 impl Report {
@@ -121,6 +126,11 @@ impl fmt::Display for Report {
 }
 
 impl Load {
+    fn reject(&mut self, text: String) {
+        self.rejected += 1;
+        self.reports.push(Report { severity: Severity::Error, text });
+    }
+
     fn look_again_in(&mut self, wait: Duration) {
         self.again = Some(self.again.map_or(wait, |sooner| sooner.min(wait)));
     }
@@ -131,6 +141,7 @@ impl Loader {
         Loader {
             root,
             files: Vec::new(),
+            pairs: Pairs::default(),
             union: Union::default(),
             shape: Shape::default(),
             whole: None,
@@ -222,7 +233,7 @@ impl Loader {
     fn miss(&mut self, (path, mut file): (PathBuf, File), now: Instant, load: &mut Load) -> bool {
         let new = file.gone.is_none();
         let left = SETTLED.saturating_sub(now.duration_since(*file.gone.get_or_insert(now)));
-        let forget = left.is_zero() || file.good.is_empty();
+        let forget = left.is_zero() || !file.serves();
         if !forget {
             load.look_again_in(left);
             self.files.push((path, file));
@@ -265,9 +276,7 @@ impl Loader {
             Ok(text) => text,
             Err(reason) => {
                 if file.unreadable.as_ref() != Some(&reason) {
-                    load.rejected += 1;
-                    let text = format!("{}: {reason}", on_disk().display());
-                    load.reports.push(Report { severity: Severity::Error, text });
+                    load.reject(format!("{}: {reason}", on_disk().display()));
                 }
                 file.unreadable = Some(reason);
                 return false;
@@ -279,14 +288,16 @@ impl Loader {
         }
         file.digest = digest;
         load.read += 1;
-        file.read(&on_disk(), &text, load)
+        file.read(&on_disk(), text, load)
     }
 
     /// Makes of all files one; returns what stands in the way. The same object in two places: the first by the name of
     /// the file is served, the others are told. A file that is gone comes after all that are there: its objects may have
     /// moved.
     fn unite(&mut self) -> BTreeSet<String> {
-        let mut told = BTreeSet::new();
+        let parts =
+            self.files.iter().filter_map(|(path, file)| Some((path.as_path(), Part::of(path)?, file.part.as_ref())));
+        let mut told = self.pairs.follow(&self.root, parts);
         let mut held = Held::with_capacity_and_hasher(self.union.len(), Default::default());
         for (path, file) in self.files.iter().filter(|(_, file)| file.gone.is_none()) {
             for kept in &file.good {
@@ -311,6 +322,7 @@ impl Loader {
                 held.entry(kept.named()).or_insert((path, kept));
             }
         }
+        self.pairs.join(&self.root, &mut held, &mut told);
         self.union.become_of(&held);
         told
     }
@@ -323,7 +335,7 @@ impl Loader {
 }
 
 impl Kept {
-    fn named(&self) -> (&'static str, &Key) {
+    pub(super) fn named(&self) -> (&'static str, &Key) {
         (self.object.kind(), &self.key)
     }
 }
@@ -332,7 +344,7 @@ impl File {
     /// How much longer to leave it alone, if at all: it may still be written to.
     fn patience(&self, stamp: &Stamp, step: Option<Step>) -> Option<Duration> {
         let patience = match step {
-            _ if stamp.is_empty() && !self.good.is_empty() => BEING_WRITTEN,
+            _ if stamp.is_empty() && self.serves() => BEING_WRITTEN,
             Some(Step::Begun) => BEING_WRITTEN,
             Some(Step::Done) => return None,
             None => SETTLED,
@@ -342,8 +354,21 @@ impl File {
     }
 
     /// Takes over what a text says if all of it is sound; returns whether it was.
-    fn read(&mut self, on_disk: &Path, text: &[u8], load: &mut Load) -> bool {
-        let parsed = parse(text, &mut self.sound);
+    fn read(&mut self, on_disk: &Path, text: Vec<u8>, load: &mut Load) -> bool {
+        if let Some(part) = Part::of(on_disk) {
+            return match part.read(text) {
+                Ok(bytes) => {
+                    self.part = Some(bytes);
+                    self.mend(on_disk, load)
+                }
+                Err(why) => {
+                    self.broken = true;
+                    load.reject(format!("{}: {why}", on_disk.display()));
+                    false
+                }
+            };
+        }
+        let parsed = parse(&text, &mut self.sound);
         load.reports.extend(parsed.skipped.iter().map(|skipped| Report::new(Severity::Note, on_disk, skipped)));
         if !parsed.errors.is_empty() {
             load.rejected += 1;
@@ -358,10 +383,18 @@ impl File {
             object: found.object,
         });
         self.good = kept.collect();
+        self.mend(on_disk, load)
+    }
+
+    fn mend(&mut self, on_disk: &Path, load: &mut Load) -> bool {
         if std::mem::take(&mut self.broken) {
             let text = format!("{}: sound again", on_disk.display());
             load.reports.push(Report { severity: Severity::Note, text });
         }
         true
+    }
+
+    fn serves(&self) -> bool {
+        !self.good.is_empty() || self.part.is_some()
     }
 }

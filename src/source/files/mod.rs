@@ -1,10 +1,11 @@
 //! Objects from a folder of YAML, reloaded as it changes. A file counts as a whole: while something in it is wrong, its
-//! last good version is served, and so it is while a file is being written. `objects` reads a text, `folder` reads the disk,
-//! `load` joins both, `union` is what all files together say, `watch` says when and where.
+//! last good version is served, and so it is while a file is being written. `objects` reads a text, `pair` certificates and
+//! keys, `folder` reads the disk, `load` joins them, `union` is what all files together say, `watch` says when and where.
 
 mod folder;
 mod load;
 mod objects;
+mod pair;
 mod union;
 mod watch;
 
@@ -21,6 +22,7 @@ use watch::Watch;
 pub use folder::{MAX_BYTES, read_bounded, yaml_files};
 pub use load::{Load, Report, Severity};
 pub use objects::{Found, Object, Parsed, Sound, parse};
+pub use pair::{Pair, pairs};
 
 /// How often all of the folder is compared although no event came: some file systems send none.
 const POLL: Duration = Duration::from_secs(2);

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::{
     GROUP, ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec, validate,
 };
-use crate::translate::{AddressSlice, Key, Own, Service};
+use crate::translate::{AddressSlice, ConfigMapData, Key, Malformed, Own, SecretData, Service};
 use crate::yaml::{self, Document, Problem};
 
 /// Namespace of objects that name none, as `kubectl` has it.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
 /// An object that translation reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,10 @@ pub enum Object {
     Service(Arc<Service>),
     /// An EndpointSlice and the Service it belongs to.
     Slice(Key, Arc<AddressSlice>),
+    /// A Secret, of whatever type; labels are for clusters, which hold more than what is meant for Floodway.
+    Secret(Arc<SecretData>),
+    /// A ConfigMap.
+    ConfigMap(Arc<ConfigMapData>),
 }
 
 /// An object and where it stands.
@@ -69,6 +74,8 @@ impl Object {
             Object::Policy(_) => "ProxyPolicy",
             Object::Service(_) => "Service",
             Object::Slice(..) => "EndpointSlice",
+            Object::Secret(_) => "Secret",
+            Object::ConfigMap(_) => "ConfigMap",
         }
     }
 }
@@ -128,6 +135,8 @@ impl Parsed {
                 ours(document, value, at, kind)
             }
             ("", "v1", "Service") => service(document, value, at),
+            ("", "v1", "Secret") => data(document, value, at, SecretData::read, Object::Secret),
+            ("", "v1", "ConfigMap") => data(document, value, at, ConfigMapData::read, Object::ConfigMap),
             ("discovery.k8s.io", "v1", "EndpointSlice") => match slice(document, value, at) {
                 Ok(None) => {
                     let message = "an EndpointSlice without the label kubernetes.io/service-name belongs to no Service";
@@ -197,6 +206,19 @@ fn slice(document: &Document, value: &Value, at: &str) -> Result<Option<(Key, Ob
     let Some(service) = AddressSlice::service_of(&slice) else { return Ok(None) };
     let slice = AddressSlice::from_object(&slice).map_err(|malformed| malformed_at(document, at, &malformed.0))?;
     Ok(Some((key, Object::Slice(service, Arc::new(slice)))))
+}
+
+/// A Secret or a ConfigMap. Only its metadata is read as a type: serde's errors would repeat what they do not understand.
+fn data<T>(
+    document: &Document,
+    value: &Value,
+    at: &str,
+    read: impl Fn(Value) -> Result<T, Malformed>,
+    object: impl Fn(Arc<T>) -> Object,
+) -> Read {
+    let (key, _) = named::<PartialObjectMeta<core::ConfigMap>>(document, value, at)?;
+    let data = read(value.clone()).map_err(|malformed| malformed_at(document, at, &malformed.0))?;
+    Ok((key, object(Arc::new(data))))
 }
 
 /// The object with its namespace filled in.

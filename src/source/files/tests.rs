@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod secrets;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;

@@ -27,12 +27,15 @@ impl Union {
 
     /// Becomes what is `held`. Objects that are equal to those of before stay the same.
     pub(super) fn become_of(&mut self, held: &Held) {
-        let Resources { routes, upstreams, policies, services, slices, .. } = &mut self.objects;
+        let Resources { routes, upstreams, policies, services, slices, secrets, config_maps, resolved: _ } =
+            &mut self.objects;
         self.len = held.len();
         retain(routes, |key| held.contains_key(&("ProxyRoute", key)));
         retain(upstreams, |key| held.contains_key(&("ProxyUpstream", key)));
         retain(policies, |key| held.contains_key(&("ProxyPolicy", key)));
         retain(services, |key| held.contains_key(&("Service", key)));
+        retain(secrets, |key| held.contains_key(&("Secret", key)));
+        retain(config_maps, |key| held.contains_key(&("ConfigMap", key)));
         let gone: Vec<_> = slices
             .iter()
             .flat_map(|(service, slices)| slices.iter().map(move |(name, _)| (service, name)))
@@ -48,12 +51,15 @@ impl Union {
     }
 
     fn put(&mut self, key: &Key, object: &Object) {
-        let Resources { routes, upstreams, policies, services, slices, .. } = &mut self.objects;
+        let Resources { routes, upstreams, policies, services, slices, secrets, config_maps, resolved: _ } =
+            &mut self.objects;
         match object {
             Object::Route(route) => put(routes, key, route),
             Object::Upstream(upstream) => put(upstreams, key, upstream),
             Object::Policy(policy) => put(policies, key, policy),
             Object::Service(service) => put(services, key, service),
+            Object::Secret(secret) => put(secrets, key, secret),
+            Object::ConfigMap(map) => put(config_maps, key, map),
             Object::Slice(service, slice) => {
                 let old = slices.get(service).and_then(|slices| slices.get(&key.name));
                 if !old.is_some_and(|old| same(old, slice)) {
@@ -65,11 +71,14 @@ impl Union {
 
     /// Makes `resources` the same, except for what does not come from files; returns whether that changed anything.
     pub(super) fn apply(&self, resources: &mut Resources) -> bool {
-        let Resources { routes, upstreams, policies, services, slices, .. } = &self.objects;
+        let Resources { routes, upstreams, policies, services, slices, secrets, config_maps, resolved: _ } =
+            &self.objects;
         let changed = differ(routes, &resources.routes)
             || differ(upstreams, &resources.upstreams)
             || differ(policies, &resources.policies)
             || differ(services, &resources.services)
+            || differ(secrets, &resources.secrets)
+            || differ(config_maps, &resources.config_maps)
             || slices.differing(&resources.slices, Slices::are).next().is_some();
         if changed {
             let resolved = std::mem::take(&mut resources.resolved);

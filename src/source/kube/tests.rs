@@ -185,7 +185,7 @@ async fn nothing_counts_as_read_before_every_kind_was_listed() {
     watched
         .until("reasons", |watched| {
             let reasons = watched.ready.reasons();
-            reasons.len() == 4 && reasons.iter().all(|reason| reason.contains("does not accept our credentials"))
+            reasons.len() == 7 && reasons.iter().all(|reason| reason.contains("does not accept our credentials"))
         })
         .await;
     assert!(watched.synced.try_recv().is_err());

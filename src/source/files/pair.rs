@@ -1,0 +1,231 @@
+//! TLS Secrets from files as programs for certificates write them: `NAME.crt` and `NAME.key` in PEM, and, if there is one,
+//! `NAME.ocsp`, the response of the OCSP responder in DER. Looked at is whether a file is whole; whether certificate and key
+//! belong together is for whoever uses them to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::load::Kept;
+use super::objects::{DEFAULT_NAMESPACE, Object};
+use super::union::Held;
+use super::{folder, read_bounded};
+use crate::snapshot::SecretBytes;
+use crate::translate::{Key, MAX_DATA_BYTES, SecretData};
+
+/// Which part of a pair a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Certificate,
+    Key,
+    Staple,
+}
+
+/// The parts of a pair, in the order of [`Part`].
+type Parts<'a> = [Option<&'a SecretBytes>; 3];
+
+impl Part {
+    const ALL: [Part; 3] = [Part::Certificate, Part::Key, Part::Staple];
+
+    /// By the name of the file.
+    pub(super) fn of(path: &Path) -> Option<Part> {
+        let extension = path.extension()?;
+        Part::ALL.into_iter().find(|part| extension == part.extension())
+    }
+
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Part::Certificate => "crt",
+            Part::Key => "key",
+            Part::Staple => "ocsp",
+        }
+    }
+
+    /// What a file holds, if it is whole. The error says nothing of the content.
+    pub(super) fn read(self, bytes: Vec<u8>) -> Result<SecretBytes, &'static str> {
+        let bytes = SecretBytes::from(bytes);
+        let text = bytes.expose();
+        match self {
+            _ if text.len() > MAX_DATA_BYTES => Err("larger than 1 MiB, which no Secret may be"),
+            Part::Certificate if !is_whole_pem(text, "-----BEGIN CERTIFICATE-----") => {
+                Err("no whole certificate in PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----")
+            }
+            Part::Key if !is_whole_pem(text, " PRIVATE KEY-----") => {
+                Err("no whole private key in PEM, from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----")
+            }
+            Part::Staple if !is_whole_der(text) => Err("no whole response of an OCSP responder in DER"),
+            _ => Ok(bytes),
+        }
+    }
+}
+
+/// Whether every block has an end, the last one at the end of the text, and one has such a line.
+fn is_whole_pem(text: &[u8], line: &str) -> bool {
+    let count = |what: &str| memchr::memmem::find_iter(text, what).count();
+    let ends = text.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
+    count(line) > 0
+        && count("-----BEGIN ") == count("-----END ")
+        && ends.is_some_and(|line| line.starts_with(b"-----END ") && line.ends_with(b"-----"))
+}
+
+/// "SEQUENCE, length, content": whether the content is as long as its length says (X.690, 8.1.3).
+fn is_whole_der(bytes: &[u8]) -> bool {
+    let [0x30, first, rest @ ..] = bytes else { return false };
+    if *first < 0x80 {
+        return rest.len() == usize::from(*first);
+    }
+    let octets = usize::from(first & 0x7f);
+    if !(1..=4).contains(&octets) || rest.len() < octets {
+        return false;
+    }
+    let (length, content) = rest.split_at(octets);
+    length.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)) == content.len()
+}
+
+/// The Secrets that pairs make, by the path of their files without extension.
+#[derive(Default)]
+pub(super) struct Pairs(BTreeMap<PathBuf, Kept>);
+
+impl Pairs {
+    /// Makes Secrets of parts, of which each has its last good version, if there was one; returns what is wrong with some.
+    /// Half a pair, of which the other half was there, leaves the Secret that it made.
+    pub(super) fn follow<'a>(
+        &mut self,
+        root: &Path,
+        parts: impl Iterator<Item = (&'a Path, Part, Option<&'a SecretBytes>)>,
+    ) -> BTreeSet<String> {
+        let (mut told, mut found, mut broken) = (BTreeSet::new(), BTreeMap::<PathBuf, Parts>::new(), BTreeSet::new());
+        for (path, part, bytes) in parts {
+            let stem = path.with_extension("");
+            if bytes.is_none() {
+                broken.insert(stem.clone());
+            }
+            found.entry(stem).or_default()[part as usize] = bytes;
+        }
+        let mut before = std::mem::take(&mut self.0);
+        for (stem, parts) in found {
+            match secret(&stem, parts) {
+                Ok((key, object)) => drop(self.0.insert(stem, Kept { key, object, document: 1, place: None })),
+                Err((part, why)) => {
+                    // Of a part that cannot be read has been told.
+                    if !broken.contains(&stem) {
+                        told.insert(format!("{}.{}: {why}", root.join(&stem).display(), part.extension()));
+                    }
+                    self.0.extend(before.remove_entry(&stem));
+                }
+            }
+        }
+        told
+    }
+
+    /// Puts the Secrets beside what is held, which goes first.
+    pub(super) fn join<'a>(&'a self, root: &Path, held: &mut Held<'a>, told: &mut BTreeSet<String>) {
+        for (stem, kept) in &self.0 {
+            if let Some((first, _)) = held.get(&kept.named()) {
+                let (own, first) = (root.join(stem), root.join(first));
+                let why = format!("Secret {} is already in {}; remove one of them", kept.key, first.display());
+                told.insert(format!("{}.crt: {why}", own.display()));
+            } else {
+                held.insert(kept.named(), (stem, kept));
+            }
+        }
+    }
+}
+
+/// The Secret of a pair, by its path without extension. An error names the file that it is about and says what is wrong.
+fn secret(stem: &Path, [certificate, key, staple]: Parts) -> Result<(Key, Object), (Part, String)> {
+    let named = |part: Part| format!("{}.{}", stem.display(), part.extension());
+    let missing = |there, lacks: Part| {
+        let file = named(lacks);
+        (there, format!("there is no {file}; a certificate is read together with its key"))
+    };
+    let (certificate, key) = match (certificate, key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some(_), None) => return Err(missing(Part::Certificate, Part::Key)),
+        (None, Some(_)) => return Err(missing(Part::Key, Part::Certificate)),
+        (None, None) => return Err(missing(Part::Staple, Part::Certificate)),
+    };
+    let name = stem.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)).ok_or_else(|| {
+        let why = "its name is not one of a Secret; write lower-case letters, digits, '-' and '.', beginning and ending with a \
+                   letter or digit";
+        (Part::Certificate, why.to_owned())
+    })?;
+    let data = SecretData::tls(certificate.clone(), key.clone(), staple.cloned());
+    let data = data.map_err(|malformed| (Part::Certificate, malformed.to_string()))?;
+    Ok((Key::new(DEFAULT_NAMESPACE, name), Object::Secret(Arc::new(data))))
+}
+
+/// "a lowercase RFC 1123 subdomain", as Kubernetes names objects; somewhat laxer between the dots.
+fn is_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let sound = bytes.iter().all(|byte| plain(byte) || matches!(byte, b'-' | b'.'));
+    sound && bytes.len() <= 253 && bytes.first().is_some_and(plain) && bytes.last().is_some_and(plain)
+}
+
+/// The Secret that a pair makes, or why it makes none.
+pub type Pair = Result<(Key, Object), String>;
+
+/// All pairs of a folder as they are now, by the path of the certificate; for those that make no Secret, the reason.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn pairs(root: &Path) -> std::io::Result<Vec<(PathBuf, Pair)>> {
+    let certificates = folder::paths(root)?.into_iter().filter(|path| Part::of(path) == Some(Part::Certificate));
+    let read = |certificate: PathBuf| {
+        let mut parts = [None, None, None];
+        for (part, held) in Part::ALL.into_iter().zip(&mut parts) {
+            let path = certificate.with_extension(part.extension());
+            if path.exists() {
+                let read = read_bounded(&path).and_then(|bytes| part.read(bytes).map_err(str::to_owned));
+                match read {
+                    Ok(bytes) => *held = Some(bytes),
+                    Err(why) => return (path, Err(why)),
+                }
+            }
+        }
+        let secret = secret(&certificate.with_extension(""), parts.each_ref().map(Option::as_ref));
+        (certificate, secret.map_err(|(_, why)| why))
+    };
+    Ok(certificates.map(read).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_file_is_no_part() {
+        let pem = |what: &str| format!("-----BEGIN {what}-----\naGVsbG8=\n-----END {what}-----\n");
+        let chain = pem("CERTIFICATE").repeat(2);
+        for (part, whole) in [
+            (Part::Certificate, chain.as_bytes()),
+            (Part::Key, pem("PRIVATE KEY").as_bytes()),
+            (Part::Key, pem("EC PRIVATE KEY").as_bytes()),
+            (Part::Staple, &[0x30, 3, 1, 2, 3]),
+            (Part::Staple, &[&[0x30, 0x82, 1, 0][..], &[7; 256]].concat()),
+        ] {
+            assert!(part.read(whole.to_vec()).is_ok(), "{part:?} {whole:?}");
+            let trimmed = whole.trim_ascii_end();
+            // A chain that ends with its first certificate is whole.
+            let cuts = (0..trimmed.len()).filter(|cut| trimmed.len() - cut < 30 || part != Part::Certificate);
+            for cut in cuts {
+                assert!(part.read(trimmed[..cut].to_vec()).is_err(), "{part:?} {cut}");
+            }
+        }
+        assert!(Part::Key.read(chain.clone().into_bytes()).is_err(), "a certificate is no key");
+        assert!(Part::Certificate.read(pem("PRIVATE KEY").into_bytes()).is_err());
+        assert!(Part::Certificate.read(chain.repeat(20_000).into_bytes()).is_err(), "more than a Secret may hold");
+        assert!(Part::Staple.read(vec![0x30, 0x85, 0, 0, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn names_are_those_of_secrets() {
+        for name in ["a", "web", "web-1.example.com"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "Web", "-a", "a.", "a_b", "é", &"a".repeat(254)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}
