@@ -5,7 +5,7 @@ mod attempt;
 mod record;
 mod waiting;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub(super) use self::attempt::Beside;
 use super::clocks::{Clocks, Flow, Phase};
 use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
+use super::fields::Fields;
 use super::streams::Stream;
 pub(super) use super::streams::{Due, Farewell, Manner};
 use super::worker::Worker;
@@ -63,6 +64,8 @@ pub(super) struct Exchange {
     /// What most exchanges do not have: they are not streams.
     stream: OnceCell<Box<Stream>>,
     end: Cell<End>,
+    /// What the client's answer gets beside its own fields, whoever gives it: few have any.
+    adorned: RefCell<Option<Box<Fields>>>,
     received: Cell<u64>,
     sent: Cell<u64>,
 }
@@ -86,6 +89,7 @@ impl Exchange {
             kind: Cell::new(Kind::Http),
             stream: OnceCell::new(),
             end: Cell::new(End::ClientGone),
+            adorned: RefCell::new(None),
             received: Cell::new(0),
             sent: Cell::new(0),
         })
@@ -256,6 +260,24 @@ impl Exchange {
         self.status.set(status);
         self.reason.set(None);
         self.clocks.enter(Phase::Local);
+    }
+
+    /// The client's answer gets a field, in place of what it has under that name; also one that Floodway itself gives because the
+    /// request may not pass.
+    pub(super) fn adorn(&self, name: &str, value: &[u8]) {
+        self.adorned.borrow_mut().get_or_insert_default().add(name, value);
+    }
+
+    /// Gives the answer those fields.
+    pub(super) fn dress(&self, answer: &mut Fields) {
+        let Some(adorned) = self.adorned.take() else { return };
+        adorned
+            .iter()
+            .filter_map(|(name, _)| std::str::from_utf8(name).ok())
+            .for_each(|name| answer.remove_named(name.as_bytes()));
+        for (name, value) in adorned.iter() {
+            answer.add(std::str::from_utf8(name).unwrap_or_default(), value);
+        }
     }
 
     /// Body bytes came from the client.

@@ -81,6 +81,7 @@ pub(super) fn handle(
 
 /// Tells the client by which id the exchange is known, and how many endpoints were asked if its route asks for more than one.
 fn name(response: &mut Response, exchange: &Exchange) {
+    exchange.dress(&mut response.head.fields);
     response.head.fields.set(headers::REQUEST_ID, exchange.request_id().as_bytes());
     if let Some(attempts) = exchange.attempts() {
         response.head.fields.set(headers::ATTEMPTS, itoa::Buffer::new().format(attempts).as_bytes());
@@ -164,7 +165,11 @@ fn decide(
         _ => None,
     };
     if let Some(policy) = backend.map_or(&route.policy, |backend| &backend.policy) {
-        policy::admit(policy, client)?;
+        let asked = policy::Asked { client, exchange, method: &head.method, target: &head.path_and_query };
+        if let Some(answer) = policy::admit(policy, &asked, &mut head.fields)? {
+            exchange.replied(answer.head.status);
+            return Ok(Step::Answer(answer));
+        }
     }
 
     // Act.

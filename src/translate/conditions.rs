@@ -15,6 +15,7 @@ pub(super) mod reason {
     pub(crate) const TARGET_NOT_FOUND: &str = "TargetNotFound";
     pub(crate) const NAME_NOT_FOUND: &str = "NameNotFound";
     pub(crate) const PENDING: &str = "Pending";
+    pub(crate) const REF_NOT_FOUND: &str = "RefNotFound";
     pub(crate) const POLICY_NOT_FOUND: &str = "PolicyNotFound";
     pub(crate) const POLICY_INVALID: &str = "PolicyInvalid";
     pub(crate) const CONFLICTED: &str = "Conflicted";

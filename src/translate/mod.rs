@@ -120,15 +120,15 @@ impl Translator {
             return self.last.clone();
         }
         self.read_upstreams(&changes);
-        self.policies.read(&changes.policies, &self.seen);
+        let policies = self.policies.read(&changes, &self.seen);
         let mut touched = self.read_routes(&changes);
         self.resolve_fallbacks(&changes);
-        touched.extend(self.resolve(&changes));
+        touched.extend(self.resolve(&changes, policies));
         self.build_clusters(&changes);
         touched.extend(self.build_hosts());
         self.tell_routes(&touched);
         self.tell_upstreams(&changes);
-        self.tell_policies(&changes);
+        self.tell_policies(&changes, policies);
         self.last.clone()
     }
 
@@ -187,8 +187,8 @@ impl Translator {
     }
 
     /// Looks up again what changed references may lead to; returns the routes for which the answer differs.
-    fn resolve(&mut self, changes: &Changes) -> Vec<Key> {
-        let all = !changes.upstreams.is_empty() || !changes.policies.is_empty() || !changes.resolved.is_empty();
+    fn resolve(&mut self, changes: &Changes, policies: bool) -> Vec<Key> {
+        let all = policies || !changes.upstreams.is_empty() || !changes.resolved.is_empty();
         if !all && changes.services.is_empty() {
             return Vec::new();
         }
@@ -291,8 +291,8 @@ impl Translator {
         gone.for_each(|key| drop(told.remove(key)));
     }
 
-    fn tell_policies(&mut self, changes: &Changes) {
-        if changes.policies.is_empty() && changes.routes.is_empty() && changes.upstreams.is_empty() {
+    fn tell_policies(&mut self, changes: &Changes, policies: bool) {
+        if !policies && changes.routes.is_empty() && changes.upstreams.is_empty() {
             return;
         }
         let told = &mut self.last.statuses.policies;

@@ -7,9 +7,10 @@ mod access;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::changes::Changes;
 use super::conditions::{Problem, Verdict, conditions, reason};
 use super::route::Age;
-use super::{Key, Own, Resources};
+use super::{ConfigMapData, Key, Own, Resources, SecretData, UNREAD_CONFIG_MAP, UNREAD_SECRET};
 use crate::api::{self, Condition, PolicyTargetKind, ProxyPolicySpec};
 use crate::snapshot::{Invalid, Map, Policy};
 
@@ -21,16 +22,67 @@ pub(super) struct PolicyPlan {
     targets: Vec<Target>,
     policy: Arc<Policy>,
     problems: Vec<Problem>,
+    /// What is wrong with what it refers to.
+    unresolved: Vec<Problem>,
+    /// What it refers to, whether that is there or not.
+    secrets: BTreeSet<Key>,
+    config_maps: BTreeSet<Key>,
+}
+
+/// Where sections look up what they refer to, which is noted.
+pub(super) struct Material<'a> {
+    resources: &'a Resources,
+    namespace: &'a Arc<str>,
+    unresolved: Vec<Problem>,
+    secrets: BTreeSet<Key>,
+    config_maps: BTreeSet<Key>,
+}
+
+impl<'a> Material<'a> {
+    fn new(resources: &'a Resources, namespace: &'a Arc<str>) -> Self {
+        let (unresolved, secrets, config_maps) = Default::default();
+        Material { resources, namespace, unresolved, secrets, config_maps }
+    }
+
+    /// A Secret beside the policy. One that is missing is told of with the path of the field, and keeps the policy from being applied.
+    #[expect(dead_code, reason = "of the sections there are, none has secrets")]
+    pub(super) fn secret(&mut self, name: &str, path: &str) -> Option<&'a Arc<SecretData>> {
+        let key = Key { namespace: Arc::clone(self.namespace), name: name.into() };
+        let found = self.resources.secrets.get(&key);
+        if found.is_none() {
+            self.missing(path, format!("Secret {key} {UNREAD_SECRET}"));
+        }
+        self.secrets.insert(key);
+        found
+    }
+
+    /// The same for a ConfigMap.
+    #[expect(dead_code, reason = "of the sections there are, none has config maps")]
+    pub(super) fn config_map(&mut self, name: &str, path: &str) -> Option<&'a Arc<ConfigMapData>> {
+        let key = Key { namespace: Arc::clone(self.namespace), name: name.into() };
+        let found = self.resources.config_maps.get(&key);
+        if found.is_none() {
+            self.missing(path, format!("ConfigMap {key} {UNREAD_CONFIG_MAP}"));
+        }
+        self.config_maps.insert(key);
+        found
+    }
+
+    fn missing(&mut self, path: &str, message: String) {
+        self.unresolved.push(Problem { reason: reason::REF_NOT_FOUND, path: path.to_owned(), message });
+    }
 }
 
 /// What a policy is for.
 pub(super) type Target = (PolicyTargetKind, Key);
 
 impl PolicyPlan {
-    pub(super) fn read(key: &Key, object: &Own<ProxyPolicySpec>) -> Self {
+    pub(super) fn read(key: &Key, object: &Own<ProxyPolicySpec>, resources: &Resources) -> Self {
         let Own { created, generation, spec } = object;
         let mut problems = Vec::new();
-        let policy = policy(spec, &mut problems);
+        let mut material = Material::new(resources, &key.namespace);
+        let policy = policy(spec, &mut material, &mut problems);
+        let Material { unresolved, secrets, config_maps, .. } = material;
         let target = |target: &api::PolicyTarget| {
             (target.kind, Key { namespace: Arc::clone(&key.namespace), name: target.name.as_str().into() })
         };
@@ -40,6 +92,9 @@ impl PolicyPlan {
             targets: spec.target_refs.iter().map(target).collect(),
             policy: Arc::new(policy),
             problems,
+            unresolved,
+            secrets,
+            config_maps,
         }
     }
 
@@ -55,13 +110,15 @@ impl PolicyPlan {
             message: format!("{kind:?} {key} does not exist"),
         });
         let missing: Vec<_> = missing.collect();
+        let all_missing = !missing.is_empty() && missing.len() == self.targets.len();
+        let unresolved = [&self.unresolved[..], &missing].concat();
         let accepted = Verdict::of_problems(&self.problems);
-        let programmed = if accepted.is_some() {
+        let programmed = if accepted.is_some() || !self.unresolved.is_empty() {
             Verdict::bad(
                 reason::INVALID,
                 "requests under this policy are answered with 503, because it cannot be applied",
             )
-        } else if !missing.is_empty() && missing.len() == self.targets.len() {
+        } else if all_missing {
             Verdict::pending("the policy waits for what it is for")
         } else {
             Verdict::good("Programmed", "the policy is in force")
@@ -69,18 +126,18 @@ impl PolicyPlan {
         conditions(
             self.generation,
             accepted.unwrap_or_else(|| Verdict::good("Accepted", "the spec is valid")),
-            Verdict::of_problems(&missing)
+            Verdict::of_problems(&unresolved)
                 .unwrap_or_else(|| Verdict::good("ResolvedRefs", "all references are resolved")),
             programmed,
         )
     }
 }
 
-/// What a spec says, made ready to be asked.
-fn policy(spec: &ProxyPolicySpec, problems: &mut Vec<Problem>) -> Policy {
+/// What a spec says, made ready to be asked. What is wrong with it, or missing, lets nobody pass.
+fn policy(spec: &ProxyPolicySpec, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Policy {
     let ProxyPolicySpec { target_refs: _, ip_access } = spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
-    let invalid = problems.first().map(|problem| Invalid(problem.to_string().into()));
+    let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
     Policy { invalid, ip_access }
 }
 
@@ -96,22 +153,31 @@ pub(super) struct Policies {
 
 impl Policies {
     pub(super) fn new(default: &ProxyPolicySpec) -> Self {
-        let said = policy(default, &mut Vec::new());
+        // Settings are checked before they are used, and have no namespace in which something could be looked up.
+        let said = policy(default, &mut Material::new(&Resources::default(), &"".into()), &mut Vec::new());
         let default = (said != Policy::default()).then(|| Arc::new(said));
         Policies { plans: BTreeMap::default(), attached: Map::default(), default }
     }
 
-    /// Reads those that changed.
-    pub(super) fn read(&mut self, changed: &BTreeSet<Key>, resources: &Resources) {
-        for key in changed {
+    /// Reads those that changed, or whose material did; returns whether there were any.
+    pub(super) fn read(&mut self, changes: &Changes, resources: &Resources) -> bool {
+        let mut changed = changes.policies.clone();
+        if !changes.secrets.is_empty() || !changes.config_maps.is_empty() {
+            let uses = |plan: &PolicyPlan| {
+                !plan.secrets.is_disjoint(&changes.secrets) || !plan.config_maps.is_disjoint(&changes.config_maps)
+            };
+            changed.extend(self.plans.iter().filter(|(_, plan)| uses(plan)).map(|(key, _)| key.clone()));
+        }
+        for key in &changed {
             match resources.policies.get(key) {
-                Some(object) => drop(self.plans.insert(key.clone(), PolicyPlan::read(key, object))),
+                Some(object) => drop(self.plans.insert(key.clone(), PolicyPlan::read(key, object, resources))),
                 None => drop(self.plans.remove(key)),
             }
         }
         if !changed.is_empty() {
             self.attach();
         }
+        !changed.is_empty()
     }
 
     fn attach(&mut self) {
@@ -147,7 +213,7 @@ impl Policies {
         let (reason, message) = match self.plans.get(key) {
             None => (reason::POLICY_NOT_FOUND, missing(key)),
             Some(plan) => {
-                let problem = plan.problems.first()?;
+                let problem = plan.problems.first().or(plan.unresolved.first())?;
                 (reason::POLICY_INVALID, format!("ProxyPolicy {key} is not valid: {problem}"))
             }
         };
