@@ -114,6 +114,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/errors.md",
         "docs/metrics.md",
         "docs/resilience.md",
+        "docs/policies.md",
     ];
     for document in documents.into_iter().chain(in_docs) {
         let folder = root().join(document).parent().unwrap().to_owned();
@@ -126,16 +127,16 @@ fn links_between_documents_lead_somewhere() {
     }
 }
 
-/// The sections of a kind's table in docs/routes.md, and docs/resilience.md where they lead there, name every field of its CRD.
+/// The sections of a kind's table in docs/routes.md, and the pages where they lead, name every field of its CRD.
 #[test]
 fn every_field_is_explained() {
-    let document = read("docs/routes.md") + &read("docs/resilience.md");
+    let document = ["routes", "resilience", "policies"].map(|page| read(&format!("docs/{page}.md"))).concat();
     for crd in floodway::api::crds() {
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         let mut fields = BTreeSet::new();
         collect(schema, &mut fields);
         for field in fields {
-            assert!(document.contains(&field), "neither docs/routes.md nor docs/resilience.md speaks of {field}");
+            assert!(document.contains(&field), "docs/routes.md, resilience.md and policies.md do not speak of {field}");
         }
     }
 }
