@@ -18,6 +18,7 @@ mod router;
 mod secret;
 mod shared;
 mod streaming;
+mod tls;
 
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ pub use router::{Matched, RequestView, Router, VirtualHost};
 pub use secret::SecretBytes;
 pub use shared::SharedMap;
 pub use streaming::{Ping, PingTarget, Sse, Streaming, WebSocket};
+pub use tls::{Certificate, HostTls, Tls, TlsVersion};
 
 /// A map keyed by names that come from our own objects; `foldhash` because no client chooses the keys.
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -53,4 +55,7 @@ pub struct Snapshot {
     /// The endpoints behind the routes. Routes name clusters instead of holding them, so that a change of endpoints
     /// rebuilds no route.
     pub clusters: SharedMap<ClusterName, Arc<Cluster>>,
+    /// With which certificates TLS is ended.
+    #[serde(skip_serializing_if = "Tls::is_empty")]
+    pub tls: Tls,
 }

@@ -378,6 +378,7 @@ pub fn snapshot(routes: Vec<Route>, clusters: Vec<Cluster>) -> Snapshot {
     Snapshot {
         router: Router::build([(HostPattern::Any, Arc::new(VirtualHost::build(routes)))]),
         clusters: clusters.into_iter().map(|cluster| (cluster.name.clone(), Arc::new(cluster))).collect(),
+        ..Snapshot::default()
     }
 }
 
