@@ -16,7 +16,9 @@ mod validate;
 pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Respond, Rewrite, Scheme, Timeouts};
 pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
-pub use policy::{IpAccess, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec};
+pub use policy::{
+    IpAccess, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RequestLimits,
+};
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{
     Backend, HeaderMatch, MatchType, Method, PathMatch, PathMatchType, ProxyRoute, ProxyRouteSpec, QueryMatch,

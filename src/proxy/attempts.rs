@@ -70,7 +70,7 @@ pub(super) async fn answer(
     let mut failed = None;
     let mut body = Body::empty();
     if !empty {
-        let upload = Upload::new(content, Rc::clone(exchange), worker.settings.limits.body_bytes);
+        let upload = Upload::new(content, Rc::clone(exchange));
         failed = Some(upload.failure());
         body = Body::stream(upload);
         if let Some(retrying) = &mut retrying {

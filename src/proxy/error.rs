@@ -50,6 +50,12 @@ pub(super) enum Error {
     /// The client's address may not pass.
     #[error("address not allowed")]
     AddressDenied,
+    /// The route does not take this method.
+    #[error("method not allowed here")]
+    MethodNotAllowed,
+    /// The route does not take content of this type.
+    #[error("content type not allowed")]
+    ContentType,
     /// The rule has no backend with a weight.
     #[error("no backend")]
     NoBackend,
@@ -137,7 +143,8 @@ impl Error {
         match self {
             BadRequest(_) | BodyIncomplete => StatusCode::BAD_REQUEST,
             Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Method => StatusCode::METHOD_NOT_ALLOWED,
+            Method | MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Expectation => StatusCode::EXPECTATION_FAILED,
             SlowHead | UploadIdle | ClientStalled => StatusCode::REQUEST_TIMEOUT,
             TargetTooLong => StatusCode::URI_TOO_LONG,
@@ -173,6 +180,8 @@ impl Error {
             InvalidRoute => "invalid_route",
             InvalidPolicy => "invalid_policy",
             AddressDenied => "address_denied",
+            MethodNotAllowed => "method_not_allowed",
+            ContentType => "content_type",
             NoBackend => "no_backend",
             NoEndpoint => "no_endpoint",
             UpstreamOverflow => "upstream_overflow",
@@ -226,10 +235,11 @@ impl Error {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
-            NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | NoBackend | NoEndpoint | BreakerOpen(_)
-            | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout | UpstreamReset | UpstreamProtocol
-            | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
-            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
+            NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | MethodNotAllowed | ContentType | NoBackend
+            | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout
+            | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle
+            | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone
+            | RouteRemoved => false,
         }
     }
 

@@ -66,6 +66,8 @@ pub(super) struct Exchange {
     end: Cell<End>,
     /// What the client's answer gets beside its own fields, whoever gives it: few have any.
     adorned: RefCell<Option<Box<Fields>>>,
+    /// The most bytes of content that the client may send.
+    most_content: Cell<u64>,
     received: Cell<u64>,
     sent: Cell<u64>,
 }
@@ -76,6 +78,7 @@ impl Exchange {
         let clocks = Clocks::start();
         Rc::new(Exchange {
             version: worker.streams.version(),
+            most_content: Cell::new(worker.settings.limits.body_bytes.unwrap_or(u64::MAX)),
             worker,
             subject,
             downstream,
@@ -278,6 +281,16 @@ impl Exchange {
         for (name, value) in adorned.iter() {
             answer.add(std::str::from_utf8(name).unwrap_or_default(), value);
         }
+    }
+
+    /// The client may send so many bytes of content, whatever the settings say.
+    pub(super) fn bound_content(&self, most: u64) {
+        self.most_content.set(most);
+    }
+
+    /// Whether so many bytes of content are more than the client may send.
+    pub(super) fn is_too_much(&self, content: u64) -> bool {
+        content > self.most_content.get()
     }
 
     /// Body bytes came from the client.

@@ -18,7 +18,7 @@ use super::message::{RequestHead, Response, ResponseHead};
 use super::request::Reply;
 use super::upstream::{self, Admitted, Answer, Wish};
 use super::worker::Worker;
-use crate::snapshot::{Backend, Cluster, Forward, Route, Snapshot};
+use crate::snapshot::{Action, Backend, Cluster, Forward, Route, Snapshot};
 use crate::telemetry::Kind;
 
 /// What was decided of a request that goes on.
@@ -59,6 +59,12 @@ pub(super) fn choose(action: &Forward) -> Result<&Backend, Error> {
             taken.ok_or(Error::NoBackend)
         }
     }
+}
+
+/// Which backend of an action one is.
+pub(super) fn place(action: &Action, backend: &Backend) -> Option<usize> {
+    let Action::Forward(action) = action else { return None };
+    action.backends.iter().position(|one| std::ptr::eq(one, backend))
 }
 
 /// Where a backend leads.

@@ -2,6 +2,8 @@
 //! send, answer. Knows `http` types, [`Body`] and takeovers; which protocol carries them, the connection layers know
 //! (`http1`, `http2`, `upstream`).
 
+use std::borrow::Cow;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ use super::reply::{self, Format};
 use super::target::{self, Target};
 use super::upstream::Takeover;
 use super::worker::{Peer, Worker};
-use crate::snapshot::{Action, RequestView, Route};
+use crate::snapshot::{Action, Backend, Matched, Policy, RequestView, Route, Snapshot};
 use crate::telemetry::Protocol;
 
 /// What goes back to the client, and how it is told.
@@ -62,8 +64,14 @@ pub(super) fn handle(
         };
         let exchange = begin(worker, &head, client, host, downstream);
 
-        let step =
-            authority.and_then(|authority| decide(worker, peer, &mut head, &body, client, &authority, &exchange));
+        let decided =
+            authority.and_then(|authority| decide(worker, peer, &mut head, &body, client, authority, &exchange));
+        let step = match decided {
+            Ok(Decided::Step(step)) => Ok(step),
+            // In a box, because few requests have to wait for that and every exchange has room for what is awaited here.
+            Ok(Decided::Ask(found)) => Box::pin(ask(peer, &mut head, &body, client, found, &exchange)).await,
+            Err(error) => Err(error),
+        };
         let reply = match step {
             Ok(Step::Answer(response)) => Ok(reply_locally(&exchange, response)),
             Ok(Step::Send(outgoing)) => forward::send(worker, &head, &outgoing, body, &exchange).await,
@@ -113,6 +121,23 @@ enum Step {
     Send(Outgoing),
 }
 
+/// What is known of a request at once.
+enum Decided {
+    /// What happens next.
+    Step(Step),
+    /// Its policy may have to wait until it knows whether the request passes.
+    Ask(Box<Found>),
+}
+
+/// Where a request goes that has to wait until it may.
+struct Found {
+    authority: Box<str>,
+    snapshot: Arc<Snapshot>,
+    /// Which backend of its route was chosen.
+    backend: Option<usize>,
+    policy: Arc<Policy>,
+}
+
 fn begin(
     worker: &Rc<Worker>,
     head: &RequestHead,
@@ -143,17 +168,14 @@ fn decide(
     head: &mut RequestHead,
     body: &Body,
     client: Client,
-    authority: &str,
+    authority: Box<str>,
     exchange: &Rc<Exchange>,
-) -> Result<Step, Error> {
-    check_limits(worker, head, body)?;
+) -> Result<Decided, Error> {
+    check_limits(worker, head)?;
     let snapshot = worker.snapshot().ok_or(Error::NoRoute)?;
 
     // Match. The path is matched, rewritten and sent in one normal form, so that no two servers disagree on it.
-    let path = crate::snapshot::path::normalize(head.path_and_query.path()).ok_or(Error::BadRequest("path"))?;
-    let query = head.path_and_query.query();
-    let view = RequestView { host: exchange.host(), path: &path, query, method: &head.method, headers: &head.fields };
-    let matched = snapshot.router.find(view).ok_or(Error::NoRoute)?;
+    let (matched, path) = find(&snapshot, head, exchange)?;
     let route = matched.route;
     exchange.routed(route);
 
@@ -165,14 +187,82 @@ fn decide(
         _ => None,
     };
     if let Some(policy) = backend.map_or(&route.policy, |backend| &backend.policy) {
-        let asked = policy::Asked { client, exchange, method: &head.method, target: &head.path_and_query };
-        if let Some(answer) = policy::admit(policy, &asked, &mut head.fields)? {
+        if policy::may_wait(policy) {
+            let (policy, snapshot) = (Arc::clone(policy), Arc::clone(&snapshot));
+            let backend = backend.and_then(|chosen| forward::place(&route.action, chosen));
+            return Ok(Decided::Ask(Box::new(Found { authority, snapshot, backend, policy })));
+        }
+        let asked = &mut policy::Asked { client, exchange, head: &mut *head, content: body };
+        if let Some(answer) = policy::admit_at_once(policy, asked)? {
             exchange.replied(answer.head.status);
-            return Ok(Step::Answer(answer));
+            return Ok(Decided::Step(Step::Answer(answer)));
         }
     }
+    act(&snapshot, matched, path, backend, peer, head, body, client, &authority, exchange).map(Decided::Step)
+}
 
-    // Act.
+/// Waits until it is known whether a request may pass, under the clocks of its exchange.
+async fn ask(
+    peer: &Peer,
+    head: &mut RequestHead,
+    body: &Body,
+    client: Client,
+    found: Box<Found>,
+    exchange: &Rc<Exchange>,
+) -> Result<Step, Error> {
+    let Found { authority, snapshot, backend, policy } = *found;
+    // As it was found before: in the same snapshot, by a head that nobody has changed yet.
+    let (matched, path) = find(&snapshot, head, exchange)?;
+    let mut asked = policy::Asked { client, exchange, head: &mut *head, content: body };
+    if let Some(answer) = exchange.within(pin!(policy::admit(&policy, &mut asked))).await.flatten()? {
+        exchange.replied(answer.head.status);
+        return Ok(Step::Answer(answer));
+    }
+    let backend = match &matched.route.action {
+        Action::Forward(action) => backend.and_then(|backend| action.backends.get(backend)),
+        _ => None,
+    };
+    act(&snapshot, matched, path, backend, peer, head, body, client, &authority, exchange)
+}
+
+/// Finds the route of a request, and its path in normal form if it has another one.
+fn find<'a>(
+    snapshot: &'a Snapshot,
+    head: &RequestHead,
+    exchange: &Exchange,
+) -> Result<(Matched<'a>, Option<String>), Error> {
+    let path = crate::snapshot::path::normalize(head.path_and_query.path()).ok_or(Error::BadRequest("path"))?;
+    let query = head.path_and_query.query();
+    let view = RequestView { host: exchange.host(), path: &path, query, method: &head.method, headers: &head.fields };
+    let matched = snapshot.router.find(view).ok_or(Error::NoRoute)?;
+    let changed = match path {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(changed) => Some(changed),
+    };
+    Ok((matched, changed))
+}
+
+/// Does what the route says with a request that may pass.
+#[allow(clippy::too_many_arguments, reason = "each is a fact of the request, used once")]
+fn act(
+    snapshot: &Snapshot,
+    matched: Matched<'_>,
+    normal_path: Option<String>,
+    backend: Option<&Backend>,
+    peer: &Peer,
+    head: &mut RequestHead,
+    body: &Body,
+    client: Client,
+    authority: &str,
+    exchange: &Rc<Exchange>,
+) -> Result<Step, Error> {
+    let announced = body.size_hint().lower();
+    if exchange.is_too_much(announced) {
+        return Err(Error::BodyTooLarge);
+    }
+    let route = matched.route;
+    let path = normal_path.map_or(Cow::Borrowed(head.path_and_query.path()), Cow::Owned);
+    let query = head.path_and_query.query();
     match &route.action {
         Action::Invalid(_) => Err(Error::InvalidRoute),
         Action::Respond(respond) => {
@@ -188,14 +278,14 @@ fn decide(
             Ok(Step::Answer(edited(response, route)))
         }
         Action::Forward(action) => {
-            let cluster = forward::cluster(&snapshot, backend.ok_or(Error::NoBackend)?)?;
+            let cluster = forward::cluster(snapshot, backend.ok_or(Error::NoBackend)?)?;
             let wish_of = |cluster: &_| affinity::wish(cluster, &head.fields, &path, query, client.address);
             let wish = wish_of(&cluster);
             let standby = cluster.resilience.fallback.as_ref().and_then(|fallback| {
                 let place = |redirect: &_| {
                     target::location(redirect, matched.path, (authority, exchange.host()), &path, query, peer.scheme)
                 };
-                fallback::prepare(fallback, &snapshot, wish_of, place)
+                fallback::prepare(fallback, snapshot, wish_of, place)
             });
             let rewritten = match &action.rewrite.path {
                 Some(rewrite) => target::rewrite_path(rewrite, matched.path, &path).into(),
@@ -214,14 +304,10 @@ fn decide(
 }
 
 /// Bounds that the connection layers leave to us, because our answer explains itself.
-fn check_limits(worker: &Worker, head: &RequestHead, body: &Body) -> Result<(), Error> {
+fn check_limits(worker: &Worker, head: &RequestHead) -> Result<(), Error> {
     let limits = &worker.settings.limits;
     if head.fields.len() > limits.header_count || head.fields.bytes() > limits.header_bytes {
         return Err(Error::HeadersTooLarge);
-    }
-    let announced = body.size_hint().lower();
-    if limits.body_bytes.is_some_and(|limit| announced > limit) {
-        return Err(Error::BodyTooLarge);
     }
     if head.version == Version::HTTP_2 {
         // RFC 9113 8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character".

@@ -19,14 +19,13 @@ use super::headers;
 pub(super) struct Upload {
     body: Body,
     exchange: Rc<Exchange>,
-    limit: Option<u64>,
     failure: Rc<Cell<Option<Error>>>,
 }
 
 impl Upload {
-    /// Content of at most `limit` bytes.
-    pub(super) fn new(body: Body, exchange: Rc<Exchange>, limit: Option<u64>) -> Self {
-        Upload { body, exchange, limit, failure: Rc::default() }
+    /// Content of at most as many bytes as its exchange may have.
+    pub(super) fn new(body: Body, exchange: Rc<Exchange>) -> Self {
+        Upload { body, exchange, failure: Rc::default() }
     }
 
     /// Why it could not be read to its end, once that is known.
@@ -60,7 +59,7 @@ impl http_body::Body for Upload {
                 headers::clean_trailers(&mut frame);
                 if let Some(data) = frame.data_ref() {
                     self.exchange.uploaded(data.len());
-                    if self.limit.is_some_and(|limit| self.exchange.bytes_received() > limit) {
+                    if self.exchange.is_too_much(self.exchange.bytes_received()) {
                         return self.fail(Error::BodyTooLarge);
                     }
                 }

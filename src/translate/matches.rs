@@ -106,7 +106,7 @@ pub(super) fn not_a_header(name: &str) -> String {
     format!("{name:?} is not the name of a header")
 }
 
-fn http_method(method: api::Method) -> Method {
+pub(super) fn http_method(method: api::Method) -> Method {
     match method {
         api::Method::Get => Method::GET,
         api::Method::Head => Method::HEAD,

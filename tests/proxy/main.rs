@@ -37,6 +37,7 @@ mod moved;
 mod network;
 mod outcomes;
 mod policies;
+mod policy_limits;
 mod pools;
 mod resilience;
 mod responses;

@@ -14,7 +14,7 @@ fn addresses(allow: Option<&[&str]>, deny: &[&str]) -> Policy {
 }
 
 /// Whatever a route does with requests, they are under this policy.
-fn under(policy: Policy, mut route: Route) -> Route {
+pub fn under(policy: Policy, mut route: Route) -> Route {
     let policy = Some(Arc::new(policy));
     match &mut route.action {
         Action::Forward(Forward { backends, .. }) => backends.iter_mut().for_each(|one| one.policy = policy.clone()),

@@ -2,12 +2,14 @@
 //! become those of one request is `translate::policy`'s to say.
 
 mod access;
+mod limits;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access::IpAccess;
+pub use limits::RequestLimits;
 
 use super::Condition;
 use super::rules::object_name;
@@ -44,6 +46,9 @@ pub struct ProxyPolicySpec {
     /// From which addresses requests may come, for example `{allow: [10.0.0.0/8], deny: [10.9.9.9]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<IpAccess>,
+    /// How large requests may be, and of which kinds, for example `{bodyBytes: 1048576, methods: [GET, POST]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_limits: Option<RequestLimits>,
 }
 
 /// What a policy is for.

@@ -4,14 +4,20 @@
 //! A section may refuse (an [`Error`], whose answer gets what `Exchange::adorn` was given before), answer in place of the
 //! backend, change the head that goes on, or give the answer fields. Cheap sections are asked before dear ones, and who is
 //! refused learns nothing of those behind.
+//!
+//! Most sections know at once. Those that may have to wait, for others or for a computation that takes its time, are told of by
+//! [`may_wait`]; only requests under these are admitted by a future of their own.
 
-use http::Method;
+mod limits;
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
-use super::fields::Fields;
 use super::headers::Client;
-use super::message::{PathAndQuery, Response};
+use super::message::{RequestHead, Response};
 use crate::snapshot::Policy;
 
 /// The request that wants to pass.
@@ -19,27 +25,45 @@ pub(super) struct Asked<'a> {
     /// Who sends it.
     pub client: Client,
     /// Gets what the answer is to be told.
-    #[expect(dead_code, reason = "of the sections there are, none has anything to tell")]
     pub exchange: &'a Exchange,
-    /// Its method.
-    #[expect(dead_code, reason = "of the sections there are, none looks at it")]
-    pub method: &'a Method,
-    /// Path and query as they came.
-    #[expect(dead_code, reason = "of the sections there are, none looks at it")]
-    pub target: &'a PathAndQuery,
+    /// Its head as it came, which sections may change before it goes on. Its path stays: by that its route was found.
+    pub head: &'a mut RequestHead,
+    /// Its content, of which nothing was read yet.
+    pub content: &'a Body,
 }
 
-/// Lets a request pass, or answers it.
+/// Whether [`admit`] may have to wait.
+pub(super) fn may_wait(policy: &Policy) -> bool {
+    let Policy { invalid: _, ip_access: _, request_limits: _ } = policy;
+    false
+}
+
+/// Lets a request pass, or answers it, under a policy that never has to wait.
 ///
 /// # Errors
 /// Why it may not.
-pub(super) fn admit(policy: &Policy, asked: &Asked<'_>, _fields: &mut Fields) -> Result<Option<Response>, Error> {
-    let Policy { invalid, ip_access } = policy;
+pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
+    match pin!(admit(policy, asked)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(admitted) => admitted,
+        // Nothing of it waits; if it did, nobody would pass.
+        Poll::Pending => Err(Error::InvalidPolicy),
+    }
+}
+
+/// Lets a request pass, or answers it. Sections are asked in this order.
+///
+/// # Errors
+/// Why it may not.
+pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
+    let Policy { invalid, ip_access, request_limits } = policy;
     if invalid.is_some() {
         return Err(Error::InvalidPolicy);
     }
     if ip_access.as_ref().is_some_and(|access| !access.allows(asked.client.address)) {
         return Err(Error::AddressDenied);
+    }
+    if let Some(limits) = request_limits {
+        limits::admit(limits, asked)?;
     }
     Ok(None)
 }

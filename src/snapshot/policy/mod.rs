@@ -1,12 +1,14 @@
 //! Who may pass, and on what terms: what all policies together say of the requests of one route, made ready to be asked.
 
 mod access;
+mod limits;
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
 pub use access::{IpAccess, Networks};
+pub use limits::{MediaTypes, Methods, RequestLimits};
 
 use super::Invalid;
 
@@ -19,15 +21,19 @@ pub struct Policy {
     /// From which addresses requests may come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<Arc<IpAccess>>,
+    /// How large requests may be, and of which kinds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_limits: Option<Arc<RequestLimits>>,
 }
 
 impl Policy {
     /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
     pub fn before(&self, farther: &Policy) -> Policy {
-        let Policy { invalid, ip_access } = self.clone();
+        let Policy { invalid, ip_access, request_limits } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
             ip_access: ip_access.or_else(|| farther.ip_access.clone()),
+            request_limits: request_limits.or_else(|| farther.request_limits.clone()),
         }
     }
 }
