@@ -58,11 +58,11 @@ async fn a_user_without_rights_is_told_what_is_missing() {
     let reasons = eventually("reasons not to be ready", async || {
         let (status, text) = gateway.admin("/readyz").await?;
         assert_eq!(status, 503);
-        (text.matches("not allowed to list").count() == 4).then_some(text)
+        (text.matches("not allowed to list").count() == 5).then_some(text)
     })
     .await;
-    for kind in ["ProxyRoute", "ProxyUpstream", "Service", "EndpointSlice"] {
-        assert!(reasons.contains(&format!("waiting for the first list of {kind}s: not allowed to list")), "{reasons}");
+    for kind in ["ProxyRoutes", "ProxyUpstreams", "ProxyPolicies", "Services", "EndpointSlices"] {
+        assert!(reasons.contains(&format!("waiting for the first list of {kind}: not allowed to list")), "{reasons}");
     }
     assert!(reasons.contains("charts/floodway/templates/rbac.yaml"), "{reasons}");
     assert!(gateway.alive(), "it keeps trying");

@@ -147,9 +147,17 @@ impl Report {
     fn wait_because(&self, error: Option<&str>) {
         let of = self.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
         let why = error.map(|error| format!(": {error}")).unwrap_or_default();
-        let gate = self.ready.block(format!("the first list of {}s{of}{why}", self.kind.name));
+        let gate = self.ready.block(format!("the first list of {}{of}{why}", plural(self.kind.name)));
         // The old one goes only now, so that there is always one.
         *lock(&self.gate) = Some(gate);
+    }
+}
+
+/// Several of a kind.
+fn plural(kind: &str) -> String {
+    match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{kind}s"),
     }
 }
 
