@@ -12,6 +12,7 @@ pub mod demo;
 pub mod drain;
 pub mod health;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod ready;
 pub mod resilience;
 pub mod settings;

@@ -133,6 +133,8 @@ pub enum LogFormat {
 pub struct Listeners {
     /// Addresses that serve cleartext HTTP/1 and HTTP/2 (prior knowledge).
     pub http: Vec<SocketAddr>,
+    /// Connections that a proxy in front makes for its clients.
+    pub proxy_protocol: ProxyProtocol,
     /// Address of the admin port.
     pub admin: SocketAddr,
     /// Silence on a client connection after which TCP asks whether the peer is still there, and how often; zero never asks.
@@ -148,11 +150,33 @@ impl Default for Listeners {
     fn default() -> Self {
         Listeners {
             http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
+            proxy_protocol: ProxyProtocol::default(),
             admin: SocketAddr::from(([0, 0, 0, 0], 9901)),
             tcp_keep_alive: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(60),
         }
     }
+}
+
+/// Connections that a proxy in front makes for its clients, and says so in a header of the PROXY protocol, version 1 or 2.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ProxyProtocol {
+    /// Peers whose connections begin with such a header; without one they are closed. Empty: nobody's.
+    pub from: Vec<IpNet>,
+    /// What becomes of connections of other peers, where there are such.
+    pub others: Others,
+}
+
+/// What becomes of connections that nobody speaks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Others {
+    /// They are their peer's own, and served as such.
+    #[default]
+    Serve,
+    /// They are closed.
+    Refuse,
 }
 
 /// Bounds against hostile or broken peers. Sizes are bytes.

@@ -38,16 +38,21 @@ const TABLE: &[Room] = &[
     Room { name: "status", uses: &["api", "translate", "telemetry"], never: &["hyper::"] },
     Room {
         name: "proxy",
-        uses: &["clock", "snapshot", "settings", "drain", "ready", "resilience", "telemetry"],
+        uses: &["clock", "snapshot", "settings", "drain", "ready", "resilience", "telemetry", "proxy_protocol"],
         never: KUBERNETES,
     },
+    Room { name: "proxy_protocol", uses: &["snapshot"], never: NETWORK },
     Room {
         name: "resilience",
         uses: &["snapshot"],
         never: &["kube::", "k8s_openapi::", "tokio::", "hyper::", "now()"],
     },
     Room { name: "clock", uses: &["resilience"], never: KUBERNETES },
-    Room { name: "health", uses: &["clock", "resilience", "snapshot", "telemetry"], never: KUBERNETES },
+    Room {
+        name: "health",
+        uses: &["clock", "proxy_protocol", "resilience", "snapshot", "telemetry"],
+        never: KUBERNETES,
+    },
     Room { name: "telemetry", uses: &[], never: NETWORK },
     Room { name: "drain", uses: &[], never: KUBERNETES },
     Room { name: "ready", uses: &[], never: KUBERNETES },

@@ -45,6 +45,7 @@ fn cluster(algorithm: Algorithm, count: u32) -> Cluster {
             max_requests: None,
             tcp_keep_alive: None,
             upkeep: Default::default(),
+            proxy_protocol: None,
         },
         endpoints: (0..count).map(endpoint).collect(),
         move_after: None,

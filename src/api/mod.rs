@@ -31,8 +31,8 @@ pub use upstream::{
     CHECK_THRESHOLD, CHECK_TIMEOUT, CONNECTION_AGE, COOKIE_TTL, CheckMethod, CircuitBreaker, Connections, CookieKey,
     DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain, Fallback, GrpcCheck, HashKey, HealthCheck,
     HttpCheck, InitialState, IssuedCookie, Limits, LoadBalancing, Locality, PENDING_TIMEOUT, PING_TIMEOUT, Passive,
-    Protocol, ProxyUpstream, ProxyUpstreamSpec, SLOW_START, STAGGER, STATE, SameSite, Subset, SubsetFallback,
-    TABLE_SIZES, TcpCheck, UpstreamStatus, WINDOW, WebSocketCheck,
+    Protocol, ProxyProtocol, ProxyUpstream, ProxyUpstreamSpec, SLOW_START, STAGGER, STATE, SameSite, Subset,
+    SubsetFallback, TABLE_SIZES, TcpCheck, UpstreamStatus, WINDOW, WebSocketCheck,
 };
 pub use validate::{Violation, validate};
 

@@ -136,6 +136,7 @@ mod tests {
                 max_requests: None,
                 tcp_keep_alive: None,
                 upkeep: Default::default(),
+                proxy_protocol: None,
             },
             resilience: Arc::new(resilience),
             endpoints: ports.iter().map(|port| Endpoint::new(([127, 0, 0, 1], *port).into())).collect(),

@@ -22,7 +22,7 @@ use probe::Sockets;
 
 use crate::clock;
 use crate::resilience::{Change, EndpointState, KeptOut, Registry, State, Why};
-use crate::snapshot::{Cluster, ClusterName, HealthCheck, Map, Protocol, Reader, SharedMap, Snapshot};
+use crate::snapshot::{Cluster, ClusterName, HealthCheck, Map, Protocol, ProxyProtocol, Reader, SharedMap, Snapshot};
 use crate::telemetry::Metrics;
 
 /// Checks at a time. Endpoints that hang take a place for as long as the timeout; others wait for theirs without that counting
@@ -52,6 +52,8 @@ struct Settings {
     check: HealthCheck,
     /// What they speak.
     protocol: Protocol,
+    /// What their connections begin with.
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Everything that is being checked.
@@ -92,7 +94,8 @@ impl<A: Ask> Checks<A> {
             let cluster = self.clusters.get(&name).cloned();
             let wanted = cluster.as_ref().and_then(|cluster| {
                 let check = cluster.resilience.health.clone()?;
-                Some((cluster, Arc::new(Settings { check, protocol: cluster.protocol })))
+                let proxy_protocol = cluster.connections.proxy_protocol;
+                Some((cluster, Arc::new(Settings { check, protocol: cluster.protocol, proxy_protocol })))
             });
             match wanted {
                 Some((cluster, settings)) => self.check(cluster, settings),

@@ -252,7 +252,7 @@ async fn connect(
         let before = tried.len();
         let (connected, endpoint) = match cluster.connections.upkeep.stagger {
             None => {
-                let connected = Box::pin(Lease::connect(upstream, host, place, limit)).await;
+                let connected = Box::pin(Lease::connect(upstream, host, place, exchange.client(), limit)).await;
                 told(&connected);
                 (connected, endpoint)
             }

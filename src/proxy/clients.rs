@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::http1::{self, Served};
 use super::http2;
+use super::introduction::{self, Expected, Introduced};
 use super::io::Io;
 use super::resting::Place;
 use super::tunnel;
@@ -35,8 +36,14 @@ pub(super) async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: T
                 continue;
             }
         };
+        let address = canonical(address);
+        let expected = introduction::expected(&worker.settings.listeners.proxy_protocol, address.ip());
+        if expected == Expected::Nothing {
+            worker.recorder.connection_refused("proxy_protocol_untrusted");
+            continue;
+        }
         match Open::new(&worker) {
-            Some(open) => drop(clients.spawn_local(Connection::new(stream, canonical(address), open))),
+            Some(open) => drop(clients.spawn_local(Connection::new(stream, address, expected, open))),
             None => worker.recorder.connection_refused("too_many_connections"),
         }
     }
@@ -80,6 +87,8 @@ struct Connection {
 }
 
 enum State {
+    /// Until its header of the PROXY protocol has said for whom it is.
+    Introduced(Pin<Box<dyn Future<Output = Option<Introduced>>>>),
     /// By `http1`, until it turns out to be something else.
     Served(Pin<Box<dyn Future<Output = Served>>>),
     Rests(Io, Place),
@@ -89,13 +98,24 @@ enum State {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, address: SocketAddr, open: Open) -> Self {
-        let io = Io::new(stream, open.0.settings.limits.stream_buffer_bytes);
-        Connection { state: State::serve(io, true, address, &open.0), address, open }
+    fn new(stream: TcpStream, address: SocketAddr, expected: Expected, open: Open) -> Self {
+        let state = match expected {
+            Expected::Header => {
+                let worker = Rc::clone(&open.0);
+                State::Introduced(Box::pin(async move { introduction::heard(stream, address, &worker).await }))
+            }
+            Expected::Own | Expected::Nothing => State::begin(stream, address, &open.0),
+        };
+        Connection { state, address, open }
     }
 }
 
 impl State {
+    fn begin(stream: TcpStream, address: SocketAddr, worker: &Rc<Worker>) -> Self {
+        let io = Io::new(stream, worker.settings.limits.stream_buffer_bytes);
+        State::serve(io, true, address, worker)
+    }
+
     fn serve(io: Io, fresh: bool, address: SocketAddr, worker: &Rc<Worker>) -> Self {
         State::Served(Box::pin(http1::serve(io, fresh, Peer::new(address, "http"), Rc::clone(worker))))
     }
@@ -108,6 +128,13 @@ impl Future for Connection {
         let Connection { state, address, open: Open(worker) } = self.get_mut();
         loop {
             *state = match state {
+                State::Introduced(introduced) => match ready!(introduced.as_mut().poll(cx)) {
+                    Some((stream, client)) => {
+                        *address = canonical(client);
+                        State::begin(stream, *address, worker)
+                    }
+                    None => State::Closed,
+                },
                 State::Served(serving) => match ready!(serving.as_mut().poll(cx)) {
                     Served::Closed => State::Closed,
                     Served::Resting(io) => {

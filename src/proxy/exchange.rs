@@ -35,6 +35,8 @@ pub(super) struct Subject {
     pub trace_id: Option<Box<str>>,
     /// The client, found through trusted proxies.
     pub client: IpAddr,
+    /// Its port; 0 if only the proxies know.
+    pub client_port: u16,
     /// What it speaks.
     pub protocol: Protocol,
     /// Method.
@@ -116,6 +118,11 @@ impl Exchange {
     fn forward(&self) -> Option<&Forward> {
         let Action::Forward(forward) = &self.route.get()?.action else { return None };
         Some(forward)
+    }
+
+    /// The client, found through trusted proxies, with port 0 if only these know.
+    pub(super) fn client(&self) -> SocketAddr {
+        SocketAddr::new(self.subject.client, self.subject.client_port)
     }
 
     /// What the client speaks.

@@ -34,7 +34,7 @@ pub(super) async fn connect<'a>(
     let one = |Chosen { host, place }: Chosen<'a>| async move {
         let connected = match Lease::waiting(upstream, host) {
             Some(lease) => Ok(lease),
-            None => Lease::connect(upstream, host, place, limit).await,
+            None => Lease::connect(upstream, host, place, exchange.client(), limit).await,
         };
         (host, connected)
     };

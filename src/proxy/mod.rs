@@ -22,6 +22,7 @@ mod grpc;
 mod headers;
 mod http1;
 mod http2;
+mod introduction;
 mod io;
 mod kept;
 mod listener;

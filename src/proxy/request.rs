@@ -62,7 +62,7 @@ pub(super) fn handle(
             Ok(Target { authority, host }) => (Ok(authority), host),
             Err(error) => (Err(error), "".into()),
         };
-        let exchange = begin(worker, &head, client, host, downstream);
+        let exchange = begin(worker, peer, &head, client, host, downstream);
 
         let decided =
             authority.and_then(|authority| decide(worker, peer, &mut head, &body, client, authority, &exchange));
@@ -103,6 +103,7 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, downstream: &Rc<Downstrea
         request_id: headers::new_request_id(),
         trace_id: None,
         client: peer.address.ip(),
+        client_port: peer.address.port(),
         protocol: Protocol::Http11,
         method: Method::from_bytes(b"-").unwrap_or_default(),
         host: "".into(),
@@ -140,6 +141,7 @@ struct Found {
 
 fn begin(
     worker: &Rc<Worker>,
+    peer: &Peer,
     head: &RequestHead,
     client: Client,
     host: Box<str>,
@@ -149,6 +151,7 @@ fn begin(
         request_id: headers::request_id(&head.fields, client.trusted),
         trace_id: headers::trace_id(&head.fields),
         client: client.address,
+        client_port: if client.address == peer.address.ip() { peer.address.port() } else { 0 },
         protocol: match head.version {
             Version::HTTP_10 => Protocol::Http10,
             Version::HTTP_2 => Protocol::Http2,

@@ -78,6 +78,7 @@ impl Cluster {
                 max_requests: None,
                 tcp_keep_alive: None,
                 upkeep: Upkeep::default(),
+                proxy_protocol: None,
             },
             resilience: Arc::default(),
             endpoints: Arc::default(),
@@ -133,6 +134,19 @@ pub struct Connections {
     pub tcp_keep_alive: Option<Duration>,
     /// What else is done for them.
     pub upkeep: Upkeep,
+    /// Says with which header of the PROXY protocol each begins, which tells the endpoint the client: it then carries that client's
+    /// request alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Bytes.
+    V2,
 }
 
 /// What is done so that connections are there, and well. The default is nothing.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, Upkeep};
+pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, ProxyProtocol, Upkeep};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use policy::{IpAccess, MediaTypes, Methods, Networks, Policy, RequestLimits};

@@ -12,7 +12,7 @@ use super::route::{Age, Target};
 use super::streaming::time_within;
 use super::{Context, Key, Own, Resources};
 use crate::api::{self, Condition};
-use crate::snapshot::{ClusterName, Connections, Endpoint, Fallback, Map, Resilience, Upkeep};
+use crate::snapshot::{ClusterName, Connections, Endpoint, Fallback, Map, ProxyProtocol, Resilience, Upkeep};
 
 /// Unused connections kept per endpoint and worker when nobody says otherwise.
 const MAX_IDLE_PER_ENDPOINT: u32 = 64;
@@ -169,6 +169,7 @@ pub(super) fn default_connections(context: &Context) -> Connections {
         max_requests: None,
         tcp_keep_alive: Some(TCP_KEEP_ALIVE),
         upkeep: Upkeep::default(),
+        proxy_protocol: None,
     }
 }
 
@@ -186,6 +187,7 @@ fn connections(given: Option<&api::Connections>, context: &Context, problems: &m
         http2_ping_interval,
         http2_ping_timeout,
         connect_stagger,
+        proxy_protocol,
     } = given;
     let mut wrong = Vec::new();
     let mut within = |text: &Option<String>, bounds, field: &str| {
@@ -210,6 +212,11 @@ fn connections(given: Option<&api::Connections>, context: &Context, problems: &m
     if max_idle_per_endpoint.is_some_and(|most| upkeep.min_idle_per_endpoint > most) {
         wrong.push(Problem::invalid("spec.connections", "minIdlePerEndpoint cannot be more than maxIdlePerEndpoint"));
     }
+    if proxy_protocol.is_some() && upkeep.min_idle_per_endpoint > 0 {
+        let message =
+            "a connection with proxyProtocol is for one client's request: none can be kept open by minIdlePerEndpoint";
+        wrong.push(Problem::invalid("spec.connections", message));
+    }
     problems.append(&mut wrong);
     let mut time = |text: &Option<String>, field: &str| {
         time(text.as_deref(), || format!("spec.connections.{field}")).unwrap_or_else(|problem| {
@@ -224,6 +231,10 @@ fn connections(given: Option<&api::Connections>, context: &Context, problems: &m
         max_idle_per_endpoint: max_idle_per_endpoint.unwrap_or(defaults.max_idle_per_endpoint),
         max_requests: max_requests.map(u64::from),
         upkeep,
+        proxy_protocol: proxy_protocol.map(|version| match version {
+            api::ProxyProtocol::V1 => ProxyProtocol::V1,
+            api::ProxyProtocol::V2 => ProxyProtocol::V2,
+        }),
     }
 }
 

@@ -31,6 +31,7 @@ mod http2_retried;
 mod http2_upstream;
 mod http2_websocket;
 mod interop;
+mod introduced;
 mod limits;
 mod moved;
 #[path = "../apiserver/network.rs"]

@@ -322,6 +322,7 @@ pub fn cluster(name: &str, protocol: Protocol, endpoints: &[SocketAddr]) -> Clus
             max_requests: None,
             tcp_keep_alive: None,
             upkeep: Default::default(),
+            proxy_protocol: None,
         },
         endpoints: endpoints.iter().map(|&address| Endpoint::new(address)).collect(),
         move_after: None,

@@ -214,6 +214,10 @@ pub enum Protocol {
         "has(self.http2PingInterval) || !has(self.http2PingTimeout)",
         "http2PingTimeout is for the answers to pings: it needs http2PingInterval, for example 30s",
     ),
+    (
+        "!has(self.proxyProtocol) || !has(self.minIdlePerEndpoint) || self.minIdlePerEndpoint == 0",
+        "a connection with proxyProtocol is for one client's request: none can be kept open by minIdlePerEndpoint",
+    ),
 ])))]
 pub struct Connections {
     /// Time to connect, unless the route says otherwise; for example `2s`.
@@ -267,6 +271,19 @@ pub struct Connections {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(STAGGER)))]
     pub connect_stagger: Option<String>,
+    /// Begins each connection with a header of the PROXY protocol, `V1` or `V2`, which tells the endpoint the client's address. Such a
+    /// connection carries one request, or one stream, and is then closed. Health checks say that they come from Floodway itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Bytes.
+    V2,
 }
 
 /// Of `connections.maxAge`.

@@ -11,14 +11,15 @@ use std::pin::pin;
 use ::http::header::{HOST, HeaderValue, USER_AGENT};
 use ::http::{HeaderMap, Method, Request, Uri};
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt as _, Join, Take, join};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Join, Take, join};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Settings;
 use super::checker::Ask;
 use super::failure::Failure;
-use crate::snapshot::{Probe, ProbeHeaders, Protocol};
+use crate::proxy_protocol;
+use crate::snapshot::{Probe, ProbeHeaders, Protocol, ProxyProtocol};
 
 /// The longest head that is read.
 const MOST_HEAD: usize = 16 * 1024;
@@ -37,9 +38,10 @@ pub(super) struct Sockets;
 
 impl Ask for Sockets {
     async fn ask(&self, endpoint: SocketAddr, settings: &Settings) -> Result<(), Failure> {
-        let Settings { check, protocol } = settings;
+        let Settings { check, protocol, proxy_protocol } = settings;
         let address = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
-        let io = connect(address).await?;
+        // Only where requests go, too, must a client be introduced.
+        let io = connect(address, proxy_protocol.filter(|_| address == endpoint)).await?;
         // In boxes, because a check rests most of the time.
         match &check.probe {
             Probe::Tcp => Ok(()),
@@ -61,8 +63,12 @@ impl Ask for Sockets {
 type Io = Join<Take<OwnedReadHalf>, OwnedWriteHalf>;
 
 /// The one place where checks get their connections: what is above reads and writes.
-async fn connect(address: SocketAddr) -> Result<Io, Failure> {
-    let stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))?;
+async fn connect(address: SocketAddr, introduced: Option<ProxyProtocol>) -> Result<Io, Failure> {
+    let mut stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))?;
+    if let Some(version) = introduced {
+        let header = proxy_protocol::write(version, None, address);
+        stream.write_all(&header).await.map_err(|_| Failure::Broken("the connection broke"))?;
+    }
     let (reader, writer) = stream.into_split();
     Ok(join(reader.take(MOST_BYTES), writer))
 }

@@ -220,7 +220,7 @@ impl Retrying<'_> {
             Some(lease) => lease,
             None => {
                 let limit = connect.unwrap_or(self.upstream.cluster().connections.connect_timeout);
-                let connected = Lease::connect(&self.upstream, host, None, limit).await;
+                let connected = Lease::connect(&self.upstream, host, None, exchange.client(), limit).await;
                 attempts::count_connect(&self.worker, &self.upstream, &connected);
                 match connected {
                     Ok(lease) => lease,

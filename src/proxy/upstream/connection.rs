@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::proxy::http2::{Answered, Http2, Http2Body, Stream};
 use crate::proxy::io::{Io, Pipe};
 use crate::proxy::listener;
 use crate::proxy::message::{RequestHead, Response, ResponseHead};
+use crate::proxy_protocol;
 use crate::resilience::{Connected, around};
 use crate::snapshot::{Connections, Protocol};
 
@@ -50,7 +52,9 @@ struct Keeping {
 
 impl From<&Connections> for Keeping {
     fn from(settings: &Connections) -> Self {
-        Keeping { max_idle: settings.max_idle_per_endpoint, max_requests: settings.max_requests }
+        // One that was introduced is its client's alone.
+        let max_idle = if settings.proxy_protocol.is_some() { 0 } else { settings.max_idle_per_endpoint };
+        Keeping { max_idle, max_requests: settings.max_requests }
     }
 }
 
@@ -102,7 +106,7 @@ impl Lease {
         Some(Lease::new(connection, InFlight::new(host), settings, true))
     }
 
-    /// A new connection to `host`, or one that was opened for another request meanwhile.
+    /// A new connection to `host` for a client, or one that was opened for another request meanwhile.
     ///
     /// # Errors
     /// [`Error::ConnectFailed`] or [`Error::ConnectTimeout`]; [`Error::UpstreamOverflow`] if it has no `place` for a
@@ -111,6 +115,7 @@ impl Lease {
         upstream: &Upstream,
         host: &Rc<Host>,
         place: Option<Connected>,
+        client: SocketAddr,
         timeout: Duration,
     ) -> Result<Lease, Error> {
         // From here on it has something to do: one that hangs in connecting must not look idle.
@@ -120,13 +125,17 @@ impl Lease {
         let connecting = async {
             let opening = async |place: Option<Connected>| {
                 let place = place.or_else(|| upstream.place(host)).ok_or(Error::UpstreamOverflow)?;
-                let io = open(host.endpoint.address, settings, upstream.room).await?;
+                let io = open(host.endpoint.address, Some(client), settings, upstream.room).await?;
                 Ok(io.counted(place))
             };
             match protocol {
                 Protocol::Http1 => {
                     let client = Client::new(opening(place).await?, last_use(settings));
                     Ok((Connection::Http1(client), false))
+                }
+                Protocol::Http2 if settings.proxy_protocol.is_some() => {
+                    let connection = open_http2(opening(place).await?, upstream).await?;
+                    Ok((Connection::Http2(connection.begin()), false))
                 }
                 Protocol::Http2 => {
                     let _turn = host.pool.turn().await;
@@ -229,7 +238,7 @@ pub(super) async fn warm(upstream: Rc<Upstream>, host: Rc<Host>) {
     while let Some(_turn) = host.pool.turn_to_warm(upstream.cluster().protocol, enough) {
         let opening = async {
             let place = upstream.place(&host).ok_or(Error::UpstreamOverflow)?;
-            let io = open(host.endpoint.address, settings, upstream.room).await?.counted(place);
+            let io = open(host.endpoint.address, None, settings, upstream.room).await?.counted(place);
             match upstream.cluster().protocol {
                 Protocol::Http1 => {
                     host.pool.put_http1(Client::new(io, last_use(settings)), settings.max_idle_per_endpoint);
@@ -264,8 +273,14 @@ async fn open_http2(io: Io, upstream: &Upstream) -> Result<Http2, Error> {
     Ok(connection)
 }
 
-async fn open(address: SocketAddr, settings: &Connections, room: usize) -> Result<Io, Error> {
-    let stream = TcpStream::connect(address).await.map_err(|error| {
+/// Connects, and introduces the client if that is wanted.
+async fn open(
+    address: SocketAddr,
+    client: Option<SocketAddr>,
+    settings: &Connections,
+    room: usize,
+) -> Result<Io, Error> {
+    let mut stream = TcpStream::connect(address).await.map_err(|error| {
         tracing::debug!(%address, %error, "connect");
         Error::ConnectFailed
     })?;
@@ -280,6 +295,13 @@ async fn open(address: SocketAddr, settings: &Connections, room: usize) -> Resul
     }
     if let Err(error) = listener::bound_unsent(&stream, room) {
         tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
+    }
+    if let Some(version) = settings.proxy_protocol {
+        let header = proxy_protocol::write(version, client, address);
+        stream.write_all(&header).await.map_err(|error| {
+            tracing::debug!(%address, %error, "introduce a client");
+            Error::ConnectFailed
+        })?;
     }
     Ok(Io::new(stream, room))
 }

@@ -166,6 +166,7 @@ impl Upstreams {
     fn build(&self, cluster: &Arc<Cluster>, before: Option<&Rc<Upstream>>) -> Upstream {
         let known: Map<SocketAddr, &Rc<Host>> = before
             .filter(|before| before.cluster.protocol == cluster.protocol)
+            .filter(|before| before.cluster.connections.proxy_protocol == cluster.connections.proxy_protocol)
             .into_iter()
             .flat_map(|before| before.hosts.iter().map(|host| (host.endpoint.address, host)))
             .collect();
