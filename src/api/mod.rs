@@ -17,7 +17,8 @@ pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Re
 pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
 pub use policy::{
-    IpAccess, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RequestLimits,
+    Cors, IpAccess, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec,
+    RequestLimits,
 };
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{

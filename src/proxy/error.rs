@@ -50,6 +50,9 @@ pub(super) enum Error {
     /// The client's address may not pass.
     #[error("address not allowed")]
     AddressDenied,
+    /// Pages of this origin may not ask.
+    #[error("origin not allowed")]
+    OriginDenied,
     /// The route does not take this method.
     #[error("method not allowed here")]
     MethodNotAllowed,
@@ -153,7 +156,7 @@ impl Error {
             ClientGone | ClientSilent => CLIENT_CLOSED_REQUEST,
             NoRoute => StatusCode::NOT_FOUND,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
-            AddressDenied => StatusCode::FORBIDDEN,
+            AddressDenied | OriginDenied => StatusCode::FORBIDDEN,
             InvalidPolicy | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | Draining
             | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => StatusCode::BAD_GATEWAY,
@@ -180,6 +183,7 @@ impl Error {
             InvalidRoute => "invalid_route",
             InvalidPolicy => "invalid_policy",
             AddressDenied => "address_denied",
+            OriginDenied => "origin_denied",
             MethodNotAllowed => "method_not_allowed",
             ContentType => "content_type",
             NoBackend => "no_backend",
@@ -235,11 +239,11 @@ impl Error {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
-            NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | MethodNotAllowed | ContentType | NoBackend
-            | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout
-            | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle
-            | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone
-            | RouteRemoved => false,
+            NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | OriginDenied | MethodNotAllowed | ContentType
+            | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed
+            | ConnectTimeout | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout
+            | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining
+            | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }
 

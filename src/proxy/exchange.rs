@@ -1,6 +1,7 @@
 //! The facts and clocks of one exchange. Shared by everyone who carries a part of it; when the last one lets go, it is
 //! written down, once, however it ended.
 
+mod adorned;
 mod attempt;
 mod record;
 mod waiting;
@@ -14,12 +15,12 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use self::adorned::Adorned;
 use self::attempt::Attempt;
 pub(super) use self::attempt::Beside;
 use super::clocks::{Clocks, Flow, Phase};
 use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
-use super::fields::Fields;
 use super::streams::Stream;
 pub(super) use super::streams::{Due, Farewell, Manner};
 use super::worker::Worker;
@@ -66,8 +67,8 @@ pub(super) struct Exchange {
     /// What most exchanges do not have: they are not streams.
     stream: OnceCell<Box<Stream>>,
     end: Cell<End>,
-    /// What the client's answer gets beside its own fields, whoever gives it: few have any.
-    adorned: RefCell<Option<Box<Fields>>>,
+    /// What policies make of the fields of the client's answer: few have any.
+    adorned: RefCell<Option<Box<Adorned>>>,
     /// The most bytes of content that the client may send.
     most_content: Cell<u64>,
     received: Cell<u64>,
@@ -270,24 +271,6 @@ impl Exchange {
         self.status.set(status);
         self.reason.set(None);
         self.clocks.enter(Phase::Local);
-    }
-
-    /// The client's answer gets a field, in place of what it has under that name; also one that Floodway itself gives because the
-    /// request may not pass.
-    pub(super) fn adorn(&self, name: &str, value: &[u8]) {
-        self.adorned.borrow_mut().get_or_insert_default().add(name, value);
-    }
-
-    /// Gives the answer those fields.
-    pub(super) fn dress(&self, answer: &mut Fields) {
-        let Some(adorned) = self.adorned.take() else { return };
-        adorned
-            .iter()
-            .filter_map(|(name, _)| std::str::from_utf8(name).ok())
-            .for_each(|name| answer.remove_named(name.as_bytes()));
-        for (name, value) in adorned.iter() {
-            answer.add(std::str::from_utf8(name).unwrap_or_default(), value);
-        }
     }
 
     /// The client may send so many bytes of content, whatever the settings say.

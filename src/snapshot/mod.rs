@@ -27,7 +27,7 @@ use serde::Serialize;
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, ProxyProtocol, Upkeep};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
-pub use policy::{IpAccess, MediaTypes, Methods, Networks, Policy, RequestLimits};
+pub use policy::{Below, Cors, IpAccess, MediaTypes, Methods, Networks, Origins, Policy, RequestLimits};
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{
     Adaptive, Algorithm, Balancing, BreakerMode, BreakerWait, BreakerWindow, CircuitBreaker, CookieKey, Ejection,

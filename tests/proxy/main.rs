@@ -38,6 +38,7 @@ mod moved;
 mod network;
 mod outcomes;
 mod policies;
+mod policy_cors;
 mod policy_limits;
 mod pools;
 mod resilience;

@@ -23,7 +23,7 @@ pub fn under(policy: Policy, mut route: Route) -> Route {
     route
 }
 
-fn responding(prefix: &str) -> Route {
+pub fn responding(prefix: &str) -> Route {
     route(prefix, Action::Respond(Respond { status: http::StatusCode::OK, content_type: None, body: "ok".into() }))
 }
 

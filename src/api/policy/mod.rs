@@ -2,6 +2,7 @@
 //! become those of one request is `translate::policy`'s to say.
 
 mod access;
+mod cors;
 mod limits;
 
 use kube::CustomResource;
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access::IpAccess;
+pub use cors::Cors;
 pub use limits::RequestLimits;
 
 use super::Condition;
@@ -46,6 +48,9 @@ pub struct ProxyPolicySpec {
     /// From which addresses requests may come, for example `{allow: [10.0.0.0/8], deny: [10.9.9.9]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<IpAccess>,
+    /// Which pages of other origins may read answers, for example `{allowOrigins: ["https://*.example.com"], allowMethods: [PUT]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
     /// How large requests may be, and of which kinds, for example `{bodyBytes: 1048576, methods: [GET, POST]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<RequestLimits>,

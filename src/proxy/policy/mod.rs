@@ -8,6 +8,7 @@
 //! Most sections know at once. Those that may have to wait, for others or for a computation that takes its time, are told of by
 //! [`may_wait`]; only requests under these are admitted by a future of their own.
 
+mod cors;
 mod limits;
 
 use std::pin::pin;
@@ -34,7 +35,7 @@ pub(super) struct Asked<'a> {
 
 /// Whether [`admit`] may have to wait.
 pub(super) fn may_wait(policy: &Policy) -> bool {
-    let Policy { invalid: _, ip_access: _, request_limits: _ } = policy;
+    let Policy { invalid: _, ip_access: _, cors: _, request_limits: _ } = policy;
     false
 }
 
@@ -55,12 +56,19 @@ pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Op
 /// # Errors
 /// Why it may not.
 pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
-    let Policy { invalid, ip_access, request_limits } = policy;
+    let Policy { invalid, ip_access, cors, request_limits } = policy;
     if invalid.is_some() {
         return Err(Error::InvalidPolicy);
     }
     if ip_access.as_ref().is_some_and(|access| !access.allows(asked.client.address)) {
         return Err(Error::AddressDenied);
+    }
+    // Before it is asked who the client is, and which methods it may use: browsers say nothing of that in a preflight, and a page
+    // can read why it is refused.
+    if let Some(cors) = cors
+        && let Some(answer) = cors::admit(cors, asked)?
+    {
+        return Ok(Some(answer));
     }
     if let Some(limits) = request_limits {
         limits::admit(limits, asked)?;

@@ -1,6 +1,7 @@
 //! Who may pass, and on what terms: what all policies together say of the requests of one route, made ready to be asked.
 
 mod access;
+mod cors;
 mod limits;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use access::{IpAccess, Networks};
+pub use cors::{Below, Cors, Origins};
 pub use limits::{MediaTypes, Methods, RequestLimits};
 
 use super::Invalid;
@@ -21,6 +23,9 @@ pub struct Policy {
     /// From which addresses requests may come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_access: Option<Arc<IpAccess>>,
+    /// Which pages of other origins may read answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Arc<Cors>>,
     /// How large requests may be, and of which kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<Arc<RequestLimits>>,
@@ -29,10 +34,11 @@ pub struct Policy {
 impl Policy {
     /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
     pub fn before(&self, farther: &Policy) -> Policy {
-        let Policy { invalid, ip_access, request_limits } = self.clone();
+        let Policy { invalid, ip_access, cors, request_limits } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
             ip_access: ip_access.or_else(|| farther.ip_access.clone()),
+            cors: cors.or_else(|| farther.cors.clone()),
             request_limits: request_limits.or_else(|| farther.request_limits.clone()),
         }
     }

@@ -3,6 +3,7 @@
 //! nobody pass: requests under it are answered with 503.
 
 mod access;
+mod cors;
 mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,12 +137,13 @@ impl PolicyPlan {
 
 /// What a spec says, made ready to be asked. What is wrong with it, or missing, lets nobody pass.
 fn policy(spec: &ProxyPolicySpec, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Policy {
-    let ProxyPolicySpec { target_refs: _, ip_access, request_limits } = spec;
+    let ProxyPolicySpec { target_refs: _, ip_access, cors, request_limits } = spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
+    let cors = cors.as_ref().map(|given| Arc::new(cors::cors(given, "spec.cors", problems)));
     let request_limits =
         request_limits.as_ref().map(|given| Arc::new(limits::request_limits(given, "spec.requestLimits", problems)));
     let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
-    Policy { invalid, ip_access, request_limits }
+    Policy { invalid, ip_access, cors, request_limits }
 }
 
 /// All policies.

@@ -1,0 +1,53 @@
+//! What policies make of the fields of the client's answer, whoever gives it: told before there is an answer, done once there is
+//! one. Edits that a rule asks for are made before.
+
+use super::Exchange;
+use crate::proxy::fields::Fields;
+
+/// Changes of the fields of an answer, in the order in which they are made.
+#[derive(Debug, Default)]
+pub(super) struct Adorned {
+    /// Fields whose names begin like this are taken out.
+    strip: Option<&'static str>,
+    /// Replace what the answer has under their names.
+    set: Fields,
+    /// Comes beside what the answer says that it depends on.
+    vary: Option<&'static str>,
+}
+
+impl Exchange {
+    /// The client's answer gets a field, in place of what it has under that name; also one that Floodway itself gives because the
+    /// request may not pass.
+    pub(in crate::proxy) fn adorn(&self, name: &str, value: &[u8]) {
+        self.adorned.borrow_mut().get_or_insert_default().set.add(name, value);
+    }
+
+    /// The client's answer gets no field whose name begins like this, but for those that adorn it.
+    pub(in crate::proxy) fn strip(&self, family: &'static str) {
+        self.adorned.borrow_mut().get_or_insert_default().strip = Some(family);
+    }
+
+    /// The client's answer depends on these fields of its request, as caches are told (RFC 9110 12.5.5), in place of others of which
+    /// that was said before.
+    pub(in crate::proxy) fn vary(&self, names: &'static str) {
+        self.adorned.borrow_mut().get_or_insert_default().vary = Some(names);
+    }
+
+    /// Makes these changes.
+    pub(in crate::proxy) fn dress(&self, answer: &mut Fields) {
+        let Some(adorned) = self.adorned.take() else { return };
+        let Adorned { strip, set, vary } = *adorned;
+        if let Some(family) = strip {
+            answer.retain(|_, name, _| !name.starts_with(family.as_bytes()));
+        }
+        set.iter()
+            .filter_map(|(name, _)| std::str::from_utf8(name).ok())
+            .for_each(|name| answer.remove_named(name.as_bytes()));
+        for (name, value) in set.iter() {
+            answer.add(std::str::from_utf8(name).unwrap_or_default(), value);
+        }
+        if let Some(names) = vary {
+            answer.add("vary", names.as_bytes());
+        }
+    }
+}
