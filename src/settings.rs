@@ -135,6 +135,8 @@ pub struct Listeners {
     pub http: Vec<SocketAddr>,
     /// Connections that a proxy in front makes for its clients.
     pub proxy_protocol: ProxyProtocol,
+    /// TLS with clients.
+    pub tls: ListenersTls,
     /// Address of the admin port.
     pub admin: SocketAddr,
     /// Silence on a client connection after which TCP asks whether the peer is still there, and how often; zero never asks.
@@ -151,6 +153,7 @@ impl Default for Listeners {
         Listeners {
             http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             proxy_protocol: ProxyProtocol::default(),
+            tls: ListenersTls::default(),
             admin: SocketAddr::from(([0, 0, 0, 0], 9901)),
             tcp_keep_alive: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(60),
@@ -177,6 +180,32 @@ pub enum Others {
     Serve,
     /// They are closed.
     Refuse,
+}
+
+/// TLS with clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ListenersTls {
+    /// `namespace/name` of the Secret with the certificate for clients that name no host that a route gives one; they are refused
+    /// when absent. In a folder the namespace of pairs of files is `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_certificate: Option<String>,
+    /// The port that clients reach TLS at, for redirects of routes with `tls.redirect`.
+    pub redirect_port: u16,
+}
+
+impl Default for ListenersTls {
+    fn default() -> Self {
+        ListenersTls { default_certificate: None, redirect_port: 443 }
+    }
+}
+
+impl ListenersTls {
+    /// Namespace and name of the default certificate, if there is one and both are written.
+    pub fn default_secret(&self) -> Option<(&str, &str)> {
+        let (namespace, name) = self.default_certificate.as_deref()?.split_once('/')?;
+        (!namespace.is_empty() && !name.is_empty() && !name.contains('/')).then_some((namespace, name))
+    }
 }
 
 /// Bounds against hostile or broken peers. Sizes are bytes.

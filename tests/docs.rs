@@ -28,9 +28,13 @@ fn check(folder: &Path) -> (bool, String) {
 
 #[test]
 fn examples_in_documents_are_what_the_api_server_would_take() {
-    for (document, least) in
-        [("README.md", 2), ("docs/routes.md", 2), ("docs/streaming.md", 1), ("docs/resilience.md", 1)]
-    {
+    for (document, least) in [
+        ("README.md", 2),
+        ("docs/routes.md", 2),
+        ("docs/streaming.md", 1),
+        ("docs/resilience.md", 1),
+        ("docs/tls.md", 1),
+    ] {
         let text = read(document);
         let examples = examples(&text);
         assert!(examples.len() >= least, "{document} has {} examples", examples.len());
@@ -115,6 +119,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/metrics.md",
         "docs/resilience.md",
         "docs/policies.md",
+        "docs/tls.md",
     ];
     for document in documents.into_iter().chain(in_docs) {
         let folder = root().join(document).parent().unwrap().to_owned();

@@ -12,7 +12,7 @@ use std::{env, fs};
 use floodway::api::{Condition, DEFAULT_CLASS, ProxyPolicy, ProxyRoute, ProxyUpstream};
 use floodway::settings::RouteDefaults;
 use floodway::snapshot::{SharedMap, duration};
-use floodway::translate::{AddressSlice, Context, Key, Resources, Service, Translation, Translator};
+use floodway::translate::{AddressSlice, Context, Key, Resources, SecretData, Service, Translation, Translator};
 use serde_json::{Value, json};
 
 #[test]
@@ -45,6 +45,8 @@ fn translator() -> Translator {
         zone: Some("here".to_owned()),
         defaults: RouteDefaults::default(),
         policy: Default::default(),
+        default_certificate: None,
+        https_port: 443,
     })
 }
 
@@ -67,6 +69,7 @@ fn resources(text: &str) -> Resources {
                 let policy: ProxyPolicy = serde_json::from_value(object).unwrap();
                 resources.policies.insert(key, Arc::new(policy.into()));
             }
+            "Secret" => resources.put_secret(key, Arc::new(SecretData::read(object).unwrap())),
             "Service" => {
                 let service = Service::from_object(&serde_json::from_value(object).unwrap()).unwrap();
                 resources.services.insert(key, Arc::new(service));
@@ -91,13 +94,15 @@ fn resources(text: &str) -> Resources {
     resources
 }
 
-fn describe(Translation { snapshot, statuses, hostnames }: &Translation) -> String {
+fn describe(Translation { snapshot, statuses, hostnames, complaint }: &Translation) -> String {
     let clusters: BTreeMap<_, _> = snapshot.clusters.iter().map(|(name, cluster)| (name.as_str(), cluster)).collect();
     let mut all = json!({
         "hosts": snapshot.router,
         "clusters": clusters,
         "statuses": statuses.kinds().map(|(kind, of)| (kind, told(of))).into_iter().collect::<BTreeMap<_, _>>(),
         "hostnames": hostnames,
+        "tls": snapshot.tls,
+        "complaint": complaint,
     });
     shorten(&mut all);
     serde_yaml::to_string(&all).unwrap()

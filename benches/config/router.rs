@@ -17,6 +17,7 @@ fn route(index: usize, path: PathMatch) -> Arc<Route> {
         matches: vec![RouteMatch { path, ..RouteMatch::any() }],
         request_headers: None,
         response_headers: None,
+        transport: None,
         policy: None,
         action: Action::Respond(Respond { status: StatusCode::OK, content_type: None, body: Default::default() }),
     })

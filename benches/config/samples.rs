@@ -39,7 +39,8 @@ pub(crate) fn route(index: usize) -> ProxyRoute {
         }],
         ..Rule::default()
     };
-    let spec = ProxyRouteSpec { class_name: None, hosts: vec![format!("app-{index}.example.com")], rules: vec![rule] };
+    let hosts = vec![format!("app-{index}.example.com")];
+    let spec = ProxyRouteSpec { class_name: None, hosts, tls: None, rules: vec![rule] };
     let mut route = ProxyRoute::new(&format!("app-{index}"), spec);
     route.metadata.namespace = Some("shop".to_owned());
     route.metadata.generation = Some(1);

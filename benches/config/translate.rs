@@ -15,6 +15,8 @@ pub(crate) fn context() -> Context {
         zone: None,
         defaults: RouteDefaults::default(),
         policy: Default::default(),
+        default_certificate: None,
+        https_port: 443,
     }
 }
 

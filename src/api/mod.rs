@@ -10,6 +10,7 @@ mod retry;
 mod route;
 mod rules;
 mod streaming;
+mod tls;
 mod upstream;
 mod validate;
 
@@ -27,6 +28,7 @@ pub use route::{
 };
 pub use rules::UNEDITABLE_HEADERS;
 pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming, TimeBounds, WebSocket};
+pub use tls::{HSTS_AGE, Hsts, RouteTls, TlsVersion};
 pub use upstream::{
     ADAPTIVE_WINDOW, ActiveCheck, Adaptive, AfterHalfOpen, Algorithm, BreakerMode, BreakerWindow, CALL, CHECK_INTERVAL,
     CHECK_THRESHOLD, CHECK_TIMEOUT, CONNECTION_AGE, COOKIE_TTL, CheckMethod, CircuitBreaker, Connections, CookieKey,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{PLAIN_PATH, header_name, host_pattern, object_name, rules, texts};
-use super::{Condition, HeaderEdits, PolicyRef, Redirect, Respond, Retry, Rewrite, Streaming, Timeouts};
+use super::{Condition, HeaderEdits, PolicyRef, Redirect, Respond, Retry, Rewrite, RouteTls, Streaming, Timeouts};
 
 /// Who may be reached, and how: hosts, and rules that say which requests go where.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,11 @@ use super::{Condition, HeaderEdits, PolicyRef, Redirect, Respond, Retry, Rewrite
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([(
+    "!has(self.tls) || !has(self.tls.secretName) || has(self.hosts)",
+    "a certificate is chosen by the host that a client names: tls.secretName needs hosts; for every other host, the settings have \
+     listeners.tls.defaultCertificate",
+)])))]
 pub struct ProxyRouteSpec {
     /// Which Floodway serves this route, for clusters with several; `floodway` when absent. Others leave it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,6 +43,10 @@ pub struct ProxyRouteSpec {
         extend("items" = texts(253, host_pattern()), "x-kubernetes-list-type" = "set")
     )]
     pub hosts: Vec<String>,
+    /// TLS with clients, for example `{secretName: chat-tls, redirect: true}`. Without it, requests of this route come with or without TLS,
+    /// and its hosts have the certificate that other routes give them, or the default one of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<RouteTls>>,
     /// What to do with which requests. The order matters only between rules that match equally well: an exact path goes
     /// before a regular expression, then the longest prefix, then a method, then more headers, then more query
     /// parameters, then the older object, then the first rule.

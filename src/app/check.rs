@@ -128,6 +128,8 @@ impl Findings {
             zone: None,
             defaults: RouteDefaults::default(),
             policy: ProxyPolicySpec::default(),
+            default_certificate: None,
+            https_port: 443,
         };
         let mut translator = Translator::new(context);
         // Names are not resolved here; take them as good.
@@ -171,7 +173,7 @@ fn insert(resources: &mut Resources, key: Key, object: &Object) {
         Object::Slice(service, slice) => {
             resources.put_slice(service.clone(), key.name, Arc::clone(slice));
         }
-        Object::Secret(secret) => drop(resources.secrets.insert(key, Arc::clone(secret))),
+        Object::Secret(secret) => resources.put_secret(key, Arc::clone(secret)),
         Object::ConfigMap(map) => drop(resources.config_maps.insert(key, Arc::clone(map))),
     }
 }

@@ -30,7 +30,7 @@ use crate::settings::Settings;
 use crate::snapshot;
 use crate::source::{Store, dns};
 use crate::telemetry::{AccessLog, Telemetry, log};
-use crate::translate::{Context, Statuses};
+use crate::translate::{Context, Key, Statuses};
 
 /// What to serve.
 pub(super) struct Plan {
@@ -109,6 +109,8 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         zone: settings.zone.clone(),
         defaults: settings.defaults.clone(),
         policy: settings.policy.clone(),
+        default_certificate: settings.listeners.tls.default_secret().map(|(namespace, name)| Key::new(namespace, name)),
+        https_port: settings.listeners.tls.redirect_port,
     };
     let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
     let metrics = telemetry.metrics().clone();

@@ -26,6 +26,8 @@ pub(super) struct Table {
     cost: Duration,
     /// In the table in force.
     routes: usize,
+    /// What was last said of what the settings refer to.
+    complaint: Option<String>,
 }
 
 impl Table {
@@ -39,6 +41,7 @@ impl Table {
             statuses: watch::Sender::default(),
             cost: Duration::ZERO,
             routes: 0,
+            complaint: None,
         }
     }
 
@@ -87,6 +90,10 @@ impl Table {
         if published {
             metrics.published();
         }
+        if self.complaint != translation.complaint {
+            translation.complaint.iter().for_each(|complaint| tracing::warn!("settings: {complaint}"));
+            self.complaint = translation.complaint;
+        }
         replace(&self.hostnames, translation.hostnames);
         replace(&self.statuses, translation.statuses);
         tracing::debug!(routes = self.routes, published, cost = ?self.cost, "translated");
@@ -133,6 +140,8 @@ mod tests {
             zone: None,
             defaults: Default::default(),
             policy: Default::default(),
+            default_certificate: None,
+            https_port: 443,
         };
         let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
         tokio::select! {

@@ -201,6 +201,11 @@ pub(super) fn set_forwarded(fields: &mut Fields, peer: &Peer, client: Client, ho
     }
 }
 
+/// Whether a request came by TLS: to us, or to a trusted proxy that says so.
+pub(super) fn came_by_tls(fields: &Fields, peer: &Peer, client: Client) -> bool {
+    peer.scheme == "https" || client.trusted && fields.get(Known::ForwardedProto) == Some(b"https")
+}
+
 fn is_forwarding(name: &str) -> bool {
     name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | ATTEMPTS)
 }

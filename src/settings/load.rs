@@ -79,6 +79,16 @@ impl Settings {
             .or_else(|| self.class_name.is_empty().then(|| ("className", "must not be empty".into())))
             .or_else(|| self.log.level.parse::<Filter>().err().map(|wrong| ("log.level", wrong.to_string())))
             .or_else(|| self.log.access.is_empty().then(|| ("log.access", "write stdout, off or a file".into())))
+            .or_else(|| {
+                let tls = &self.listeners.tls;
+                (tls.default_certificate.is_some() && tls.default_secret().is_none()).then(|| {
+                    (
+                        "listeners.tls.defaultCertificate",
+                        "write namespace and name of a Secret, like shop/www-tls".into(),
+                    )
+                })
+            })
+            .or_else(|| least("listeners.tls.redirectPort", u64::from(self.listeners.tls.redirect_port), 1))
             .or_else(|| least("workers", workers as u64, 1))
             .or_else(|| (workers > 1024).then(|| ("workers", format!("{workers} is too many; use at most 1024"))))
             .or_else(|| least("limits.connections", limits.connections as u64, 1))

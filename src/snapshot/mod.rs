@@ -36,7 +36,8 @@ pub use resilience::{
 };
 pub use retry::{Backoff, Hedge, Retry, RetryOn};
 pub use route::{
-    Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName, Timeouts,
+    Action, Backend, Forward, HeaderEdits, Invalid, PathRewrite, Redirect, Respond, Rewrite, Route, RouteName,
+    Timeouts, Transport,
 };
 pub use router::{Matched, RequestView, Router, VirtualHost};
 pub use secret::SecretBytes;

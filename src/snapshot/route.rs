@@ -43,10 +43,22 @@ pub struct Route {
     pub request_headers: Option<Box<HeaderEdits>>,
     /// Edits of the response that the client gets.
     pub response_headers: Option<Box<HeaderEdits>>,
+    /// How requests have to come; `None`, as with most routes, does not mind.
+    pub transport: Option<Arc<Transport>>,
     /// What is asked of requests that go to no backend; those that do have their backend's.
     pub policy: Option<Arc<Policy>>,
     /// What is done.
     pub action: Action,
+}
+
+/// How requests have to come, and what their answers say of that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Transport {
+    /// What requests without TLS are answered with.
+    pub redirect: Option<Redirect>,
+    /// The Strict-Transport-Security of answers over TLS (RFC 6797).
+    #[serde(serialize_with = "optional_value")]
+    pub hsts: Option<HeaderValue>,
 }
 
 /// What is done with a request.

@@ -17,6 +17,7 @@ pub(super) struct Changes {
     pub(super) services: BTreeSet<Key>,
     /// Keys of Services whose slices changed.
     pub(super) slices: BTreeSet<Key>,
+    /// Of Secrets, or their last good versions.
     pub(super) secrets: BTreeSet<Key>,
     pub(super) config_maps: BTreeSet<Key>,
     pub(super) resolved: BTreeSet<String>,
@@ -25,14 +26,17 @@ pub(super) struct Changes {
 impl Changes {
     /// Brings `seen` up to `now` and says what that took.
     pub(super) fn follow(seen: &mut Resources, now: &Resources) -> Self {
-        let Resources { routes, upstreams, policies, services, slices, secrets, config_maps, resolved } = now;
+        let Resources { routes, upstreams, policies, services, slices, secrets, good_secrets, config_maps, resolved } =
+            now;
+        let mut changed_secrets = follow(&mut seen.secrets, secrets, Arc::ptr_eq);
+        changed_secrets.extend(follow(&mut seen.good_secrets, good_secrets, Arc::ptr_eq));
         Changes {
             routes: follow(&mut seen.routes, routes, Arc::ptr_eq),
             upstreams: follow(&mut seen.upstreams, upstreams, Arc::ptr_eq),
             policies: follow(&mut seen.policies, policies, Arc::ptr_eq),
             services: follow(&mut seen.services, services, Arc::ptr_eq),
             slices: follow(&mut seen.slices, slices, Slices::are),
-            secrets: follow(&mut seen.secrets, secrets, Arc::ptr_eq),
+            secrets: changed_secrets,
             config_maps: follow(&mut seen.config_maps, config_maps, Arc::ptr_eq),
             resolved: follow_names(&mut seen.resolved, resolved),
         }

@@ -16,6 +16,9 @@ pub(super) mod reason {
     pub(crate) const NAME_NOT_FOUND: &str = "NameNotFound";
     pub(crate) const PENDING: &str = "Pending";
     pub(crate) const REF_NOT_FOUND: &str = "RefNotFound";
+    pub(crate) const INVALID_CERTIFICATE: &str = "InvalidCertificate";
+    pub(crate) const CERTIFICATE_MISMATCH: &str = "CertificateMismatch";
+    pub(crate) const INVALID_STAPLE: &str = "InvalidStaple";
     pub(crate) const POLICY_NOT_FOUND: &str = "PolicyNotFound";
     pub(crate) const POLICY_INVALID: &str = "PolicyInvalid";
     pub(crate) const CONFLICTED: &str = "Conflicted";

@@ -16,6 +16,7 @@ mod retry;
 mod route;
 mod secrets;
 mod streaming;
+mod tls;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ pub use secrets::{
     ConfigMapData, MAX_DATA_BYTES, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE, TLS_TYPE, UNREAD_CONFIG_MAP,
     UNREAD_SECRET, USE_LABEL,
 };
+pub use tls::{WrongCertificate, check_certificate};
 
 use self::backend::{Lookup, Source};
 use self::changes::Changes;
@@ -36,6 +38,7 @@ use self::clusters::Clusters;
 use self::hosts::Hosts;
 use self::policy::Policies;
 use self::route::RouteState;
+use self::tls::TlsTable;
 use self::upstream::{Place, UpstreamPlan, Upstreams};
 use crate::api::{Condition, ProxyPolicySpec};
 use crate::settings::RouteDefaults;
@@ -52,6 +55,10 @@ pub struct Context {
     pub defaults: RouteDefaults,
     /// What is asked of every request, unless a policy nearer to it says otherwise. Its targets mean nothing.
     pub policy: ProxyPolicySpec,
+    /// The Secret of the certificate for clients that name no host that a route gives one.
+    pub default_certificate: Option<Key>,
+    /// The port that requests are sent to which have to come with TLS.
+    pub https_port: u16,
 }
 
 /// What the owner of each object is told.
@@ -86,6 +93,8 @@ pub struct Translation {
     pub statuses: Statuses,
     /// Names that the table needs an address of; the answers come back as [`Resources::resolved`].
     pub hostnames: BTreeSet<String>,
+    /// What is wrong with what the settings refer to.
+    pub complaint: Option<String>,
 }
 
 /// Translates again and again, and remembers what came of objects that have not changed: a burst of changes costs what
@@ -100,6 +109,7 @@ pub struct Translator {
     policies: Policies,
     clusters: Clusters,
     hosts: Hosts,
+    tls: TlsTable,
     /// The conditions of routes without flaw, by generation: one for all of them.
     flawless: Map<Option<i64>, Arc<[Condition]>>,
     last: Translation,
@@ -109,8 +119,10 @@ impl Translator {
     /// A translator that remembers nothing yet.
     pub fn new(context: Context) -> Self {
         let policies = Policies::new(&context.policy);
-        let (seen, routes, upstreams, clusters, hosts, flawless, last) = Default::default();
-        Translator { context, seen, routes, upstreams, policies, clusters, hosts, flawless, last }
+        let tls = TlsTable::new(context.default_certificate.clone());
+        let (seen, routes, upstreams, clusters, hosts, flawless) = Default::default();
+        let last = Translation { complaint: tls.complaint(), ..Translation::default() };
+        Translator { context, seen, routes, upstreams, policies, clusters, hosts, tls, flawless, last }
     }
 
     /// Translates everything. What did not change since the last time is shared with the last result.
@@ -126,6 +138,8 @@ impl Translator {
         touched.extend(self.resolve(&changes, policies));
         self.build_clusters(&changes);
         touched.extend(self.build_hosts());
+        touched.extend(self.tls.build(&changes.secrets, &self.seen, &mut self.routes, &mut self.last.snapshot.tls));
+        self.last.complaint = self.tls.complaint();
         self.tell_routes(&touched);
         self.tell_upstreams(&changes);
         self.tell_policies(&changes, policies);
@@ -169,6 +183,7 @@ impl Translator {
             }
             let same = matches!((&new, &old), (Some(new), Some(old)) if new.serves_like(old));
             if let Some(old) = old {
+                self.tls.leave(&old);
                 old.release(&mut self.clusters);
                 if !same {
                     self.hosts.leave(&old);
@@ -176,6 +191,7 @@ impl Translator {
                 }
             }
             if let Some(new) = new {
+                self.tls.join(&new, &self.seen);
                 if !same {
                     self.hosts.join(&new);
                     self.hosts.touch(&new);

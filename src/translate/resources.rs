@@ -9,6 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::secrets::{ConfigMapData, SecretData};
+use super::tls;
 use crate::api::{ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
 use crate::snapshot::SharedMap;
 
@@ -50,6 +51,8 @@ pub struct Resources {
     pub slices: SharedMap<Key, Slices>,
     /// Secrets that may be read.
     pub secrets: SharedMap<Key, Arc<SecretData>>,
+    /// Of those whose certificate cannot be served: the last version that could. [`Resources::put_secret`] sees to it.
+    pub good_secrets: SharedMap<Key, Arc<SecretData>>,
     /// ConfigMaps that may be read.
     pub config_maps: SharedMap<Key, Arc<ConfigMapData>>,
     /// The addresses of names that translation asked for. Absent: not known yet; empty: the name has none.
@@ -70,6 +73,24 @@ impl Resources {
     /// [`UNREAD_CONFIG_MAP`]: super::UNREAD_CONFIG_MAP
     pub fn config_map(&self, namespace: &str, name: &str) -> Option<&Arc<ConfigMapData>> {
         self.config_maps.get(&Key::new(namespace, name))
+    }
+
+    /// Puts in a Secret. Is it one for TLS that cannot be served, and takes the place of one that could, this one is kept, too, until
+    /// there is another that can be served, or none.
+    pub fn put_secret(&mut self, key: Key, secret: Arc<SecretData>) {
+        let broken = secret.is_tls() && self.secrets.contains_key(&key) && !tls::is_sound(&key, &secret);
+        let before = self.secrets.insert(key.clone(), secret);
+        if !broken {
+            self.good_secrets.remove(&key);
+        } else if let Some(before) = before.filter(|before| before.is_tls() && tls::is_sound(&key, before)) {
+            self.good_secrets.insert(key, before);
+        }
+    }
+
+    /// Takes out a Secret; false if it was not there. Who takes one away does not want it served.
+    pub fn remove_secret(&mut self, key: &Key) -> bool {
+        self.good_secrets.remove(key);
+        self.secrets.remove(key).is_some()
     }
 
     /// Puts in a slice of a Service.

@@ -8,10 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::backend::Lookup;
 use super::clusters::Clusters;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
+use super::tls::{self, TlsPlan, TlsState};
 use super::{Context, Key, Own, action, matches, retry, streaming};
 use crate::api::{self, Condition};
 use crate::snapshot::{
-    Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Policy, Route, RouteName,
+    Action, Backend, ClusterName, Forward, HeaderEdits, HostPattern, Invalid, Policy, Route, RouteName, Transport,
 };
 
 /// Older objects come first, then the order of names: the Gateway API's last resort between equals. Objects from files
@@ -25,6 +26,7 @@ pub(super) struct RouteState {
     pub(super) age: Age,
     pub(super) generation: Option<i64>,
     pub(super) hosts: Vec<HostPattern>,
+    pub(super) tls: TlsState,
     pub(super) rules: Vec<RuleState>,
     /// What is wrong with the spec itself.
     problems: Vec<Problem>,
@@ -55,7 +57,7 @@ pub(super) enum Target {
 impl RouteState {
     /// Reads a route; `None` if it is for another Floodway.
     pub(super) fn read(key: &Key, object: &Own<api::ProxyRouteSpec>, context: &Context) -> Option<Self> {
-        let Own { created, generation, spec: api::ProxyRouteSpec { class_name, hosts, rules } } = object;
+        let Own { created, generation, spec: api::ProxyRouteSpec { class_name, hosts, tls, rules } } = object;
         if class_name.as_deref().unwrap_or(api::DEFAULT_CLASS) != context.class_name {
             return None;
         }
@@ -69,14 +71,21 @@ impl RouteState {
                 Err(error) => problems.push(Problem::invalid(format!("spec.hosts[{at}]"), error)),
             }
         }
+        let https = context.https_port;
+        let transport = tls.as_deref().and_then(|tls| tls::transport(tls, https, &mut problems));
+        let mut plan = tls.as_deref().and_then(|tls| TlsPlan::read(tls, key, &mut problems));
         if hosts.is_empty() {
             patterns.push(HostPattern::Any);
+            if plan.take().is_some() {
+                let why = "a certificate is chosen by the host that a client names; name hosts";
+                problems.push(Problem::invalid("spec.tls.secretName", why));
+            }
         }
         let object_name: Arc<str> = key.to_string().into();
         let rules = rules.iter().enumerate().map(|(at, one)| {
             let name = one.name.clone().unwrap_or_else(|| at.to_string());
             let name = RouteName { object: Arc::clone(&object_name), rule: name.into() };
-            rule(one, name, &format!("spec.rules[{at}]"), key, context, &mut problems)
+            rule(one, name, &format!("spec.rules[{at}]"), key, context, transport.clone(), &mut problems)
         });
         let rules: Vec<_> = rules.collect();
         if rules.is_empty() {
@@ -86,6 +95,7 @@ impl RouteState {
             age: Age(created.clone(), key.clone()),
             generation: *generation,
             hosts: patterns,
+            tls: TlsState::of(plan),
             rules,
             problems,
             unresolved: Vec::new(),
@@ -203,7 +213,7 @@ impl RouteState {
 
     /// Whether there is nothing to tell its owner but that all is well.
     pub(super) fn is_flawless(&self) -> bool {
-        self.problems.is_empty() && self.unresolved.is_empty() && self.lost.is_empty()
+        self.problems.is_empty() && self.unresolved.is_empty() && self.lost.is_empty() && self.tls.is_flawless()
     }
 
     /// What to tell its owner.
@@ -222,20 +232,23 @@ impl RouteState {
                 "some requests are answered with 500 or 503, because references are not resolved",
             )
         } else if self.lost.is_empty() {
-            Verdict::good("Programmed", "requests are served as the spec says")
+            self.tls.programmed()
         } else if self.lost.len() >= self.wanted() {
             Verdict::bad(reason::CONFLICTED, sentences(&self.lost))
         } else {
             Verdict { reason: reason::PARTIALLY_CONFLICTED, ..Verdict::good("", &sentences(&self.lost)) }
         };
         // Whatever else is wrong, the loser of a conflict is told of it.
-        if !self.lost.is_empty() && !matches!(programmed.reason, reason::CONFLICTED | reason::PARTIALLY_CONFLICTED) {
-            programmed.message = format!("{}; {}", programmed.message, sentences(&self.lost));
+        for more in [sentences(&self.lost), sentences(self.tls.warnings())] {
+            if !more.is_empty() && !programmed.message.contains(&more) {
+                programmed.message = format!("{}; {more}", programmed.message);
+            }
         }
         conditions(
             self.generation,
             accepted.unwrap_or_else(|| Verdict::good("Accepted", "the spec is valid")),
-            resolved.unwrap_or_else(|| Verdict::good("ResolvedRefs", "all references are resolved")),
+            Verdict::of_problems(&[&self.unresolved[..], self.tls.wrong()].concat())
+                .unwrap_or_else(|| Verdict::good("ResolvedRefs", "all references are resolved")),
             programmed,
         )
     }
@@ -256,6 +269,7 @@ fn rule(
     at: &str,
     key: &Key,
     context: &Context,
+    transport: Option<Arc<Transport>>,
     problems: &mut Vec<Problem>,
 ) -> RuleState {
     let (matches, mut wrong) = matches::matches(&rule.matches, at);
@@ -273,7 +287,7 @@ fn rule(
     let beside = |policy: &api::PolicyRef| Key::new(Arc::clone(&key.namespace), policy.name.as_str());
     RuleState {
         // What it is under is found with what it refers to.
-        route: Arc::new(Route { name, matches, request_headers, response_headers, policy: None, action }),
+        route: Arc::new(Route { name, matches, request_headers, response_headers, transport, policy: None, action }),
         targets,
         policies: rule.policies.iter().map(beside).collect(),
     }

@@ -14,6 +14,8 @@ fn translator() -> Translator {
         zone: None,
         defaults: RouteDefaults::default(),
         policy: Default::default(),
+        default_certificate: Some(key("c1")),
+        https_port: 443,
     })
 }
 
@@ -117,7 +119,8 @@ fn nothing_changed_gives_the_same() {
     let mut translator = translator();
     let before = translator.translate(&resources);
     assert_eq!(translator.translate(&resources.clone()), before);
-    assert_eq!(translator.translate(&Resources::default()), Translation::default());
+    let empty = translator.translate(&Resources::default());
+    assert_eq!(Translation { complaint: None, ..empty }, Translation::default());
 }
 
 /// A change of one object; `None` removes it.
@@ -125,12 +128,15 @@ fn nothing_changed_gives_the_same() {
 enum Edit {
     /// Written again, with another generation: as by whoever writes labels or statuses.
     Again(u8, i64),
-    Route(u8, Option<(u8, Vec<u8>, Vec<u8>)>),
+    /// When it was made, its hosts, its TLS and its rules.
+    Route(u8, Option<(u8, Vec<u8>, u8, Vec<u8>)>),
     /// When it was made, what it is, and its fallback.
     Upstream(u8, Option<(u8, u8, u8)>),
     Policy(u8, Option<(u8, u8)>),
     Service(u8, Option<u8>),
     Slice(u8, u8, Option<(u8, bool)>),
+    /// Sound or not.
+    Secret(u8, Option<u8>),
     Resolved(u8, Option<u8>),
 }
 
@@ -139,7 +145,8 @@ fn edit() -> impl Strategy<Value = Edit> {
     use proptest::option::of;
     prop_oneof![
         (0u8..4, 0i64..3).prop_map(|(at, generation)| Edit::Again(at, generation)),
-        (0u8..4, of((0u8..3, vec(0u8..3, 0..3), vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
+        (0u8..4, of((0u8..3, vec(0u8..3, 0..3), 0u8..8, vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
+        (0u8..2, of(0u8..4)).prop_map(|(at, to)| Edit::Secret(at, to)),
         (0u8..3, of((0u8..3, 0u8..6, 0u8..9))).prop_map(|(at, to)| Edit::Upstream(at, to)),
         (0u8..3, of((0u8..3, 0u8..6))).prop_map(|(at, to)| Edit::Policy(at, to)),
         (0u8..3, of(0u8..3)).prop_map(|(at, to)| Edit::Service(at, to)),
@@ -164,6 +171,32 @@ fn rule(choice: u8) -> serde_json::Value {
         }
         _ => json!({"matches": [{"path": {"value": format!("/{number}")}}]}),
     }
+}
+
+/// Two that can be served, one whose key is that of another, and one that is nothing.
+static SECRETS: std::sync::LazyLock<[Arc<SecretData>; 4]> = std::sync::LazyLock::new(|| {
+    let made = || {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["h0.example.com".to_owned()]).unwrap();
+        (params.self_signed(&pair).unwrap().pem(), pair.serialize_pem())
+    };
+    let (one, other) = (made(), made());
+    let secret = |certificate: &str, key: &str| {
+        let bytes = |text: &str| text.as_bytes().to_vec().into();
+        Arc::new(SecretData::tls(bytes(certificate), bytes(key), None).unwrap())
+    };
+    [secret(&one.0, &one.1), secret(&other.0, &other.1), secret(&one.0, &other.1), secret("", "")]
+});
+
+/// The TLS of a route; nothing in half of the cases.
+fn tls(choice: u8) -> Option<serde_json::Value> {
+    Some(match choice {
+        0 => json!({"secretName": "c0", "redirect": true}),
+        1 => json!({"secretName": "c1", "minVersion": "1.3"}),
+        2 => json!({"secretName": "c0", "alternateSecretName": "c1"}),
+        3 => json!({"hsts": {"maxAge": "8760h"}}),
+        _ => return None,
+    })
 }
 
 /// What an upstream falls back on; nothing in half of the cases.
@@ -194,10 +227,14 @@ fn apply(resources: &mut Resources, edit: Edit) {
             }
         }
         Edit::Route(at, to) => {
-            let built = to.map(|(created, hosts, rules)| {
+            let built = to.map(|(created, hosts, tls, rules)| {
                 let hosts: Vec<_> = hosts.into_iter().map(|host| format!("h{host}.example.com")).collect();
                 let rules: Vec<_> = rules.into_iter().map(rule).collect();
-                route(&at.to_string(), created.checked_sub(1), &json!({"hosts": hosts, "rules": rules}))
+                route(
+                    &at.to_string(),
+                    created.checked_sub(1),
+                    &json!({"hosts": hosts, "tls": self::tls(tls), "rules": rules}),
+                )
             });
             put(&mut resources.routes, key(at), built);
         }
@@ -234,6 +271,13 @@ fn apply(resources: &mut Resources, edit: Edit) {
                 policy(created, &spec)
             });
             put(&mut resources.policies, key(format_args!("p{at}")), built);
+        }
+        Edit::Secret(at, to) => {
+            let key = key(format_args!("c{at}"));
+            match to {
+                Some(choice) => resources.put_secret(key, Arc::clone(&SECRETS[usize::from(choice)])),
+                None => drop(resources.remove_secret(&key)),
+            }
         }
         Edit::Service(at, to) => {
             let built = to.map(|choice| match choice {

@@ -368,6 +368,7 @@ pub fn route(prefix: &str, action: Action) -> Route {
         }],
         request_headers: None,
         response_headers: None,
+        transport: None,
         policy: None,
         action,
     }

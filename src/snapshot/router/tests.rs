@@ -12,6 +12,7 @@ fn route(name: &str, matches: Vec<RouteMatch>) -> Arc<Route> {
         matches,
         request_headers: None,
         response_headers: None,
+        transport: None,
         policy: None,
         action: Action::Respond(Respond { status: StatusCode::OK, content_type: None, body: Default::default() }),
     })

@@ -27,14 +27,24 @@ impl Union {
 
     /// Becomes what is `held`. Objects that are equal to those of before stay the same.
     pub(super) fn become_of(&mut self, held: &Held) {
-        let Resources { routes, upstreams, policies, services, slices, secrets, config_maps, resolved: _ } =
-            &mut self.objects;
+        let Resources {
+            routes,
+            upstreams,
+            policies,
+            services,
+            slices,
+            secrets,
+            good_secrets,
+            config_maps,
+            resolved: _,
+        } = &mut self.objects;
         self.len = held.len();
         retain(routes, |key| held.contains_key(&("ProxyRoute", key)));
         retain(upstreams, |key| held.contains_key(&("ProxyUpstream", key)));
         retain(policies, |key| held.contains_key(&("ProxyPolicy", key)));
         retain(services, |key| held.contains_key(&("Service", key)));
         retain(secrets, |key| held.contains_key(&("Secret", key)));
+        retain(good_secrets, |key| held.contains_key(&("Secret", key)));
         retain(config_maps, |key| held.contains_key(&("ConfigMap", key)));
         let gone: Vec<_> = slices
             .iter()
@@ -51,14 +61,27 @@ impl Union {
     }
 
     fn put(&mut self, key: &Key, object: &Object) {
-        let Resources { routes, upstreams, policies, services, slices, secrets, config_maps, resolved: _ } =
-            &mut self.objects;
+        let Resources {
+            routes,
+            upstreams,
+            policies,
+            services,
+            slices,
+            secrets,
+            good_secrets: _,
+            config_maps,
+            resolved: _,
+        } = &mut self.objects;
         match object {
             Object::Route(route) => put(routes, key, route),
             Object::Upstream(upstream) => put(upstreams, key, upstream),
             Object::Policy(policy) => put(policies, key, policy),
             Object::Service(service) => put(services, key, service),
-            Object::Secret(secret) => put(secrets, key, secret),
+            Object::Secret(secret) => {
+                if !secrets.get(key).is_some_and(|old| same(old, secret)) {
+                    self.objects.put_secret(key.clone(), Arc::clone(secret));
+                }
+            }
             Object::ConfigMap(map) => put(config_maps, key, map),
             Object::Slice(service, slice) => {
                 let old = slices.get(service).and_then(|slices| slices.get(&key.name));
@@ -71,13 +94,23 @@ impl Union {
 
     /// Makes `resources` the same, except for what does not come from files; returns whether that changed anything.
     pub(super) fn apply(&self, resources: &mut Resources) -> bool {
-        let Resources { routes, upstreams, policies, services, slices, secrets, config_maps, resolved: _ } =
-            &self.objects;
+        let Resources {
+            routes,
+            upstreams,
+            policies,
+            services,
+            slices,
+            secrets,
+            good_secrets,
+            config_maps,
+            resolved: _,
+        } = &self.objects;
         let changed = differ(routes, &resources.routes)
             || differ(upstreams, &resources.upstreams)
             || differ(policies, &resources.policies)
             || differ(services, &resources.services)
             || differ(secrets, &resources.secrets)
+            || differ(good_secrets, &resources.good_secrets)
             || differ(config_maps, &resources.config_maps)
             || slices.differing(&resources.slices, Slices::are).next().is_some();
         if changed {

@@ -30,14 +30,14 @@ impl<const TLS: bool> Kind for Secret<TLS> {
         if resources.secrets.get(key).is_some_and(|held| **held == self.0) {
             return false;
         }
-        resources.secrets.insert(key.clone(), Arc::new(self.0));
+        resources.put_secret(key.clone(), Arc::new(self.0));
         true
     }
 
     fn remove(key: &Key, (): &(), resources: &mut Resources) -> bool {
         // One that was made anew with another type may have come by the other watch before this one hears that it went.
         let ours = resources.secrets.get(key).is_some_and(|held| held.is_tls() == TLS);
-        ours && resources.secrets.remove(key).is_some()
+        ours && resources.remove_secret(key)
     }
 }
 

@@ -1,0 +1,77 @@
+//! What a ProxyRoute asks of TLS with its clients: which certificate its hosts have, and that nobody comes without.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::TimeBounds;
+use super::rules::{duration_within, object_name, rules};
+
+/// Of `tls.hsts.maxAge`. Zero takes back what was said before (RFC 6797 6.1.1).
+pub const HSTS_AGE: TimeBounds = ("0s", "87600h");
+
+/// TLS with the clients of a route. The hosts are those of the route.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([
+    (
+        "has(self.secretName) || !(has(self.alternateSecretName) || has(self.minVersion))",
+        "alternateSecretName and minVersion say more of the certificate of secretName: they need it",
+    ),
+    (
+        "!has(self.secretName) || !has(self.alternateSecretName) || self.secretName != self.alternateSecretName",
+        "alternateSecretName is for a certificate with another kind of key: name another Secret, or leave it out",
+    ),
+])))]
+pub struct RouteTls {
+    /// A Secret of type `kubernetes.io/tls` in the namespace of the route, with the certificate of its hosts. While a new version of
+    /// it cannot be used, the last good one stays in force. When absent, the hosts have the certificate that other routes give
+    /// them, or the default one of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
+    pub secret_name: Option<String>,
+    /// Another such Secret, for the same hosts and with another kind of key: RSA for clients that cannot verify ECDSA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
+    pub alternate_secret_name: Option<String>,
+    /// Whether requests that come without TLS are answered with 308 and their location under `https`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redirect: bool,
+    /// The oldest version of TLS that is spoken with the hosts: `"1.2"`, the default, or `"1.3"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<TlsVersion>,
+    /// Has browsers come by TLS only, also the next time (RFC 6797), for example `{maxAge: 8760h}`. Said in answers over TLS, in
+    /// place of what the endpoint says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<Hsts>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// What browsers are told of coming by TLS only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([(
+    "!has(self.preload) || !self.preload || \
+     (has(self.includeSubDomains) && self.includeSubDomains && duration(self.maxAge) >= duration('8760h'))",
+    "the preload lists of browsers ask for includeSubDomains and a maxAge of at least 8760h",
+)])))]
+pub struct Hsts {
+    /// For how long browsers remember it, for example `8760h`, a year. `0s` makes them forget it.
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(HSTS_AGE)))]
+    pub max_age: String,
+    /// Whether it is for all hosts below the one that says it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub include_sub_domains: bool,
+    /// Whether the owner of the host agrees to its being in the lists that browsers come with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preload: bool,
+}
