@@ -313,14 +313,14 @@ async fn a_giant_frame_header_is_only_a_header() {
 #[tokio::test]
 async fn a_trickle_is_taken_as_it_comes() {
     let witness = Witness::start().await;
-    let plane = Plane::start(with_idle(witness.address, Duration::from_millis(400)));
+    let plane = Plane::start(with_idle(witness.address, Duration::from_millis(1000)));
     for framing in ["Content-Length: 15\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"] {
         let mut client = plane.connect().await;
         client.0.set_nodelay(true).unwrap();
         client.send(format!("POST /trickle HTTP/1.1\r\nHost: a\r\n{framing}")).await;
         for byte in b"5\r\nhello\r\n0\r\n\r\n" {
             client.send([*byte]).await;
-            tokio::time::sleep(Duration::from_millis(40)).await;
+            tokio::time::sleep(Duration::from_millis(80)).await;
         }
         assert!(client.head().await.starts_with("HTTP/1.1 200 OK\r\n"), "longer than the idle time, but never idle");
         assert!(matches!(&witness.take()[..], [Message::Whole(_)]));
