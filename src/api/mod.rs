@@ -18,8 +18,8 @@ pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Re
 pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
 pub use policy::{
-    Cors, IpAccess, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec,
-    RequestLimits,
+    AddressKey, Cors, IpAccess, OnMissingKey, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy,
+    ProxyPolicySpec, RATE_PERIOD, RateKey, RateLimit, RequestLimits, StreamLimit, Tell,
 };
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{

@@ -60,7 +60,7 @@ fn hash_of(client: IpAddr) -> u64 {
 
 /// The value of a cookie (RFC 6265 4.2.1); of several with one name the first, which is the most specific. HTTP/2 may spread
 /// cookies over several fields (RFC 9113 8.2.3).
-fn cookie<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
+pub(super) fn cookie<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
     let pairs = fields.all(Known::Cookie).flat_map(|line| line.split(|byte| *byte == b';'));
     let mut values = pairs.filter_map(|pair| {
         let pair = pair.trim_ascii();

@@ -59,6 +59,15 @@ pub(super) enum Error {
     /// The route does not take content of this type.
     #[error("content type not allowed")]
     ContentType,
+    /// A rate limit has no more for the request's key; there is more after so many seconds.
+    #[error("rate limit reached")]
+    RateLimited(StatusCode, u32),
+    /// The request's key has as much under way as it may have.
+    #[error("too many requests and streams at once")]
+    TooManyStreams(StatusCode),
+    /// The request lacks what a rate limit counts by.
+    #[error("request lacks what its limit is counted by")]
+    NoRateKey,
     /// The rule has no backend with a weight.
     #[error("no backend")]
     NoBackend,
@@ -144,7 +153,8 @@ impl Error {
     pub(super) fn status(self) -> StatusCode {
         use Error::*;
         match self {
-            BadRequest(_) | BodyIncomplete => StatusCode::BAD_REQUEST,
+            BadRequest(_) | BodyIncomplete | NoRateKey => StatusCode::BAD_REQUEST,
+            RateLimited(status, _) | TooManyStreams(status) => status,
             Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Method | MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -186,6 +196,9 @@ impl Error {
             OriginDenied => "origin_denied",
             MethodNotAllowed => "method_not_allowed",
             ContentType => "content_type",
+            RateLimited(..) => "rate_limited",
+            TooManyStreams(_) => "too_many_streams",
+            NoRateKey => "no_rate_key",
             NoBackend => "no_backend",
             NoEndpoint => "no_endpoint",
             UpstreamOverflow => "upstream_overflow",
@@ -239,11 +252,11 @@ impl Error {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
-            NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | OriginDenied | MethodNotAllowed | ContentType
-            | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed
-            | ConnectTimeout | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout
-            | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining
-            | MaxAge | EndpointGone | RouteRemoved => false,
+            NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..) | TooManyStreams(_)
+            | NoRateKey | OriginDenied | MethodNotAllowed | ContentType | NoBackend | NoEndpoint | BreakerOpen(_)
+            | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout | UpstreamReset | UpstreamProtocol
+            | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
+            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }
 
@@ -251,8 +264,9 @@ impl Error {
     pub(super) fn retry_after(self) -> Option<u32> {
         match self {
             Error::BreakerOpen(seconds @ 1..) => Some(seconds),
+            Error::RateLimited(_, seconds) => Some(seconds),
             // Room may come at any time; a client that asks again at once would only wait in line again.
-            Error::UpstreamOverflow | Error::QueueTimeout => Some(1),
+            Error::UpstreamOverflow | Error::QueueTimeout | Error::TooManyStreams(_) => Some(1),
             _ => None,
         }
     }

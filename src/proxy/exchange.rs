@@ -24,6 +24,7 @@ use super::error::{CLIENT_CLOSED_REQUEST, Error};
 use super::streams::Stream;
 pub(super) use super::streams::{Due, Farewell, Manner};
 use super::worker::Worker;
+use crate::resilience::rate::{Inside, Limiters};
 use crate::snapshot::{Action, ClusterName, Forward, Route, RouteName, Streaming};
 use crate::telemetry::{End, Kind, Protocol};
 
@@ -71,6 +72,9 @@ pub(super) struct Exchange {
     adorned: RefCell<Option<Box<Adorned>>>,
     /// The most bytes of content that the client may send.
     most_content: Cell<u64>,
+    /// Its places among those of its keys, where policies limit how many there are.
+    #[allow(clippy::box_collection, reason = "nearly all have none, and have room for no more than a pointer")]
+    inside: RefCell<Option<Box<Vec<Inside>>>>,
     received: Cell<u64>,
     sent: Cell<u64>,
 }
@@ -96,6 +100,7 @@ impl Exchange {
             stream: OnceCell::new(),
             end: Cell::new(End::ClientGone),
             adorned: RefCell::new(None),
+            inside: RefCell::new(None),
             received: Cell::new(0),
             sent: Cell::new(0),
         })
@@ -271,6 +276,16 @@ impl Exchange {
         self.status.set(status);
         self.reason.set(None);
         self.clocks.enter(Phase::Local);
+    }
+
+    /// What is counted of requests under policies.
+    pub(super) fn limiters(&self) -> &Limiters {
+        &self.worker.limiters
+    }
+
+    /// Keeps a place until it is over.
+    pub(super) fn keep(&self, place: Inside) {
+        self.inside.borrow_mut().get_or_insert_default().push(place);
     }
 
     /// The client may send so many bytes of content, whatever the settings say.

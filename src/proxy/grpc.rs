@@ -88,7 +88,9 @@ fn status(error: Error) -> Status {
         Error::SlowHead | Error::HeadTimeout | Error::TryTimeout | Error::Idle | Error::RequestTimeout => {
             Status::DeadlineExceeded
         }
-        Error::HeadersTooLarge | Error::BodyTooLarge => Status::ResourceExhausted,
+        Error::HeadersTooLarge | Error::BodyTooLarge | Error::RateLimited(..) | Error::TooManyStreams(_) => {
+            Status::ResourceExhausted
+        }
         Error::InvalidRoute | Error::UpstreamProtocol => Status::Internal,
         _ => match error.status().as_u16() {
             400 => Status::Internal,
@@ -189,6 +191,7 @@ mod tests {
             (Error::InvalidRoute, Status::Internal),
             (Error::BadRequest("grpc-timeout"), Status::Internal),
             (Error::BodyTooLarge, Status::ResourceExhausted),
+            (Error::RateLimited(StatusCode::TOO_MANY_REQUESTS, 1), Status::ResourceExhausted),
             (Error::Method, Status::Unknown),
         ] {
             assert_eq!(status(error), expected, "{error}");

@@ -50,10 +50,11 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::drain::DrainWatcher;
 use crate::ready::Live;
+use crate::resilience::rate::{self, Limiters};
 use crate::resilience::{InLine, InUse, Limited, RETRIES, Registry};
 use crate::settings::Settings;
 use crate::snapshot::Reader;
-use crate::telemetry::{BreakerCount, Queue, Telemetry, Usage};
+use crate::telemetry::{BreakerCount, Queue, RateLimited, Telemetry, Usage};
 
 /// The laws of the HTTP/1 codec, for fuzzing.
 #[cfg(feature = "fuzzing")]
@@ -118,6 +119,8 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
     telemetry.metrics().ask_usage(move || usage(&asked));
     let seen = registry.clone();
     telemetry.metrics().breakers(move || breakers(&seen));
+    let limiters = registry.limiters().clone();
+    telemetry.metrics().rate_limits(move || rate_limits(&limiters));
     let connections = Arc::new(AtomicUsize::new(0));
     let (running, ended) = mpsc::channel(1);
     for (index, listeners) in listeners.into_iter().enumerate() {
@@ -178,6 +181,12 @@ fn breakers(registry: &Registry) -> Vec<BreakerCount> {
         not_permitted: counted.not_permitted,
     });
     counts.collect()
+}
+
+/// What metrics tell of limits.
+fn rate_limits(limiters: &Limiters) -> Vec<RateLimited> {
+    let told = limiters.limited(clock::now()).into_iter();
+    told.map(|rate::Limited { policy, limit, refused, keys }| RateLimited { policy, limit, refused, keys }).collect()
 }
 
 impl Proxy {

@@ -24,6 +24,7 @@ use super::upstream::Upstreams;
 use crate::drain::DrainWatcher;
 use crate::ready::Pulse;
 use crate::resilience::Registry;
+use crate::resilience::rate::Limiters;
 use crate::settings::Settings;
 use crate::snapshot::{Reader, Snapshot};
 use crate::telemetry::{Recorder, Telemetry};
@@ -40,6 +41,8 @@ pub(super) struct Worker {
     pub recorder: Recorder,
     /// Connections to endpoints.
     pub upstreams: Upstreams,
+    /// What is counted of requests under policies.
+    pub limiters: Limiters,
     /// Streams that can be asked to end.
     pub streams: Streams,
     /// Clients' connections that rest.
@@ -140,6 +143,7 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
     let worker = Rc::new(Worker {
         settings,
         recorder: telemetry.recorder(),
+        limiters: registry.limiters().clone(),
         upstreams: Upstreams::new(registry, room),
         streams: Streams::default(),
         resting: Rc::default(),

@@ -17,6 +17,7 @@ mod limits;
 mod moment;
 mod outcome;
 mod percentiles;
+pub mod rate;
 mod retries;
 mod standing;
 mod state;
@@ -42,6 +43,7 @@ pub use state::{Checked, ClusterState, EndpointState};
 pub use transition::{Change, State, Subject, Transition, Untold, Why};
 
 use crate::snapshot::{Cluster, ClusterName, Map};
+use rate::Limiters;
 use transition::Journal;
 
 /// Every cluster that a worker knows. Cheap to clone: all clones are one.
@@ -51,6 +53,7 @@ pub struct Registry {
     journal: Journal,
     /// Rung when a worker may have to give up unused connections.
     bell: Bell,
+    limiters: Limiters,
 }
 
 #[derive(Debug)]
@@ -108,6 +111,7 @@ impl Registry {
             ejection::sweep(cluster, endpoints.values(), compared, now);
             circuit::sweep(cluster, endpoints.values(), now);
         }
+        self.limiters.sweep(now);
     }
 
     /// Numbers for metrics, of each cluster.
@@ -160,6 +164,11 @@ impl Registry {
     /// Rung when a worker may have to give up unused connections.
     pub fn bell(&self) -> &Bell {
         &self.bell
+    }
+
+    /// What is counted of the requests under policies.
+    pub fn limiters(&self) -> &Limiters {
+        &self.limiters
     }
 
     /// Every cluster.

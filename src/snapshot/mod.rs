@@ -27,7 +27,10 @@ use serde::Serialize;
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, ProxyProtocol, Upkeep};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
-pub use policy::{Below, Cors, IpAccess, MediaTypes, Methods, Networks, Origins, Policy, RequestLimits};
+pub use policy::{
+    Below, Cors, IpAccess, MediaTypes, Methods, MissingKey, Networks, Origins, Policy, RateKey, RateLimit,
+    RequestLimits, RequestRate, Tell,
+};
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{
     Adaptive, Algorithm, Balancing, BreakerMode, BreakerWait, BreakerWindow, CircuitBreaker, CookieKey, Ejection,

@@ -10,6 +10,7 @@ use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGa
 
 use super::breakers::{BreakerCount, Breakers};
 use super::process::Process;
+use super::rate_limits::{RateLimited, RateLimits};
 use super::standing::{Standing, Standings};
 use super::usage::{Usage, Usages};
 
@@ -109,6 +110,10 @@ declare! {
         "Circuit breakers, by whether they are the upstream's or its endpoints', and by state.";
     NOT_PERMITTED: Counter "floodway_breaker_not_permitted_total" ["upstream", "scope"]
         "Calls that circuit breakers did not permit.";
+    RATE_LIMITED: Counter "floodway_rate_limited_total" ["policy", "limit"]
+        "Requests that a rate limit of a policy refused.";
+    RATE_LIMIT_KEYS: Gauge "floodway_rate_limit_keys" ["policy", "limit"]
+        "Keys of a rate limit that have less than all they may have.";
     ACCESS_LOG_DROPPED: Counter "floodway_access_log_dropped_total" []
         "Access-log lines dropped because the log could not be written fast enough.";
     PUBLICATIONS: Counter "floodway_config_publications_total" []
@@ -266,6 +271,13 @@ impl Metrics {
     pub fn breakers(&self, read: impl Fn() -> Vec<BreakerCount> + Send + Sync + 'static) {
         if let Err(error) = self.registry.register(Box::new(Breakers::new(read))) {
             tracing::error!(%error, "the metrics of circuit breakers are not shown");
+        }
+    }
+
+    /// From now on shows what `read` tells of rate limits.
+    pub fn rate_limits(&self, read: impl Fn() -> Vec<RateLimited> + Send + Sync + 'static) {
+        if let Err(error) = self.registry.register(Box::new(RateLimits::new(read))) {
+            tracing::error!(%error, "the metrics of rate limits are not shown");
         }
     }
 

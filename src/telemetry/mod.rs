@@ -10,6 +10,7 @@ mod line;
 pub mod log;
 mod metrics;
 mod process;
+mod rate_limits;
 mod record;
 mod standing;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use breakers::BreakerCount;
 pub use cells::Live;
 pub use exchange::{End, Exchange, Kind, Parted, Protocol};
 pub use metrics::{ALL, Declared, Metrics, Type};
+pub use rate_limits::RateLimited;
 pub use record::{Recorder, Telemetry};
 pub use standing::Standing;
 pub use usage::{Queue, Usage};

@@ -307,6 +307,8 @@ mod counting {
         let states = vec![("closed", 1)];
         let breaker = BreakerCount { upstream: "shop/llm:8080".into(), scope: "upstream", states, not_permitted: 0 };
         metrics.breakers(move || vec![breaker.clone()]);
+        let limit = RateLimited { policy: "shop/fair".into(), limit: "per-user".into(), refused: 1, keys: 2 };
+        metrics.rate_limits(move || vec![limit.clone()]);
         let text = metrics.text();
         for metric in ALL {
             let kind = format!("{:?}", metric.kind).to_lowercase();

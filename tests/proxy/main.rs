@@ -40,6 +40,7 @@ mod outcomes;
 mod policies;
 mod policy_cors;
 mod policy_limits;
+mod policy_rate_limit;
 mod pools;
 mod resilience;
 mod responses;

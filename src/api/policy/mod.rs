@@ -4,6 +4,7 @@
 mod access;
 mod cors;
 mod limits;
+mod rate_limit;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use access::IpAccess;
 pub use cors::Cors;
 pub use limits::RequestLimits;
+pub use rate_limit::{AddressKey, OnMissingKey, RATE_PERIOD, RateKey, RateLimit, StreamLimit, Tell};
 
 use super::Condition;
 use super::rules::object_name;
@@ -54,6 +56,14 @@ pub struct ProxyPolicySpec {
     /// How large requests may be, and of which kinds, for example `{bodyBytes: 1048576, methods: [GET, POST]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<RequestLimits>,
+    /// How many requests may come, and how much there may be at once, for example
+    /// `[{name: per-user, key: [{header: x-user}], requests: 100, per: 1m}]`. A request has to be within all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub rate_limit: Vec<RateLimit>,
 }
 
 /// What a policy is for.

@@ -10,6 +10,7 @@
 
 mod cors;
 mod limits;
+mod rate_limit;
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -35,7 +36,7 @@ pub(super) struct Asked<'a> {
 
 /// Whether [`admit`] may have to wait.
 pub(super) fn may_wait(policy: &Policy) -> bool {
-    let Policy { invalid: _, ip_access: _, cors: _, request_limits: _ } = policy;
+    let Policy { invalid: _, ip_access: _, cors: _, request_limits: _, rate_limit: _ } = policy;
     false
 }
 
@@ -56,7 +57,7 @@ pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Op
 /// # Errors
 /// Why it may not.
 pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
-    let Policy { invalid, ip_access, cors, request_limits } = policy;
+    let Policy { invalid, ip_access, cors, request_limits, rate_limit } = policy;
     if invalid.is_some() {
         return Err(Error::InvalidPolicy);
     }
@@ -72,6 +73,9 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
     }
     if let Some(limits) = request_limits {
         limits::admit(limits, asked)?;
+    }
+    if let Some(limits) = rate_limit {
+        rate_limit::admit(limits, asked)?;
     }
     Ok(None)
 }

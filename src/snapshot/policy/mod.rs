@@ -3,6 +3,7 @@
 mod access;
 mod cors;
 mod limits;
+mod rate_limit;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 pub use access::{IpAccess, Networks};
 pub use cors::{Below, Cors, Origins};
 pub use limits::{MediaTypes, Methods, RequestLimits};
+pub use rate_limit::{MissingKey, RateKey, RateLimit, RequestRate, Tell};
 
 use super::Invalid;
 
@@ -29,17 +31,21 @@ pub struct Policy {
     /// How large requests may be, and of which kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<Arc<RequestLimits>>,
+    /// How much may come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<Arc<[RateLimit]>>,
 }
 
 impl Policy {
     /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
     pub fn before(&self, farther: &Policy) -> Policy {
-        let Policy { invalid, ip_access, cors, request_limits } = self.clone();
+        let Policy { invalid, ip_access, cors, request_limits, rate_limit } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
             ip_access: ip_access.or_else(|| farther.ip_access.clone()),
             cors: cors.or_else(|| farther.cors.clone()),
             request_limits: request_limits.or_else(|| farther.request_limits.clone()),
+            rate_limit: rate_limit.or_else(|| farther.rate_limit.clone()),
         }
     }
 }

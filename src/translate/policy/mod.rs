@@ -5,6 +5,7 @@
 mod access;
 mod cors;
 mod limits;
+mod rate_limit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -83,7 +84,7 @@ impl PolicyPlan {
         let Own { created, generation, spec } = object;
         let mut problems = Vec::new();
         let mut material = Material::new(resources, &key.namespace);
-        let policy = policy(spec, &mut material, &mut problems);
+        let policy = policy(spec, &key.to_string().into(), &mut material, &mut problems);
         let Material { unresolved, secrets, config_maps, .. } = material;
         let target = |target: &api::PolicyTarget| {
             (target.kind, Key { namespace: Arc::clone(&key.namespace), name: target.name.as_str().into() })
@@ -136,14 +137,16 @@ impl PolicyPlan {
 }
 
 /// What a spec says, made ready to be asked. What is wrong with it, or missing, lets nobody pass.
-fn policy(spec: &ProxyPolicySpec, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Policy {
-    let ProxyPolicySpec { target_refs: _, ip_access, cors, request_limits } = spec;
+fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Policy {
+    let ProxyPolicySpec { target_refs: _, ip_access, cors, request_limits, rate_limit } = spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
     let cors = cors.as_ref().map(|given| Arc::new(cors::cors(given, "spec.cors", problems)));
     let request_limits =
         request_limits.as_ref().map(|given| Arc::new(limits::request_limits(given, "spec.requestLimits", problems)));
+    let rate_limit =
+        (!rate_limit.is_empty()).then(|| rate_limit::rate_limit(rate_limit, name, "spec.rateLimit", problems));
     let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
-    Policy { invalid, ip_access, cors, request_limits }
+    Policy { invalid, ip_access, cors, request_limits, rate_limit }
 }
 
 /// All policies.
@@ -159,7 +162,8 @@ pub(super) struct Policies {
 impl Policies {
     pub(super) fn new(default: &ProxyPolicySpec) -> Self {
         // Settings are checked before they are used, and have no namespace in which something could be looked up.
-        let said = policy(default, &mut Material::new(&Resources::default(), &"".into()), &mut Vec::new());
+        let said =
+            policy(default, &"settings".into(), &mut Material::new(&Resources::default(), &"".into()), &mut Vec::new());
         let default = (said != Policy::default()).then(|| Arc::new(said));
         Policies { plans: BTreeMap::default(), attached: Map::default(), default }
     }

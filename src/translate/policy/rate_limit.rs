@@ -1,0 +1,161 @@
+//! How much may come of each key.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, StatusCode};
+
+use crate::api;
+use crate::snapshot::{MissingKey, RateKey, RateLimit, RequestRate, Tell, duration};
+use crate::translate::conditions::Problem;
+use crate::translate::matches::not_a_header;
+use crate::translate::streaming::time_within;
+
+/// Keys whose buckets are kept when nobody says otherwise: 2 MB at the most.
+const MAX_KEYS: u32 = 65_536;
+/// Bits of an address: what a client has, who gets at least a /64 of IPv6 addresses (RFC 6177 2).
+const PREFIXES: (u8, u8) = (32, 64);
+/// The longest that an empty bucket may take to fill.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The limits of a section of `policy`.
+pub(super) fn rate_limit(
+    given: &[api::RateLimit],
+    policy: &Arc<str>,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) -> Arc<[RateLimit]> {
+    let mut names = BTreeSet::new();
+    let limits = given.iter().enumerate().filter_map(|(at, given)| {
+        let path = format!("{path}[{at}]");
+        if !names.insert(&given.name) {
+            problems.push(Problem::invalid(format!("{path}.name"), format_args!("{:?} is there twice", given.name)));
+        }
+        limit(given, policy, &path).map_err(|problem| problems.push(problem)).ok()
+    });
+    limits.collect()
+}
+
+fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str) -> Result<RateLimit, Problem> {
+    let api::RateLimit { name, key, on_missing_key, requests, per, burst, streams, max_keys, status, tell } = given;
+    let wrong = |wrong: bool, message: &str| if wrong { Err(Problem::invalid(path, message)) } else { Ok(()) };
+    wrong(
+        requests.is_none() && streams.is_none(),
+        "a limit needs requests and per, or streams, for example {requests: 100, per: 1m} or {streams: {concurrent: 10}}",
+    )?;
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    wrong(
+        name.is_empty() || !name.bytes().all(word),
+        "the name of a limit is made of lower-case letters, digits and '-', for example 'per-user'",
+    )?;
+    let per = time_within(per, api::RATE_PERIOD, || format!("{path}.per"))?;
+    let rate = match (requests, per) {
+        (Some(requests @ 1..), Some(per)) => {
+            Some(RequestRate { requests: *requests, per, burst: burst.unwrap_or(*requests).max(1) })
+        }
+        (None, None) if burst.is_none() => None,
+        _ => {
+            let message =
+                "requests and per belong together, and burst needs both, for example {requests: 100, per: 1m}";
+            return Err(Problem::invalid(path, message));
+        }
+    };
+    if let Some(RequestRate { requests, per, burst }) = rate
+        && per.as_millis() * u128::from(burst) > LONGEST.as_millis() * u128::from(requests)
+    {
+        let message = "it would take more than a year until so many may come at once: lower burst, or raise requests";
+        return Err(Problem::invalid(format!("{path}.burst"), message));
+    }
+    let at_once = streams.as_ref().map(|streams| streams.concurrent.max(1));
+    let keys = key.iter().enumerate().map(|(at, key)| self::key(key, &format!("{path}.key[{at}]")));
+    let keys = keys.collect::<Result<Box<[_]>, _>>()?;
+    let max_keys = max_keys.unwrap_or(MAX_KEYS);
+    let status = match status {
+        None => StatusCode::TOO_MANY_REQUESTS,
+        Some(status) => {
+            StatusCode::from_u16(*status).ok().filter(|it| it.is_client_error() || it.is_server_error()).ok_or_else(
+                || Problem::invalid(format!("{path}.status"), format_args!("{status} is not a status from 400 to 599")),
+            )?
+        }
+    };
+    Ok(RateLimit {
+        identity: identity(policy, name, &keys, rate, at_once, max_keys),
+        policy: Arc::clone(policy),
+        name: name.as_str().into(),
+        keys,
+        missing: match on_missing_key {
+            None | Some(api::OnMissingKey::Share) => MissingKey::Share,
+            Some(api::OnMissingKey::Skip) => MissingKey::Skip,
+            Some(api::OnMissingKey::Refuse) => MissingKey::Refuse,
+        },
+        rate,
+        at_once,
+        max_keys,
+        status,
+        tell: match tell {
+            None | Some(api::Tell::Refused) => Tell::Refused,
+            Some(api::Tell::Always) => Tell::Always,
+            Some(api::Tell::Never) => Tell::Never,
+        },
+    })
+}
+
+/// What counts depend on.
+fn identity(
+    policy: &str,
+    name: &str,
+    keys: &[RateKey],
+    rate: Option<RequestRate>,
+    at_once: Option<u32>,
+    max_keys: u32,
+) -> Arc<str> {
+    let mut text = format!("{policy} {name}");
+    if let Some(RequestRate { requests, per, burst }) = rate {
+        let _ = write!(text, " {requests}/{} {burst}", duration::format(per));
+    }
+    if let Some(at_once) = at_once {
+        let _ = write!(text, " @{at_once}");
+    }
+    if !keys.is_empty() {
+        let _ = write!(text, " {max_keys} {keys:?}");
+    }
+    text.into()
+}
+
+fn key(given: &api::RateKey, path: &str) -> Result<RateKey, Problem> {
+    let api::RateKey { address, header, cookie, query, route } = given;
+    match (address, header, cookie, query, route) {
+        (Some(api::AddressKey { prefix4, prefix6 }), None, None, None, None) => {
+            let bits = |given: Option<u8>, default: u8, most: u8, field: &str| match given.unwrap_or(default) {
+                bits if (1..=most).contains(&bits) => Ok(bits),
+                bits => {
+                    let message = format_args!("{bits} is not a number of bits from 1 to {most}");
+                    Err(Problem::invalid(format!("{path}.address.{field}"), message))
+                }
+            };
+            Ok(RateKey::Address {
+                prefix4: bits(*prefix4, PREFIXES.0, 32, "prefix4")?,
+                prefix6: bits(*prefix6, PREFIXES.1, 128, "prefix6")?,
+            })
+        }
+        (None, Some(name), None, None, None) => {
+            let name = name.parse().map_err(|_| Problem::invalid(format!("{path}.header"), not_a_header(name)))?;
+            Ok(RateKey::Header(name))
+        }
+        // The name of a cookie is a token, and so is that of a header (RFC 6265 4.1.1).
+        (None, None, Some(name), None, None) if name.parse::<HeaderName>().is_ok() => {
+            Ok(RateKey::Cookie(name.as_str().into()))
+        }
+        (None, None, Some(name), None, None) => {
+            Err(Problem::invalid(format!("{path}.cookie"), format_args!("{name:?} is not the name of a cookie")))
+        }
+        (None, None, None, Some(name), None) => Ok(RateKey::Query(name.as_str().into())),
+        (None, None, None, None, Some(true)) => Ok(RateKey::Route),
+        _ => {
+            let message = "each part of a key is exactly one of address, header, cookie, query and route";
+            Err(Problem::invalid(path, message))
+        }
+    }
+}
