@@ -115,6 +115,9 @@ pub struct ServerArgs {
     /// Address that serves HTTP/1 and cleartext HTTP/2; may be repeated
     #[arg(long, value_name = "ADDR", value_parser = listening)]
     pub http: Vec<SocketAddr>,
+    /// Address that serves HTTP/1 and HTTP/2 over TLS; may be repeated
+    #[arg(long, value_name = "ADDR", value_parser = listening)]
+    pub https: Vec<SocketAddr>,
     /// Address of /livez, /readyz, /metrics, /config_dump and /upstreams
     #[arg(long, value_name = "ADDR", value_parser = listening)]
     pub admin: Option<SocketAddr>,

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::api::ProxyPolicySpec;
+use crate::snapshot::TlsVersion;
 
 /// Everything a settings file can say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,7 +136,9 @@ pub struct Listeners {
     pub http: Vec<SocketAddr>,
     /// Connections that a proxy in front makes for its clients.
     pub proxy_protocol: ProxyProtocol,
-    /// TLS with clients.
+    /// Addresses that serve HTTP/1 and HTTP/2 over TLS, whichever the client asks for (ALPN).
+    pub https: Vec<SocketAddr>,
+    /// On what terms TLS is ended.
     pub tls: ListenersTls,
     /// Address of the admin port.
     pub admin: SocketAddr,
@@ -153,6 +156,7 @@ impl Default for Listeners {
         Listeners {
             http: vec![SocketAddr::from(([0, 0, 0, 0], 8080))],
             proxy_protocol: ProxyProtocol::default(),
+            https: Vec::new(),
             tls: ListenersTls::default(),
             admin: SocketAddr::from(([0, 0, 0, 0], 9901)),
             tcp_keep_alive: Duration::from_secs(30),
@@ -192,11 +196,28 @@ pub struct ListenersTls {
     pub default_certificate: Option<String>,
     /// The port that clients reach TLS at, for redirects of routes with `tls.redirect`.
     pub redirect_port: u16,
+    /// Whether clients are refused that name no host (SNI), or one that no route has a certificate for, instead of being shown the
+    /// default certificate.
+    pub strict_sni: bool,
+    /// The oldest version that is spoken, unless a route says otherwise.
+    pub min_version: TlsVersion,
+    /// Total time for a handshake, from the connection's first byte.
+    #[serde(with = "duration_text")]
+    pub handshake_timeout: Duration,
+    /// Handshakes that may be under way in the process; the connections of more are closed at once.
+    pub handshakes_in_flight: usize,
 }
 
 impl Default for ListenersTls {
     fn default() -> Self {
-        ListenersTls { default_certificate: None, redirect_port: 443 }
+        ListenersTls {
+            default_certificate: None,
+            redirect_port: 443,
+            strict_sni: false,
+            min_version: TlsVersion::V1_2,
+            handshake_timeout: Duration::from_secs(10),
+            handshakes_in_flight: 16_384,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ fn exchange<'a>(route: &'a str, upstream: &'a str) -> Exchange<'a> {
         method: "POST",
         host: "chat.example.com",
         path: "/v1/chat/completions",
+        tls: None,
         route: Some(route),
         rule: Some("completions"),
         upstream: Some(upstream),

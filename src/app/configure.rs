@@ -61,6 +61,7 @@ fn overlay(args: &ServerArgs, settings: &mut Settings) {
     let ServerArgs {
         config: _,
         http,
+        https,
         admin,
         workers,
         zone,
@@ -75,6 +76,7 @@ fn overlay(args: &ServerArgs, settings: &mut Settings) {
         limits,
     } = args.clone();
     replace_list(&mut settings.listeners.http, &http);
+    replace_list(&mut settings.listeners.https, &https);
     replace(&mut settings.listeners.admin, admin);
     settings.workers = workers.or(settings.workers);
     settings.zone = zone.or(settings.zone.take()).filter(|zone| !zone.is_empty());

@@ -45,6 +45,8 @@ pub(super) struct Plan {
 pub struct Addresses {
     /// HTTP.
     pub http: Vec<SocketAddr>,
+    /// HTTP over TLS.
+    pub https: Vec<SocketAddr>,
     /// The admin port.
     pub admin: SocketAddr,
     /// Routes of the first table.
@@ -53,9 +55,13 @@ pub struct Addresses {
 
 impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("serving http on ")?;
-        for (index, address) in self.http.iter().enumerate() {
-            write!(f, "{}{address}", if index == 0 { "" } else { ", " })?;
+        f.write_str("serving ")?;
+        let named = [("http", &self.http), ("https", &self.https)].into_iter().filter(|(_, all)| !all.is_empty());
+        for (place, (name, addresses)) in named.enumerate() {
+            write!(f, "{}{name} on ", if place == 0 { "" } else { "; " })?;
+            for (index, address) in addresses.iter().enumerate() {
+                write!(f, "{}{address}", if index == 0 { "" } else { ", " })?;
+            }
         }
         let plural = if self.routes == 1 { "" } else { "s" };
         write!(f, "; admin on {}; {} route{plural}", self.admin, self.routes)
@@ -140,7 +146,8 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         }
     };
     drop(binding);
-    serving(&Addresses { http: proxy.addresses().to_vec(), admin, routes });
+    let (http, https) = (proxy.addresses().to_vec(), proxy.secure_addresses().to_vec());
+    serving(&Addresses { http, https, admin, routes });
 
     tokio::select! {
         never = table.follow() => match never {},
@@ -179,7 +186,7 @@ async fn drain_when_told(
 fn with_remedy(error: proxy::StartError) -> Failure {
     let remedy = match &error {
         proxy::StartError::Bind { .. } => "; choose another address with --http, or end the program that holds it",
-        proxy::StartError::Worker(_) => "",
+        proxy::StartError::Worker(_) | proxy::StartError::Tls(_) => "",
     };
     anyhow!("{error}{remedy}").into()
 }

@@ -1,5 +1,5 @@
 //! Connections of clients: accepted, and carried by whoever speaks their protocol, or at rest. What is said on them is
-//! `http1`'s, `http2`'s and `tunnel`'s.
+//! `handshake`'s, `http1`'s, `http2`'s and `tunnel`'s.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use super::handshake::{self, HTTP2};
 use super::http1::{self, Served};
 use super::http2;
 use super::introduction::{self, Expected, Introduced};
@@ -19,8 +20,8 @@ use super::resting::Place;
 use super::tunnel;
 use super::worker::{Peer, Worker};
 
-/// Accepts until the drain begins.
-pub(super) async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: TaskTracker) {
+/// Accepts until the drain begins. On `secure` ones, TLS is spoken.
+pub(super) async fn accept(listener: TcpListener, secure: bool, worker: Rc<Worker>, clients: TaskTracker) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -43,7 +44,7 @@ pub(super) async fn accept(listener: TcpListener, worker: Rc<Worker>, clients: T
             continue;
         }
         match Open::new(&worker) {
-            Some(open) => drop(clients.spawn_local(Connection::new(stream, address, expected, open))),
+            Some(open) => drop(clients.spawn_local(Connection::new(stream, secure, address, expected, open))),
             None => worker.recorder.connection_refused("too_many_connections"),
         }
     }
@@ -87,8 +88,10 @@ struct Connection {
 }
 
 enum State {
-    /// Until its header of the PROXY protocol has said for whom it is.
-    Introduced(Pin<Box<dyn Future<Output = Option<Introduced>>>>),
+    /// Until its header of the PROXY protocol has said for whom it is; and whether TLS is spoken then.
+    Introduced(Pin<Box<dyn Future<Output = Option<Introduced>>>>, bool),
+    /// By TLS; `None` if that came to nothing.
+    ShakesHands(Pin<Box<dyn Future<Output = Option<Io>>>>),
     /// By `http1`, until it turns out to be something else.
     Served(Pin<Box<dyn Future<Output = Served>>>),
     Rests(Io, Place),
@@ -98,26 +101,36 @@ enum State {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, address: SocketAddr, expected: Expected, open: Open) -> Self {
+    fn new(stream: TcpStream, secure: bool, address: SocketAddr, expected: Expected, open: Open) -> Self {
         let state = match expected {
             Expected::Header => {
                 let worker = Rc::clone(&open.0);
-                State::Introduced(Box::pin(async move { introduction::heard(stream, address, &worker).await }))
+                let introduced = async move { introduction::heard(stream, address, &worker).await };
+                State::Introduced(Box::pin(introduced), secure)
             }
-            Expected::Own | Expected::Nothing => State::begin(stream, address, &open.0),
+            Expected::Own | Expected::Nothing => State::begin(stream, secure, address, &open.0),
         };
         Connection { state, address, open }
     }
 }
 
 impl State {
-    fn begin(stream: TcpStream, address: SocketAddr, worker: &Rc<Worker>) -> Self {
+    fn begin(stream: TcpStream, secure: bool, address: SocketAddr, worker: &Rc<Worker>) -> Self {
+        if secure {
+            return State::ShakesHands(Box::pin(handshake::accept(stream, Rc::clone(worker))));
+        }
         let io = Io::new(stream, worker.settings.limits.stream_buffer_bytes);
         State::serve(io, true, address, worker)
     }
 
     fn serve(io: Io, fresh: bool, address: SocketAddr, worker: &Rc<Worker>) -> Self {
-        State::Served(Box::pin(http1::serve(io, fresh, Peer::new(address, "http"), Rc::clone(worker))))
+        let peer = Peer::new(address, io.agreed().cloned());
+        State::Served(Box::pin(http1::serve(io, fresh, peer, Rc::clone(worker))))
+    }
+
+    fn serve_http2(io: Io, address: SocketAddr, worker: &Rc<Worker>) -> Self {
+        let peer = Peer::new(address, io.agreed().cloned());
+        State::GivenTo(Box::pin(http2::serve(io, peer, Rc::clone(worker))))
     }
 }
 
@@ -128,11 +141,18 @@ impl Future for Connection {
         let Connection { state, address, open: Open(worker) } = self.get_mut();
         loop {
             *state = match state {
-                State::Introduced(introduced) => match ready!(introduced.as_mut().poll(cx)) {
+                State::Introduced(introduced, secure) => match ready!(introduced.as_mut().poll(cx)) {
                     Some((stream, client)) => {
                         *address = canonical(client);
-                        State::begin(stream, *address, worker)
+                        State::begin(stream, *secure, *address, worker)
                     }
+                    None => State::Closed,
+                },
+                State::ShakesHands(shaking) => match ready!(shaking.as_mut().poll(cx)) {
+                    Some(io) if io.agreed().is_some_and(|agreed| agreed.alpn == Some(HTTP2)) => {
+                        State::serve_http2(io, *address, worker)
+                    }
+                    Some(io) => State::serve(io, true, *address, worker),
                     None => State::Closed,
                 },
                 State::Served(serving) => match ready!(serving.as_mut().poll(cx)) {
@@ -141,10 +161,7 @@ impl Future for Connection {
                         let time = worker.settings.limits.keep_alive_idle.saturating_sub(http1::RESTS_AFTER);
                         State::Rests(io, Place::take(&worker.resting, time, cx.waker()))
                     }
-                    Served::Http2(io) => {
-                        let peer = Peer::new(*address, "http");
-                        State::GivenTo(Box::pin(http2::serve(io, peer, Rc::clone(worker))))
-                    }
+                    Served::Http2(io) => State::serve_http2(io, *address, worker),
                     Served::Switched { client, early, upstream, exchange } => {
                         State::GivenTo(Box::pin(tunnel::run(Rc::clone(worker), client, early, upstream, exchange)))
                     }

@@ -44,6 +44,9 @@ pub(super) enum Error {
     /// The rule, or the backend it chose, is broken in the configuration.
     #[error("route is not configured correctly")]
     InvalidRoute,
+    /// The client's connection is for other hosts.
+    #[error("connection is for other hosts")]
+    Misdirected,
     /// A policy that the request is under cannot be applied.
     #[error("policy is not configured correctly")]
     InvalidPolicy,
@@ -165,6 +168,7 @@ impl Error {
             BodyTooLarge | MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ClientGone | ClientSilent => CLIENT_CLOSED_REQUEST,
             NoRoute => StatusCode::NOT_FOUND,
+            Misdirected => StatusCode::MISDIRECTED_REQUEST,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
             AddressDenied | OriginDenied => StatusCode::FORBIDDEN,
             InvalidPolicy | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | Draining
@@ -190,6 +194,7 @@ impl Error {
             BodyIncomplete => "body_incomplete",
             ClientGone => "client_gone",
             NoRoute => "no_route",
+            Misdirected => "misdirected",
             InvalidRoute => "invalid_route",
             InvalidPolicy => "invalid_policy",
             AddressDenied => "address_denied",
@@ -252,11 +257,12 @@ impl Error {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
-            NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..) | TooManyStreams(_)
-            | NoRateKey | OriginDenied | MethodNotAllowed | ContentType | NoBackend | NoEndpoint | BreakerOpen(_)
-            | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout | UpstreamReset | UpstreamProtocol
-            | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
-            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
+            NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
+            | TooManyStreams(_) | NoRateKey | OriginDenied | MethodNotAllowed | ContentType | NoBackend
+            | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout
+            | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle
+            | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone
+            | RouteRemoved => false,
         }
     }
 

@@ -23,6 +23,7 @@ use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
 use super::streams::Stream;
 pub(super) use super::streams::{Due, Farewell, Manner};
+use super::transport::Agreed;
 use super::worker::Worker;
 use crate::resilience::rate::{Inside, Limiters};
 use crate::snapshot::{Action, ClusterName, Forward, Route, RouteName, Streaming};
@@ -47,6 +48,8 @@ pub(super) struct Subject {
     pub host: Box<str>,
     /// Path as sent.
     pub path: Box<str>,
+    /// What the client's handshake came to, if it speaks TLS.
+    pub tls: Option<Rc<Agreed>>,
 }
 
 /// One exchange.

@@ -1,16 +1,19 @@
-//! A network connection as the data plane sees it, whatever is below: TCP today.
+//! A network connection as the data plane sees it, whatever is below: that is `transport`'s.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 use super::listener::bound_unsent;
+use super::transport::{Agreed, Tls, Transport};
 use crate::resilience::Connected;
 
 /// How often a peer takes what waits for it until it gets a longer queue. Each time is half of the short one at least, so that this
@@ -22,7 +25,7 @@ const STEADY_ROOM: usize = 8;
 /// A connection, and bytes of it that were read already.
 #[derive(Debug)]
 pub(super) struct Io {
-    stream: TcpStream,
+    transport: Transport,
     unread: Bytes,
     /// Bytes; in 32 bits, because connections that rest are many.
     room: u32,
@@ -37,8 +40,22 @@ pub(super) struct Io {
 impl Io {
     /// A fresh connection, whose content is read into no more than `room` bytes while others are slow to take it.
     pub(super) fn new(stream: TcpStream, room: usize) -> Self {
+        Io::over(Transport::Tcp(stream), room)
+    }
+
+    /// The same over TLS, after the handshake; with what that came to, if it was a client's.
+    pub(super) fn tls(stream: impl Into<TlsStream<TcpStream>>, agreed: Option<Rc<Agreed>>, room: usize) -> Self {
+        Io::over(Transport::Tls(Box::new(Tls::new(stream.into(), agreed))), room)
+    }
+
+    fn over(transport: Transport, room: usize) -> Self {
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        Io { stream, unread: Bytes::new(), room, waits: 0, moved: true, _connected: None }
+        Io { transport, unread: Bytes::new(), room, waits: 0, moved: true, _connected: None }
+    }
+
+    /// What the client's handshake came to, if it speaks TLS.
+    pub(super) fn agreed(&self) -> Option<&Rc<Agreed>> {
+        self.transport.agreed()
     }
 
     /// Counts as a connection to an endpoint until it is closed.
@@ -60,13 +77,14 @@ impl Io {
     /// costs a third more processor time for each byte. Who never took much, as readers that are slow to hold us up, keeps the
     /// short one.
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let socket = self.transport.socket();
         if written.is_ready() {
             self.moved = true;
         } else if std::mem::take(&mut self.moved) && self.waits < STEADY {
             self.waits += 1;
             let set = match self.waits {
-                1 => socket2::SockRef::from(&self.stream).set_tcp_user_timeout(None),
-                STEADY => bound_unsent(&self.stream, self.room() * STEADY_ROOM),
+                1 => socket2::SockRef::from(socket).set_tcp_user_timeout(None),
+                STEADY => bound_unsent(socket, self.room() * STEADY_ROOM),
                 _ => Ok(()),
             };
             if let Err(error) = set {
@@ -83,28 +101,39 @@ impl Io {
     }
 
     /// Waits until something can be read, without a buffer to read it into.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() { self.stream.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() { self.transport.poll_readable(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Has some of what was written and waits here go out: ready with its length, 0 if nothing waits. Without TLS nothing ever does.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.transport.poll_drain(cx) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Ok(0)),
+            drained => self.wrote(drained),
+        }
     }
 
     /// Makes the close that follows a reset, or not, so that a peer cannot take a cut for an end (RFC 9112 8: a
-    /// close-delimited message ends with the connection).
+    /// close-delimited message ends with the connection; 9.8: over TLS such a message is complete only if a close_notify
+    /// has come).
     pub(super) fn reset_on_close(&self, reset: bool) {
-        if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(reset.then_some(Duration::ZERO)) {
+        self.transport.cut(reset);
+        if let Err(error) = socket2::SockRef::from(self.transport.socket()).set_linger(reset.then_some(Duration::ZERO))
+        {
             tracing::debug!(%error, "cannot reset a connection");
         }
     }
 
     /// A second look at the connection, for who does not read from it.
     pub(super) fn lookout(&self) -> io::Result<Lookout> {
-        let same = socket2::SockRef::from(&self.stream).try_clone()?;
+        let same = socket2::SockRef::from(self.transport.socket()).try_clone()?;
         TcpStream::from_std(same.into()).map(Lookout)
     }
 
     /// Wakes whoever waits for something to read; nothing more will come.
     pub(super) fn end_reading(&self) {
         // Fails if the connection is gone, which wakes them, too.
-        let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Read);
+        let _ = socket2::SockRef::from(self.transport.socket()).shutdown(std::net::Shutdown::Read);
     }
 }
 
@@ -113,6 +142,11 @@ pub(super) trait Pipe: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin {
     /// Waits until something can be read, without a buffer to read it into.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Has some of what was written go out, if it waits here: ready with its length, 0 if nothing waits.
+    fn poll_drain(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(0))
+    }
+
     /// Makes the drop that follows look broken to the peer, and not like an end.
     fn abort(&mut self);
 }
@@ -120,6 +154,10 @@ pub(super) trait Pipe: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin {
 impl Pipe for Io {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Io::poll_readable(self, cx)
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Io::poll_drain(self, cx)
     }
 
     fn abort(&mut self) {
@@ -152,7 +190,7 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.unread.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buffer);
+            return this.transport.poll_read(cx, buffer);
         }
         let length = this.unread.len().min(buffer.remaining());
         buffer.put_slice(&this.unread[..length]);
@@ -167,7 +205,7 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        let written = this.transport.poll_write(cx, bytes);
         this.wrote(written)
     }
 
@@ -177,7 +215,7 @@ impl AsyncWrite for Io {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, parts);
+        let written = this.transport.poll_write_vectored(cx, parts);
         this.wrote(written)
     }
 
@@ -185,12 +223,14 @@ impl AsyncWrite for Io {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while ready!(this.poll_drain(cx))? > 0 {}
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.get_mut().transport.poll_shutdown(cx)
     }
 }
 
@@ -300,7 +340,7 @@ mod tests {
         let (writer, reader) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         let (writer, mut reader) = (writer.unwrap(), reader.unwrap().0);
         bound_unsent(&writer, ROOM).unwrap();
-        let queue = |io: &Io| socket2::SockRef::from(&io.stream).tcp_notsent_lowat().unwrap() as usize;
+        let queue = |io: &Io| socket2::SockRef::from(io.transport.socket()).tcp_notsent_lowat().unwrap() as usize;
         let mut io = Io::new(writer, ROOM);
 
         let sent = tokio::time::timeout(Duration::from_millis(100), io.write_all(&vec![0; 64 << 20])).await;

@@ -15,14 +15,27 @@ const BACKLOG: i32 = 4096;
 /// As many probes as Linux lets go unanswered (TCP_KEEPCNT).
 const MAX_PROBES: u64 = 127;
 
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    /// Whether TLS is spoken on it.
+    pub(super) secure: bool,
+}
+
+/// The addresses that are listened on.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    pub(super) http: Vec<SocketAddr>,
+    pub(super) https: Vec<SocketAddr>,
+}
+
 /// Binds every address once per worker. Port 0 takes a free port, the same for all workers.
-pub(super) fn bind(
-    settings: &Settings,
-    workers: usize,
-) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
-    let mut bound = Vec::new();
-    let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &address in &settings.listeners.http {
+pub(super) fn bind(settings: &Settings, workers: usize) -> Result<(Bound, Vec<Vec<Listener>>), StartError> {
+    let mut bound = Bound::default();
+    let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
+    let plain = settings.listeners.http.iter().map(|address| (*address, false));
+    for (address, secure) in plain.chain(settings.listeners.https.iter().map(|address| (*address, true))) {
         let failed = |source| StartError::Bind { address, source };
         // SO_REUSEPORT would share an address with another process of the same user without a word. So the first socket asks
         // for the address alone, and makes room for the others only once it has it.
@@ -31,9 +44,9 @@ pub(super) fn bind(
         for listeners in &mut listeners {
             let socket = open(actual, settings).map_err(failed)?;
             actual = socket.local_addr().map_err(failed)?;
-            listeners.push(socket);
+            listeners.push(Listener { socket, secure });
         }
-        bound.push(actual);
+        if secure { &mut bound.https } else { &mut bound.http }.push(actual);
     }
     Ok((bound, listeners))
 }
@@ -98,7 +111,7 @@ mod tests {
         settings.listeners.tcp_user_timeout = Duration::from_secs(23);
         settings.limits.stream_buffer_bytes = 48 * 1024;
         let (addresses, listeners) = bind(&settings, 1).unwrap();
-        for (address, listener) in addresses.iter().zip(&listeners[0]) {
+        for (address, Listener { socket: listener, .. }) in addresses.http.iter().zip(&listeners[0]) {
             listener.set_nonblocking(false).unwrap();
             let _client = std::net::TcpStream::connect(address).unwrap();
             let (accepted, _) = listener.accept().unwrap();

@@ -19,6 +19,7 @@ mod first_byte;
 mod followed;
 mod forward;
 mod grpc;
+mod handshake;
 mod headers;
 mod http1;
 mod http2;
@@ -35,6 +36,7 @@ mod retry;
 mod streams;
 mod target;
 mod timer;
+mod transport;
 mod tunnel;
 mod upload;
 mod upstream;
@@ -46,6 +48,8 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use tokio::sync::mpsc;
+
+use self::handshake::Handshakes;
 
 use crate::clock;
 use crate::drain::DrainWatcher;
@@ -97,12 +101,15 @@ pub enum StartError {
     /// A thread could not be started.
     #[error("cannot start a worker: {0}")]
     Worker(std::io::Error),
+    /// TLS cannot be prepared.
+    #[error("cannot prepare TLS: {0}")]
+    Tls(rustls::Error),
 }
 
 /// A running data plane.
 #[derive(Debug)]
 pub struct Proxy {
-    addresses: Vec<SocketAddr>,
+    bound: listener::Bound,
     registry: Registry,
     ended: mpsc::Receiver<()>,
 }
@@ -113,7 +120,7 @@ pub struct Proxy {
 /// An address that cannot be listened on, or a thread that cannot be started.
 pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: DrainWatcher) -> Result<Proxy, StartError> {
     let workers = config.workers.max(1);
-    let (addresses, listeners) = listener::bind(&config.settings, workers)?;
+    let (bound, listeners) = listener::bind(&config.settings, workers)?;
     let registry = config.registry;
     let asked = registry.clone();
     telemetry.metrics().ask_usage(move || usage(&asked));
@@ -122,6 +129,8 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
     let limiters = registry.limiters().clone();
     telemetry.metrics().rate_limits(move || rate_limits(&limiters));
     let connections = Arc::new(AtomicUsize::new(0));
+    let handshakes = Handshakes::new(&config.settings.listeners.tls).map_err(StartError::Tls)?;
+    let handshakes = Arc::new(handshakes);
     let (running, ended) = mpsc::channel(1);
     for (index, listeners) in listeners.into_iter().enumerate() {
         let name = format!("worker-{index}");
@@ -133,6 +142,7 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
             registry: registry.clone(),
             connections: Arc::clone(&connections),
             listeners,
+            handshakes: Arc::clone(&handshakes),
             pulse: config.live.pulse(name.clone()),
         };
         let running = running.clone();
@@ -146,7 +156,7 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
             })
             .map_err(StartError::Worker)?;
     }
-    Ok(Proxy { addresses, registry, ended })
+    Ok(Proxy { bound, registry, ended })
 }
 
 /// How much of each upstream is in use. Requests and streams are counted only where they are limited.
@@ -190,9 +200,14 @@ fn rate_limits(limiters: &Limiters) -> Vec<RateLimited> {
 }
 
 impl Proxy {
-    /// The addresses that are listened on, with the ports that were given for port 0.
+    /// The addresses that are listened on without TLS, with the ports that were given for port 0.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.bound.http
+    }
+
+    /// The same with TLS.
+    pub fn secure_addresses(&self) -> &[SocketAddr] {
+        &self.bound.https
     }
 
     /// Requests in flight to endpoints, tunnels included.

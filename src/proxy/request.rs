@@ -108,6 +108,7 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, downstream: &Rc<Downstrea
         method: Method::from_bytes(b"-").unwrap_or_default(),
         host: "".into(),
         path: "".into(),
+        tls: peer.tls.clone(),
     };
     let exchange = Exchange::new(Rc::clone(worker), subject, Rc::clone(downstream));
     exchange.refused(error, error.status());
@@ -160,6 +161,7 @@ fn begin(
         method: head.method.clone(),
         host,
         path: head.path_and_query.path().into(),
+        tls: peer.tls.clone(),
     };
     Exchange::new(Rc::clone(worker), subject, Rc::clone(downstream))
 }
@@ -175,6 +177,11 @@ fn decide(
     exchange: &Rc<Exchange>,
 ) -> Result<Decided, Error> {
     check_limits(worker, head)?;
+    // RFC 9110 15.5.20: such a request "was directed at a server that is unable or unwilling to produce an authoritative
+    // response for the target URI", as when a client of HTTP/2 shares a connection between hosts. It may come again another way.
+    if peer.tls.as_ref().is_some_and(|agreed| !agreed.serves(exchange.host())) {
+        return Err(Error::Misdirected);
+    }
     let snapshot = worker.snapshot().ok_or(Error::NoRoute)?;
 
     // Match. The path is matched, rewritten and sent in one normal form, so that no two servers disagree on it.

@@ -13,13 +13,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use slab::Slab;
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::clients;
+use super::handshake::Handshakes;
+use super::listener::Listener;
 use super::resting::Resting;
 use super::streams::Streams;
+use super::transport::Agreed;
 use super::upstream::Upstreams;
 use crate::drain::DrainWatcher;
 use crate::ready::Pulse;
@@ -51,30 +54,37 @@ pub(super) struct Worker {
     pub leaving: Leaving,
     /// How many connections of clients the process has.
     pub connections: Arc<AtomicUsize>,
+    /// What TLS is ended with.
+    pub handshakes: Arc<Handshakes>,
+    /// Whose turn it is to have the worker sign for a handshake.
+    pub signing: Semaphore,
     reader: RefCell<Reader>,
     seen: RefCell<Option<Arc<Snapshot>>>,
     date: RefCell<(u64, String)>,
 }
 
 /// The two ends of a client's connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// The client's end.
     pub address: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// What its handshake came to, if it speaks TLS.
+    pub tls: Option<Rc<Agreed>>,
     /// Its IP address as text, which every request needs.
     name: ([u8; 45], u8),
 }
 
 impl Peer {
-    /// The peer at an address.
-    pub(super) fn new(address: SocketAddr, scheme: &'static str) -> Self {
+    /// The peer at an address, after its handshake if it speaks TLS.
+    pub(super) fn new(address: SocketAddr, tls: Option<Rc<Agreed>>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let text = address.ip().to_string();
         let mut name = [0; 45];
         let length = text.len().min(name.len());
         name[..length].copy_from_slice(&text.as_bytes()[..length]);
-        Peer { address, scheme, name: (name, length as u8) }
+        Peer { address, scheme, tls, name: (name, length as u8) }
     }
 
     /// Its IP address as text.
@@ -92,7 +102,8 @@ pub(super) struct Seed {
     pub(super) drain: DrainWatcher,
     pub(super) registry: Registry,
     pub(super) connections: Arc<AtomicUsize>,
-    pub(super) listeners: Vec<std::net::TcpListener>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) handshakes: Arc<Handshakes>,
     pub(super) pulse: Pulse,
 }
 
@@ -138,7 +149,7 @@ pub(super) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed) -> std::io::Result<()> {
-    let Seed { settings, mut reader, telemetry, mut drain, registry, connections, listeners, pulse } = seed;
+    let Seed { settings, mut reader, telemetry, mut drain, registry, connections, listeners, handshakes, pulse } = seed;
     let room = settings.limits.stream_buffer_bytes;
     let worker = Rc::new(Worker {
         settings,
@@ -149,14 +160,17 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         resting: Rc::default(),
         leaving: Leaving::default(),
         connections,
+        handshakes,
+        signing: Semaphore::new(1),
         reader: RefCell::new(reader.clone()),
         seen: RefCell::default(),
         date: RefCell::default(),
     });
     let clients = TaskTracker::new();
     for listener in listeners {
-        let listener = TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(clients::accept(listener, Rc::clone(&worker), clients.clone()));
+        let Listener { socket, secure } = listener;
+        let socket = TcpListener::from_std(socket)?;
+        tokio::task::spawn_local(clients::accept(socket, secure, Rc::clone(&worker), clients.clone()));
     }
     tokio::task::spawn_local(pulse.keep_beating());
     let sweeping = Rc::clone(&worker);

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Settings;
+use super::{Listeners, Settings};
 use crate::api::validate;
 use crate::telemetry::log::Filter;
 use crate::yaml::{self, Problem};
@@ -68,14 +68,19 @@ impl Settings {
         };
         let limits = &self.limits;
         let workers = self.workers.unwrap_or(1);
-        None.or_else(|| self.listeners.http.is_empty().then(|| ("listeners.http", "name at least one address".into())))
+        let Listeners { http, https, .. } = &self.listeners;
+        let nowhere = http.is_empty() && https.is_empty();
+        None.or_else(|| nowhere.then(|| ("listeners.http", "name at least one address, here or in https".into())))
             .or_else(|| {
-                let duplicate =
-                    self.listeners.http.iter().enumerate().find(|(index, address)| {
-                        address.port() != 0 && self.listeners.http[..*index].contains(address)
-                    });
-                duplicate.map(|(_, address)| ("listeners.http", format!("{address} is listed twice; remove one")))
+                let all: Vec<_> = http.iter().chain(https).collect();
+                let twice = |(index, address): &(usize, &&_)| all[..*index].contains(address);
+                let duplicate = all.iter().enumerate().filter(|(_, address)| address.port() != 0).find(twice);
+                duplicate.map(|(index, address)| {
+                    let path = if index < http.len() { "listeners.http" } else { "listeners.https" };
+                    (path, format!("{address} is listed twice; remove one"))
+                })
             })
+            .or_else(|| least("listeners.tls.handshakesInFlight", self.listeners.tls.handshakes_in_flight as u64, 1))
             .or_else(|| self.class_name.is_empty().then(|| ("className", "must not be empty".into())))
             .or_else(|| self.log.level.parse::<Filter>().err().map(|wrong| ("log.level", wrong.to_string())))
             .or_else(|| self.log.access.is_empty().then(|| ("log.access", "write stdout, off or a file".into())))
@@ -106,6 +111,7 @@ impl Settings {
             })
             .or_else(|| {
                 let short = [
+                    ("listeners.tls.handshakeTimeout", self.listeners.tls.handshake_timeout),
                     ("limits.headerTimeout", limits.header_timeout),
                     ("limits.keepAliveIdle", limits.keep_alive_idle),
                     ("defaults.connect", self.defaults.connect),

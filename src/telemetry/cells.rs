@@ -137,6 +137,8 @@ pub(super) struct Shard {
     pub(super) connections: Cell,
     pub(super) connections_open: Cell,
     pub(super) refused: List<&'static str>,
+    /// By version, and whether a session was resumed.
+    pub(super) handshakes: List<(&'static str, &'static str)>,
     pub(super) upstream_connect: Histogram,
     /// Frames and messages of WebSockets, from clients and to them.
     pub(super) frames: [Cell; 2],
@@ -180,6 +182,7 @@ impl Shards {
             connections: Cell::default(),
             connections_open: Cell::default(),
             refused: List::default(),
+            handshakes: List::default(),
             upstream_connect: Histogram::new(REQUEST_BOUNDS),
             frames: Default::default(),
             messages: Default::default(),

@@ -9,12 +9,12 @@ use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use super::cells::{Histogram, Shard, Shards};
 use super::metrics::{
     ACTIVE, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, DRAINED, DURATION, Declared, ENDED, FAILURES,
-    FIRST_BYTE, FRAMES, MESSAGES, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS, STREAM_GAP, Type,
-    UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, UPSTREAM_RETRIES, VIOLATIONS, outcome,
+    FIRST_BYTE, FRAMES, MESSAGES, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS, STREAM_GAP,
+    TLS_HANDSHAKES, Type, UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, UPSTREAM_RETRIES, VIOLATIONS, outcome,
 };
 use super::{End, Kind, Parted, Protocol};
 
-const FAMILIES: [Declared; 22] = [
+const FAMILIES: [Declared; 23] = [
     REQUESTS,
     ENDED,
     FAILURES,
@@ -34,6 +34,7 @@ const FAMILIES: [Declared; 22] = [
     CONNECTIONS,
     CONNECTIONS_OPEN,
     CONNECTIONS_REFUSED,
+    TLS_HANDSHAKES,
     UPSTREAM_CONNECTS,
     UPSTREAM_RETRIES,
     UPSTREAM_CONNECT_SECONDS,
@@ -89,6 +90,7 @@ struct Totals {
     connections: u64,
     connections_open: u64,
     refused: BTreeMap<&'static str, u64>,
+    handshakes: BTreeMap<(&'static str, &'static str), u64>,
     upstream_connects: BTreeMap<(Upstream, &'static str), u64>,
     upstream_connect: Sum,
     upstream_retries: BTreeMap<(Upstream, &'static str, &'static str), u64>,
@@ -184,6 +186,9 @@ impl Totals {
         for (reason, count) in shard.refused.iter() {
             *self.refused.entry(reason).or_default() += count;
         }
+        for (key, count) in shard.handshakes.iter() {
+            *self.handshakes.entry(key).or_default() += count;
+        }
         for upstream in shard.upstreams() {
             for (succeeded, cell) in [(true, &upstream.connected), (false, &upstream.failed)] {
                 let key = (Arc::clone(&upstream.name), outcome(succeeded));
@@ -225,6 +230,10 @@ impl Totals {
         });
         let active = self.active.iter().map(|(kind, count)| gauge(&[("kind", kind.as_str())], *count as f64));
         let refused = self.refused.iter().map(|(reason, count)| counter(&[("reason", reason)], *count as f64));
+        let handshakes = self
+            .handshakes
+            .iter()
+            .map(|((version, kind), count)| counter(&[("version", version), ("kind", kind)], *count as f64));
         let by_direction = |counts: [u64; 2]| {
             let counts = DIRECTIONS.into_iter().zip(counts);
             counts.map(|(direction, count)| counter(&[("direction", direction)], count as f64)).collect()
@@ -260,6 +269,7 @@ impl Totals {
             family(&CONNECTIONS, vec![counter(&[], self.connections as f64)]),
             family(&CONNECTIONS_OPEN, vec![gauge(&[], self.connections_open as f64)]),
             family(&CONNECTIONS_REFUSED, refused.collect()),
+            family(&TLS_HANDSHAKES, handshakes.collect()),
             family(&UPSTREAM_CONNECTS, connects.collect()),
             family(&UPSTREAM_RETRIES, retries.collect()),
             family(&UPSTREAM_CONNECT_SECONDS, self.upstream_connect.metric(&[]).into_iter().collect()),

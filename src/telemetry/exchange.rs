@@ -20,6 +20,8 @@ pub struct Exchange<'a> {
     pub host: &'a str,
     /// Path as sent, without the query (which may carry tokens).
     pub path: &'a str,
+    /// What the client's handshake came to, if it spoke TLS.
+    pub tls: Option<Tls<'a>>,
     /// `namespace/name` of the route's object.
     pub route: Option<&'a str>,
     /// Name of the rule.
@@ -50,6 +52,19 @@ pub struct Exchange<'a> {
     pub duration: Duration,
     /// Endpoints tried.
     pub attempts: u32,
+}
+
+/// What a client's handshake came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// The cipher suite, by its name at IANA.
+    pub cipher: &'static str,
+    /// The host that the client named.
+    pub server_name: Option<&'a str>,
+    /// The protocol that was chosen, if the client asked.
+    pub alpn: Option<&'static str>,
 }
 
 /// What a client spoke.
@@ -195,6 +210,12 @@ pub(super) mod tests {
             method: "GET",
             host: "chat.example.com",
             path: "/v1/events",
+            tls: Some(Tls {
+                version: "1.3",
+                cipher: "TLS13_AES_128_GCM_SHA256",
+                server_name: Some("chat.example.com"),
+                alpn: Some("h2"),
+            }),
             route: Some("shop/chat"),
             rule: Some("completions"),
             upstream: Some("shop/llm:8080"),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use super::Exchange;
+use super::{Exchange, Tls};
 
 /// Bytes of a path that are written; request lines can be 32 KiB.
 const MAX_PATH: usize = 2048;
@@ -32,6 +32,7 @@ impl Lines {
             method,
             host,
             path,
+            tls,
             route,
             rule,
             upstream,
@@ -60,6 +61,12 @@ impl Lines {
         text(line, "method", method, MAX_TEXT);
         text(line, "host", host, MAX_TEXT);
         text(line, "path", path, MAX_PATH);
+        if let Some(Tls { version, cipher, server_name, alpn }) = tls {
+            word(line, "tls_version", version);
+            word(line, "tls_cipher", cipher);
+            optional(line, "tls_server_name", *server_name);
+            optional(line, "tls_alpn", *alpn);
+        }
         optional(line, "route", *route);
         optional(line, "rule", *rule);
         optional(line, "upstream", *upstream);
@@ -250,7 +257,9 @@ mod tests {
             line(&sample()),
             "{\"time\":\"2025-12-31T23:59:59.007Z\",\"request_id\":\"r-1\",\
              \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"client\":\"192.0.2.1\",\"protocol\":\"HTTP/1.1\",\
-             \"method\":\"GET\",\"host\":\"chat.example.com\",\"path\":\"/v1/events\",\"route\":\"shop/chat\",\
+             \"method\":\"GET\",\"host\":\"chat.example.com\",\"path\":\"/v1/events\",\"tls_version\":\"1.3\",\
+             \"tls_cipher\":\"TLS13_AES_128_GCM_SHA256\",\"tls_server_name\":\"chat.example.com\",\"tls_alpn\":\"h2\",\
+             \"route\":\"shop/chat\",\
              \"rule\":\"completions\",\"upstream\":\"shop/llm:8080\",\"endpoint\":\"10.0.0.5:8080\",\"status\":200,\
              \"kind\":\"sse\",\"end\":\"client_gone\",\"bytes_received\":0,\"bytes_sent\":1234,\"events\":17,\"connect_ms\":0.250,\
              \"first_byte_ms\":12.007,\"duration_ms\":90000.000,\"attempts\":2}\n"
@@ -261,6 +270,7 @@ mod tests {
     fn leaves_out_what_is_not_known() {
         let exchange = Exchange {
             trace_id: None,
+            tls: None,
             route: None,
             rule: None,
             upstream: None,
@@ -272,7 +282,8 @@ mod tests {
         };
         let line = line(&exchange);
         assert!(line.contains("\"reason\":\"no_route\""), "{line}");
-        for absent in ["trace_id", "route\":", "rule", "upstream\":", "endpoint", "connect_ms", "first_byte_ms"] {
+        for absent in ["trace_id", "tls_", "route\":", "rule", "upstream\":", "endpoint", "connect_ms", "first_byte_ms"]
+        {
             assert!(!line.contains(absent), "{absent}: {line}");
         }
     }

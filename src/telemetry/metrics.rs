@@ -86,6 +86,8 @@ declare! {
         "Open connections from clients.";
     CONNECTIONS_REFUSED: Counter "floodway_connections_refused_total" ["reason"]
         "Connections closed for a fault of the connection itself: over a limit, too slow, malformed.";
+    TLS_HANDSHAKES: Counter "floodway_tls_handshakes_total" ["version", "kind"]
+        "Handshakes of TLS completed with clients, by version and by whether they resumed a session.";
     UPSTREAM_CONNECTS: Counter "floodway_upstream_connects_total" ["upstream", "result"]
         "Connections attempted to endpoints.";
     UPSTREAM_RETRIES: Counter "floodway_upstream_retries_total" ["upstream", "reason", "outcome"]

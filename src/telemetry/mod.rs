@@ -20,7 +20,7 @@ mod usage;
 pub use access::AccessLog;
 pub use breakers::BreakerCount;
 pub use cells::Live;
-pub use exchange::{End, Exchange, Kind, Parted, Protocol};
+pub use exchange::{End, Exchange, Kind, Parted, Protocol, Tls};
 pub use metrics::{ALL, Declared, Metrics, Type};
 pub use rate_limits::RateLimited;
 pub use record::{Recorder, Telemetry};

@@ -185,6 +185,11 @@ impl Recorder {
         self.shard.refused.cell(reason).add(1);
     }
 
+    /// A handshake of TLS was completed with a client, in this version; `resumed` if by a ticket of an earlier one.
+    pub fn handshake(&self, version: &'static str, resumed: bool) {
+        self.shard.handshakes.cell((version, if resumed { "resumed" } else { "full" })).add(1);
+    }
+
     /// Frames of a WebSocket passed, and with them the ends of messages.
     pub fn frames(&self, to_client: bool, frames: u64, messages: u64) {
         self.shard.frames[usize::from(to_client)].add(frames);

@@ -279,6 +279,7 @@ mod counting {
         recorder.events(Kind::Sse, 1);
         recorder.drained(Kind::Sse, Parted::Polite);
         recorder.violation(true, "mask");
+        recorder.handshake("1.3", true);
         let metrics = telemetry.metrics();
         metrics.objects("ProxyRoute", 1, 0);
         metrics.object_skipped("ProxyRoute");

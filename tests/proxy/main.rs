@@ -57,6 +57,8 @@ mod sse;
 mod support;
 mod swap;
 mod targets;
+mod tls;
+mod tls_clients;
 mod uncut;
 mod uncut_clients;
 mod vanished;

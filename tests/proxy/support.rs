@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 /// A running data plane. Cut down when dropped.
 pub struct Plane {
     pub address: SocketAddr,
+    /// Where TLS is spoken, if anywhere.
+    pub secure: SocketAddr,
     pub publisher: Publisher,
     pub telemetry: Telemetry,
     pub drain: DrainTrigger,
@@ -66,7 +68,8 @@ impl Plane {
         let config = Config { settings, workers, live, registry: registry.clone() };
         let proxy = proxy::start(config, reader, &telemetry, watcher).unwrap();
         let address = proxy.addresses()[0];
-        Plane { address, publisher, telemetry, drain: trigger, registry, proxy: Some(proxy), log }
+        let secure = proxy.secure_addresses().first().copied().unwrap_or(address);
+        Plane { address, secure, publisher, telemetry, drain: trigger, registry, proxy: Some(proxy), log }
     }
 
     /// A raw client.

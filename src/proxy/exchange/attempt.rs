@@ -200,10 +200,11 @@ fn unanswered(error: Error) -> Outcome {
         UpstreamReset | UpstreamProtocol | HeadTimeout | TryTimeout | FirstByteTimeout | UpstreamStalled
         | UpstreamSilent | UpstreamCut | RequestTimeout => Outcome::Failed,
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
-        | BodyIncomplete | ClientGone | NoRoute | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
-        | TooManyStreams(_) | NoRateKey | OriginDenied | MethodNotAllowed | ContentType | NoBackend | NoEndpoint
-        | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled
-        | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone | RouteRemoved => Outcome::Unknown,
+        | BodyIncomplete | ClientGone | NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied
+        | RateLimited(..) | TooManyStreams(_) | NoRateKey | OriginDenied | MethodNotAllowed | ContentType
+        | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket | Idle
+        | UploadIdle | ClientStalled | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone
+        | RouteRemoved => Outcome::Unknown,
     }
 }
 

@@ -53,6 +53,12 @@ impl Drop for Exchange {
             method: self.subject.method.as_str(),
             host: &self.subject.host,
             path: &self.subject.path,
+            tls: self.subject.tls.as_deref().map(|agreed| telemetry::Tls {
+                version: agreed.version,
+                cipher: agreed.cipher,
+                server_name: agreed.server_name.as_deref(),
+                alpn: agreed.alpn,
+            }),
             route: route.map(|name| &*name.object),
             rule: route.map(|name| &*name.rule),
             upstream: cluster.as_ref().map(ClusterName::as_str),

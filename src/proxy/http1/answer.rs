@@ -170,10 +170,13 @@ impl<'a> Interim<'a> {
         while !self.out.is_empty() {
             match conn.poll_write(cx, &[IoSlice::new(&self.out)]) {
                 Poll::Ready(written) => drop(self.out.drain(..written?)),
-                Poll::Pending => break,
+                Poll::Pending => return Ok(()),
             }
         }
-        Ok(())
+        match conn.poll_flush(cx) {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// What goes out before the answer.

@@ -86,7 +86,7 @@ impl Client {
 
     /// Whether the endpoint closed it, or sent something that nobody asked for, while it waited.
     pub(in crate::proxy) fn is_stale(&self) -> bool {
-        self.conn.io.borrow().poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+        self.conn.io.borrow_mut().poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// The socket and what was read ahead on it.

@@ -29,6 +29,8 @@ const BODY_READ: usize = 32 * 1024;
 const HELD_UP: Duration = Duration::from_millis(100);
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// What is owed to a client that waits for it: its bytes, and that none of them is held back.
+const OWED: usize = CONTINUE.len() + 1;
 
 /// One connection.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(super) struct Conn {
     pub(super) io: RefCell<Io>,
     pub(super) buffer: RefCell<BytesMut>,
     inbound: RefCell<Inbound>,
-    /// Bytes of a 100 (Continue) that the client waits for.
+    /// What is left of [`OWED`].
     owed: Cell<usize>,
     /// Whoever waits for the client to leave.
     watcher: RefCell<Option<Waker>>,
@@ -68,7 +70,7 @@ impl Conn {
         // RFC 9110 10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all of the
         // content for the corresponding request".
         let waits = expects_continue && !self.content_read() && self.buffer.borrow().is_empty();
-        self.owed.set(if waits { CONTINUE.len() } else { 0 });
+        self.owed.set(if waits { OWED } else { 0 });
     }
 
     /// Whether all content of the current message was read.
@@ -78,7 +80,7 @@ impl Conn {
 
     /// The answer's head goes out: a 100 (Continue) must not follow it.
     pub(super) fn answer_begins(&self) {
-        if self.owed.get() == CONTINUE.len() {
+        if self.owed.get() == OWED {
             self.owed.set(0);
         }
     }
@@ -125,6 +127,17 @@ impl Conn {
             Ok(0) | Err(_) => Poll::Ready(Err(Error::ClientGone)),
             Ok(written) => Poll::Ready(Ok(written)),
         }
+    }
+
+    /// Has what was written and is held back go out: ready with the length of some of it, 0 if there is none.
+    pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
+        self.io.borrow_mut().poll_drain(cx).map_err(|_| Error::ClientGone)
+    }
+
+    /// Ready when nothing that was written is held back.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while ready!(self.poll_drain(cx))? > 0 {}
+        Poll::Ready(Ok(()))
     }
 
     /// Reads more into `buffer`, which holds no memory while there is nothing to read. 0 is the end.
@@ -211,8 +224,11 @@ impl Conn {
 
     fn poll_next_content(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         while self.owed.get() > 0 {
-            let unsent = &CONTINUE[CONTINUE.len() - self.owed.get()..];
-            let written = ready!(self.poll_write(cx, &[IoSlice::new(unsent)]));
+            let unsent = &CONTINUE[OWED - self.owed.get()..];
+            let written = match unsent {
+                [] => ready!(self.poll_flush(cx)).map(|()| 1),
+                unsent => ready!(self.poll_write(cx, &[IoSlice::new(unsent)])),
+            };
             match written {
                 Ok(written) => self.owed.set(self.owed.get() - written),
                 Err(error) => return Poll::Ready(Some(Err(self.broken(error)))),

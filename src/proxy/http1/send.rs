@@ -182,12 +182,14 @@ impl Sender {
                 parts[count] = IoSlice::new(part);
                 count += 1;
             }
-            if count == 0 {
-                break;
-            }
-            match conn.poll_write(cx, &parts[..count]) {
+            // TLS may hold back what it took, and then it is not with the kernel.
+            let written = if count > 0 { conn.poll_write(cx, &parts[..count]) } else { conn.poll_drain(cx) };
+            match written {
+                Poll::Ready(Ok(0)) => break,
                 Poll::Ready(Ok(written)) => {
-                    self.wrote(written);
+                    if count > 0 {
+                        self.wrote(written);
+                    }
                     if self.stalled {
                         taker.moved();
                     }
@@ -195,7 +197,9 @@ impl Sender {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(taker.gone(error))),
                 Poll::Pending => {
                     let begins = !std::mem::replace(&mut self.stalled, true);
-                    if begins && (1..=LITTLE).contains(&self.data.len()) {
+                    if self.data.is_empty() {
+                        self.data = Bytes::new();
+                    } else if begins && self.data.len() <= LITTLE {
                         self.data = Bytes::copy_from_slice(&self.data);
                     }
                     return taker.poll_stalled(cx, begins).map(Err);

@@ -67,7 +67,7 @@ pub(in crate::proxy) async fn serve(io: Io, peer: Peer, worker: Rc<Worker>) {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let active = activity.begin();
-                    tokio::task::spawn_local(exchange(Rc::clone(&worker), peer, request, respond, active));
+                    tokio::task::spawn_local(exchange(Rc::clone(&worker), peer.clone(), request, respond, active));
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "HTTP/2 connection"),
                 None => return,

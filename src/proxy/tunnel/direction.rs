@@ -135,7 +135,11 @@ impl Direction {
         let held = self.unsent.len();
         scratch[..held].copy_from_slice(&self.unsent);
         let mut buffer = ReadBuf::new(&mut scratch[held..]);
-        ready!(Pin::new(source).poll_read(cx, &mut buffer)).map_err(|_| Broken::Source)?;
+        match ready!(Pin::new(source).poll_read(cx, &mut buffer)) {
+            // TLS that ends without a word. WebSockets have their own, and many clients say no other.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
+            read => read.map_err(|_| Broken::Source)?,
+        }
         let read = buffer.filled().len();
         if read == 0 {
             return Poll::Ready(Ok(0));
@@ -164,7 +168,7 @@ impl Direction {
                 None => &self.unsent[..self.unsent.len() - undecided.min(self.unsent.len())],
             };
             if part.is_empty() {
-                return Poll::Ready(Ok(()));
+                return self.poll_drain(cx, exchange, sink);
             }
             let Poll::Ready(written) = write(sink, cx, part) else {
                 self.waits_for(exchange, Flow::Sink);
@@ -190,6 +194,21 @@ impl Direction {
             if self.unsent.is_empty() {
                 self.unsent = Bytes::new();
             }
+        }
+    }
+
+    /// Ready when the sink holds nothing back of what it took, as TLS may.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, exchange: &Exchange, sink: &mut dyn Pipe) -> Poll<io::Result<()>> {
+        loop {
+            let Poll::Ready(drained) = sink.poll_drain(cx) else {
+                self.waits_for(exchange, Flow::Sink);
+                return Poll::Pending;
+            };
+            if drained? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.signs.drained |= self.blocked;
+            self.waits_for(exchange, Flow::Source);
         }
     }
 

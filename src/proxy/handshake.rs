@@ -1,0 +1,186 @@
+//! TLS with clients, from the first byte of a connection to the end of its handshake: a phase of its own, with a deadline and a
+//! bound on how many there are, so that those who do not finish keep nobody else out. Which certificates there are, the snapshot
+//! says; what carries the bytes afterwards is `transport`.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustls::crypto::ring;
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig, version};
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::io::Io;
+use super::transport::Agreed;
+use super::worker::Worker;
+use crate::settings::ListenersTls;
+use crate::snapshot::{HostTls, TlsVersion};
+
+/// RFC 7301 3.1, in the order of our preference.
+const PROTOCOLS: [&str; 2] = [HTTP2, "http/1.1"];
+/// RFC 9113 3.1
+pub(super) const HTTP2: &str = "h2";
+/// A fatal alert, unrecognized_name (RFC 6066 3), in a record of its own.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// What the handshakes of all workers share.
+#[derive(Debug)]
+pub(super) struct Handshakes {
+    settings: ListenersTls,
+    /// For those who may speak either version, and for those who must speak the newer one.
+    either: ServerConfig,
+    newest: ServerConfig,
+    running: AtomicUsize,
+}
+
+impl Handshakes {
+    /// Nobody shakes hands yet.
+    ///
+    /// # Errors
+    /// If there is no randomness for the keys of tickets.
+    pub(super) fn new(settings: &ListenersTls) -> Result<Self, Error> {
+        // The keys of tickets are the process's, so that any worker resumes what another began; they change by themselves.
+        let ticketer = ring::Ticketer::new()?;
+        let provider = Arc::new(ring::default_provider());
+        let config = |versions| {
+            let builder =
+                ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+            let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Offered(Arc::default())));
+            config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+            config.ticketer = Arc::clone(&ticketer);
+            // Tickets hold all there is to know of a session.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            Ok::<_, Error>(config)
+        };
+        Ok(Handshakes {
+            settings: settings.clone(),
+            either: config(&[&version::TLS13, &version::TLS12])?,
+            newest: config(&[&version::TLS13])?,
+            running: AtomicUsize::new(0),
+        })
+    }
+
+    /// What a handshake on these terms is made with.
+    fn config(&self, terms: &Arc<HostTls>) -> Arc<ServerConfig> {
+        let mut config = match terms.min_version.unwrap_or(self.settings.min_version) {
+            TlsVersion::V1_2 => self.either.clone(),
+            TlsVersion::V1_3 => self.newest.clone(),
+        };
+        config.cert_resolver = Arc::new(Offered(Arc::clone(terms)));
+        Arc::new(config)
+    }
+}
+
+/// The certificates of one host.
+#[derive(Debug)]
+struct Offered(Arc<HostTls>);
+
+impl ResolvesServerCert for Offered {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.choose(hello.signature_schemes()).map(|certificate| Arc::clone(&certificate.key))
+    }
+}
+
+/// One handshake among those that run, until dropped.
+struct Running<'a>(&'a Handshakes);
+
+impl<'a> Running<'a> {
+    /// `None` if there are too many.
+    fn begin(handshakes: &'a Handshakes) -> Option<Self> {
+        let running = Running(handshakes);
+        let others = handshakes.running.fetch_add(1, Ordering::Relaxed);
+        (others < handshakes.settings.handshakes_in_flight).then_some(running)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Shakes hands with a client. `None` if that came to nothing, which is counted.
+pub(super) async fn accept(stream: TcpStream, worker: Rc<Worker>) -> Option<Io> {
+    let shaken = match Running::begin(&worker.handshakes) {
+        Some(_running) => {
+            let limit = worker.handshakes.settings.handshake_timeout;
+            tokio::time::timeout(limit, shake(stream, &worker)).await.unwrap_or(Err("tls_timeout"))
+        }
+        None => Err("too_many_handshakes"),
+    };
+    match shaken {
+        Ok((stream, agreed, resumed)) => {
+            worker.recorder.handshake(agreed.version, resumed);
+            Some(Io::tls(stream, Some(Rc::new(agreed)), worker.settings.limits.stream_buffer_bytes))
+        }
+        Err(reason) => {
+            worker.recorder.connection_refused(reason);
+            None
+        }
+    }
+}
+
+/// The two halves of a handshake, what it came to, and whether it resumed a session; or the word for why it failed.
+async fn shake(stream: TcpStream, worker: &Worker) -> Result<(TlsStream<TcpStream>, Agreed, bool), &'static str> {
+    let handshakes = &worker.handshakes;
+    let told = |error: io::Error| {
+        tracing::debug!(%error, "TLS handshake");
+        word(&error)
+    };
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(told)?;
+    let server_name = hello.client_hello().server_name().map(Box::<str>::from);
+    let snapshot = worker.snapshot().ok_or("tls_not_ready")?;
+    let named = server_name.as_deref().and_then(|name| snapshot.tls.named(name));
+    let unnamed = || snapshot.tls.unnamed().filter(|_| !handshakes.settings.strict_sni);
+    let Some(terms) = named.or_else(unnamed).cloned() else {
+        // A fresh connection takes it at once, or is gone.
+        let _ = hello.io.try_write(&UNRECOGNIZED_NAME);
+        return Err("tls_unrecognized_name");
+    };
+    drop(snapshot);
+    if terms.certificates.is_empty() {
+        let _ = hello.io.try_write(&UNRECOGNIZED_NAME);
+        return Err("tls_no_certificate");
+    }
+
+    // Signing takes the processor for longer than anything else a worker does. Between two signatures, everyone else who is ready has
+    // a turn.
+    let turn = worker.signing.acquire().await;
+    let room = worker.settings.limits.stream_buffer_bytes;
+    let shaking = hello.into_stream_with(handshakes.config(&terms), |session| session.set_buffer_limit(Some(room)));
+    tokio::task::yield_now().await;
+    drop(turn);
+    let stream = shaking.await.map_err(told)?;
+
+    let session = stream.get_ref().1;
+    let protocol = session.alpn_protocol();
+    let agreed = Agreed {
+        version: if session.protocol_version() == Some(ProtocolVersion::TLSv1_3) { "1.3" } else { "1.2" },
+        cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+        alpn: PROTOCOLS.into_iter().find(|ours| protocol == Some(ours.as_bytes())),
+        server_name,
+        terms,
+    };
+    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    Ok((stream, agreed, resumed))
+}
+
+/// Why a handshake failed: a word of the closed set in docs/metrics.md.
+fn word(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => "tls_not_tls",
+        Some(Error::InvalidMessage(_) | Error::PeerMisbehaved(_) | Error::DecryptError) => "tls_malformed",
+        Some(Error::PeerIncompatible(_)) => "tls_incompatible",
+        Some(Error::NoApplicationProtocol) => "tls_no_application_protocol",
+        // The only one of its kind: no certificate for the signatures that the client verifies.
+        Some(Error::General(_)) => "tls_incompatible",
+        Some(Error::AlertReceived(_)) => "tls_rejected",
+        Some(_) => "tls_malformed",
+        None => "tls_closed",
+    }
+}
