@@ -8,6 +8,7 @@ mod check;
 mod complaints;
 mod configure;
 mod control;
+mod expiry;
 mod failure;
 mod running;
 mod signals;

@@ -15,7 +15,7 @@ use crate::api::ProxyPolicySpec;
 use crate::args::CheckArgs;
 use crate::settings::RouteDefaults;
 use crate::source::files::{self, Found, MAX_BYTES, Object, Parsed, Sound};
-use crate::translate::{Context, Key, Resources, Translator};
+use crate::translate::{Context, Key, Resources, Translator, WrongCertificate, check_certificate};
 use crate::yaml::Problem;
 
 /// What was found, and how bad it is.
@@ -54,6 +54,13 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
             match pair {
                 Ok((key, object)) => {
                     findings.objects += 1;
+                    if let Object::Secret(secret) = &object
+                        && let Err(WrongCertificate { entry, why }) = check_certificate(&key, secret)
+                    {
+                        let file = path.with_extension(files::extension(entry)).display().to_string();
+                        findings
+                            .error(&file, &Problem { place: None, document: None, path: String::new(), message: why });
+                    }
                     insert(&mut resources, key, &object);
                 }
                 Err(message) => {
@@ -120,6 +127,12 @@ impl Findings {
                 continue;
             }
             first.insert((kind, &found.key), (file, found));
+            if let Object::Secret(secret) = &found.object
+                && secret.is_tls()
+                && let Err(WrongCertificate { entry, why }) = check_certificate(&found.key, secret)
+            {
+                self.error(file, &found.problem(&format!("data.{entry}"), why));
+            }
             insert(&mut resources, found.key.clone(), &found.object);
         }
 

@@ -11,8 +11,10 @@ use crate::translate::Statuses;
 /// The conditions that complain, each with its sentences. `Programmed` repeats the other two, except about conflicts.
 pub(super) fn complaints(conditions: &[Condition]) -> impl Iterator<Item = (&Condition, Vec<&str>)> {
     let complains = |condition: &&Condition| match condition.type_.as_str() {
-        // A route that loses a part of its matches is still programmed.
-        "Programmed" => condition.reason.ends_with("Conflicted"),
+        // A route that loses a part of its matches, or whose certificate is not for all its hosts, is still programmed.
+        "Programmed" => {
+            condition.reason.ends_with("Conflicted") || condition.status == "True" && condition.reason != "Programmed"
+        }
         _ => condition.status == "False",
     };
     conditions.iter().filter(complains).map(|condition| (condition, sentences(&condition.message)))

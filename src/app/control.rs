@@ -19,7 +19,7 @@ use super::complaints;
 use super::signals::Signals;
 use super::sources::{self, Source};
 use super::table::Table;
-use super::{vigil, wellness};
+use super::{expiry, vigil, wellness};
 use crate::admin::{self, AdminState};
 use crate::drain::{self, DrainTrigger};
 use crate::health;
@@ -129,6 +129,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let (trigger, watcher) = drain::channel();
     // Without a cluster nobody takes them.
     let (told, notices) = mpsc::channel(vigil::MAX_NOTICES);
+    tokio::spawn(expiry::run(reader.clone(), telemetry.metrics().clone(), told.clone()));
     tokio::spawn(vigil::run(registry.clone(), telemetry.metrics().clone(), told));
     tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
     let workers = workers(&settings);

@@ -33,6 +33,7 @@ mod reply;
 mod request;
 mod resting;
 mod retry;
+mod secure;
 mod streams;
 mod target;
 mod timer;

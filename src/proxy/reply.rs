@@ -6,10 +6,11 @@ use http::StatusCode;
 
 use super::body::Body;
 use super::error::Error;
+use super::exchange::Exchange;
 use super::fields::{Fields, Known};
 use super::grpc;
 use super::message::Response;
-use crate::snapshot::Respond;
+use crate::snapshot::{Redirect, Respond};
 
 /// The field that carries the reason.
 pub(super) const REASON: &str = "x-floodway-reason";
@@ -108,6 +109,14 @@ pub(super) fn direct(respond: &Respond) -> Response {
         response.head.fields.add("content-type", content_type.as_bytes());
     }
     response
+}
+
+/// An answer with another location, if that can be written.
+pub(super) fn moved(redirect: &Redirect, location: Option<String>, exchange: &Exchange) -> Result<Response, Error> {
+    let mut response = Response::new(redirect.status, Body::empty());
+    response.head.fields.add("location", location.ok_or(Error::InvalidRoute)?.as_bytes());
+    exchange.replied(redirect.status);
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -23,10 +23,11 @@ use super::headers::{self, Client};
 use super::message::{RequestHead, Response};
 use super::policy;
 use super::reply::{self, Format};
+use super::secure;
 use super::target::{self, Target};
 use super::upstream::Takeover;
 use super::worker::{Peer, Worker};
-use crate::snapshot::{Action, Backend, Matched, Policy, Redirect, RequestView, Route, Snapshot, Transport};
+use crate::snapshot::{Action, Backend, Matched, Policy, RequestView, Route, Snapshot};
 use crate::telemetry::Protocol;
 
 /// What goes back to the client, and how it is told.
@@ -191,7 +192,8 @@ fn decide(
 
     // Secure.
     if let Some(transport) = &route.transport
-        && let Some(answer) = secure(transport, matched, path.as_deref(), peer, head, client, &authority, exchange)?
+        && let Some(answer) =
+            secure::secure(transport, matched, path.as_deref(), peer, head, client, &authority, exchange)?
     {
         return Ok(Decided::Step(Step::Answer(answer)));
     }
@@ -216,31 +218,6 @@ fn decide(
         }
     }
     act(&snapshot, matched, path, backend, peer, head, body, client, &authority, exchange).map(Decided::Step)
-}
-
-/// Sends away who came without TLS and has to come with it; has the answer to others say that they are to come with it again.
-#[allow(clippy::too_many_arguments, reason = "each is a fact of the request, used once")]
-fn secure(
-    transport: &Transport,
-    matched: Matched<'_>,
-    path: Option<&str>,
-    peer: &Peer,
-    head: &RequestHead,
-    client: Client,
-    authority: &str,
-    exchange: &Exchange,
-) -> Result<Option<Response>, Error> {
-    if let Some(redirect) = transport.redirect.as_ref().filter(|_| !headers::came_by_tls(&head.fields, peer, client)) {
-        let (path, query) = (path.unwrap_or(head.path_and_query.path()), head.path_and_query.query());
-        let place = (authority, exchange.host());
-        let location = target::location(redirect, matched.path, place, path, query, peer.scheme);
-        return moved(redirect, location, exchange).map(Some);
-    }
-    // RFC 6797 7.2: "An HSTS Host MUST NOT include the STS header field in HTTP responses conveyed over non-secure transport."
-    if let Some(hsts) = transport.hsts.as_ref().filter(|_| peer.scheme == "https") {
-        exchange.adorn("strict-transport-security", hsts.as_bytes());
-    }
-    Ok(None)
 }
 
 /// Waits until it is known whether a request may pass, under the clocks of its exchange.
@@ -314,7 +291,7 @@ fn act(
         Action::Redirect(redirect) => {
             let location =
                 target::location(redirect, matched.path, (authority, exchange.host()), &path, query, peer.scheme);
-            Ok(Step::Answer(edited(moved(redirect, location, exchange)?, route)))
+            Ok(Step::Answer(edited(reply::moved(redirect, location, exchange)?, route)))
         }
         Action::Forward(action) => {
             let cluster = forward::cluster(snapshot, backend.ok_or(Error::NoBackend)?)?;
@@ -340,14 +317,6 @@ fn act(
             Ok(Step::Send(Outgoing { upgrade, cluster, standby, route: Arc::clone(route), wish }))
         }
     }
-}
-
-/// An answer with another location, if that can be written.
-fn moved(redirect: &Redirect, location: Option<String>, exchange: &Exchange) -> Result<Response, Error> {
-    let mut response = Response::new(redirect.status, Body::empty());
-    response.head.fields.add("location", location.ok_or(Error::InvalidRoute)?.as_bytes());
-    exchange.replied(redirect.status);
-    Ok(response)
 }
 
 /// Bounds that the connection layers leave to us, because our answer explains itself.

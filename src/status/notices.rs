@@ -23,10 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Kinds and objects that are remembered; notices about more are dropped.
 const MAX_KNOWN: usize = 4096;
 
-/// What happened to an endpoint or a circuit breaker.
+/// What happened to an endpoint, a circuit breaker or a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Whose endpoints they are.
+    /// Whose endpoints they are, or which route it is.
     pub object: Object,
     /// One CamelCase word.
     pub reason: &'static str,
@@ -36,13 +36,15 @@ pub struct Notice {
     pub note: String,
 }
 
-/// Whose endpoints they are.
+/// Whose endpoints they are, or which route it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Object {
     /// A Service's.
     Service(Key),
     /// A ProxyUpstream's own.
     Upstream(Key),
+    /// None's: it is about a ProxyRoute.
+    Route(Key),
 }
 
 /// What waits to be published.
@@ -123,10 +125,8 @@ pub(super) async fn run(
 /// that ever have one. Whoever may list them may ask for one by its name.
 async fn uid(client: &Client, object: &Object, observed: &Observed) -> Option<String> {
     match object {
-        Object::Upstream(key) => {
-            let id = Id { kind: Kind::Upstream, key: key.clone() };
-            observed.entries().get(&id).map(|entry| entry.uid.to_string())
-        }
+        Object::Upstream(key) => of_ours(Kind::Upstream, key, observed),
+        Object::Route(key) => of_ours(Kind::Route, key, observed),
         Object::Service(key) => {
             let api: Api<core::Service> = Api::namespaced(client.clone(), &key.namespace);
             let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
@@ -136,11 +136,17 @@ async fn uid(client: &Client, object: &Object, observed: &Observed) -> Option<St
     }
 }
 
+fn of_ours(kind: Kind, key: &Key, observed: &Observed) -> Option<String> {
+    let id = Id { kind, key: key.clone() };
+    observed.entries().get(&id).map(|entry| entry.uid.to_string())
+}
+
 fn event(notice: Notice, uid: Option<String>) -> (Event, ObjectReference) {
     let Notice { object, reason, warning, note } = notice;
-    let (api_version, kind, key) = match object {
-        Object::Service(key) => ("v1", "Service", key),
-        Object::Upstream(key) => (super::API_VERSION, Kind::Upstream.name(), key),
+    let (api_version, kind, key, action) = match object {
+        Object::Service(key) => ("v1", "Service", key, "Balance"),
+        Object::Upstream(key) => (super::API_VERSION, Kind::Upstream.name(), key, "Balance"),
+        Object::Route(key) => (super::API_VERSION, Kind::Route.name(), key, "Serve"),
     };
     let regarding = ObjectReference {
         api_version: Some(api_version.to_owned()),
@@ -152,7 +158,7 @@ fn event(notice: Notice, uid: Option<String>) -> (Event, ObjectReference) {
     };
     let type_ = if warning { EventType::Warning } else { EventType::Normal };
     let event =
-        Event { type_, reason: reason.to_owned(), note: Some(note), action: "Balance".to_owned(), secondary: None };
+        Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
     (event, regarding)
 }
 
@@ -214,11 +220,13 @@ mod tests {
         let observed = Observed::default();
         let key = Key::new("shop", "llm");
         observed.seen("ProxyUpstream", &key, Some(("of the upstream", &[])));
+        observed.seen("ProxyRoute", &key, Some(("of the route", &[])));
         let client = api_server("llm", "of the Service").await;
         for (object, kind, of) in [
             (Object::Service(key.clone()), "Service", Some("of the Service")),
             (Object::Upstream(key.clone()), "ProxyUpstream", Some("of the upstream")),
             (Object::Service(Key::new("shop", "gone")), "Service", None),
+            (Object::Route(key.clone()), "ProxyRoute", Some("of the route")),
         ] {
             let about = Notice { object, ..notice("EndpointEjected", "a") };
             let uid = uid(&client, &about.object, &observed).await;

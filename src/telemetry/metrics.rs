@@ -9,6 +9,7 @@ use prometheus::core::{AtomicU64, Collector, GenericCounter};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
 use super::breakers::{BreakerCount, Breakers};
+use super::certificates::{Expiries, Expiry};
 use super::process::Process;
 use super::rate_limits::{RateLimited, RateLimits};
 use super::standing::{Standing, Standings};
@@ -116,6 +117,8 @@ declare! {
         "Requests that a rate limit of a policy refused.";
     RATE_LIMIT_KEYS: Gauge "floodway_rate_limit_keys" ["policy", "limit"]
         "Keys of a rate limit that have less than all they may have.";
+    CERTIFICATE_EXPIRY: Gauge "floodway_certificate_expiry_seconds" ["secret"]
+        "When a certificate that is served expires, in seconds since 1970.";
     ACCESS_LOG_DROPPED: Counter "floodway_access_log_dropped_total" []
         "Access-log lines dropped because the log could not be written fast enough.";
     PUBLICATIONS: Counter "floodway_config_publications_total" []
@@ -266,6 +269,13 @@ impl Metrics {
     pub fn ask_standing(&self, ask: impl Fn() -> Vec<Standing> + Send + Sync + 'static) {
         if let Err(error) = self.registry.register(Box::new(Standings::new(ask))) {
             tracing::debug!(%error, "standing of upstreams");
+        }
+    }
+
+    /// Has `ask` asked when certificates expire whenever somebody wants to know. Only the first who says so is asked.
+    pub fn ask_expiry(&self, ask: impl Fn() -> Vec<Expiry> + Send + Sync + 'static) {
+        if let Err(error) = self.registry.register(Box::new(Expiries::new(ask))) {
+            tracing::debug!(%error, "expiry of certificates");
         }
     }
 

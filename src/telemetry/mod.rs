@@ -4,6 +4,7 @@
 mod access;
 mod breakers;
 mod cells;
+mod certificates;
 mod collect;
 mod exchange;
 mod line;
@@ -20,6 +21,7 @@ mod usage;
 pub use access::AccessLog;
 pub use breakers::BreakerCount;
 pub use cells::Live;
+pub use certificates::Expiry;
 pub use exchange::{End, Exchange, Kind, Parted, Protocol, Tls};
 pub use metrics::{ALL, Declared, Metrics, Type};
 pub use rate_limits::RateLimited;

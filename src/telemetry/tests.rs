@@ -304,6 +304,7 @@ mod counting {
                 changes: vec![("ejected", "refused", 2)],
             }]
         });
+        metrics.ask_expiry(|| vec![Expiry { secret: "shop/www".to_owned(), not_after: 7 }]);
         metrics.ask_usage(move || vec![usage.clone()]);
         let states = vec![("closed", 1)];
         let breaker = BreakerCount { upstream: "shop/llm:8080".into(), scope: "upstream", states, not_permitted: 0 };

@@ -2,6 +2,7 @@
 //! the two available; without them every test here fails and says so.
 #![allow(clippy::unwrap_used)]
 
+mod certificates;
 mod control_plane;
 mod crds;
 mod gateway;

@@ -47,6 +47,7 @@ mod responses;
 mod retries;
 mod retries_grpc;
 mod scale;
+mod secure;
 #[path = "../standalone/server.rs"]
 mod server;
 mod slow;

@@ -1,6 +1,7 @@
 //! The program as people start it: exit codes, what it says, and what it serves while its folder changes.
 #![allow(clippy::unwrap_used)]
 
+mod certificates;
 mod check;
 mod embedded;
 mod names;

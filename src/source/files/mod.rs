@@ -22,7 +22,7 @@ use watch::Watch;
 pub use folder::{MAX_BYTES, read_bounded, yaml_files};
 pub use load::{Load, Report, Severity};
 pub use objects::{Found, Object, Parsed, Sound, parse};
-pub use pair::{Pair, pairs};
+pub use pair::{Pair, extension, pairs};
 
 /// How often all of the folder is compared although no event came: some file systems send none.
 const POLL: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use super::objects::{DEFAULT_NAMESPACE, Object};
 use super::union::Held;
 use super::{folder, read_bounded};
 use crate::snapshot::SecretBytes;
-use crate::translate::{Key, MAX_DATA_BYTES, SecretData};
+use crate::translate::{Key, MAX_DATA_BYTES, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE};
 
 /// Which part of a pair a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,15 @@ impl Part {
             Part::Certificate => "crt",
             Part::Key => "key",
             Part::Staple => "ocsp",
+        }
+    }
+
+    /// The entry of a Secret that it becomes.
+    fn entry(self) -> &'static str {
+        match self {
+            Part::Certificate => TLS_CERTIFICATE,
+            Part::Key => TLS_KEY,
+            Part::Staple => TLS_STAPLE,
         }
     }
 
@@ -161,6 +170,11 @@ fn is_name(name: &str) -> bool {
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let sound = bytes.iter().all(|byte| plain(byte) || matches!(byte, b'-' | b'.'));
     sound && bytes.len() <= 253 && bytes.first().is_some_and(plain) && bytes.last().is_some_and(plain)
+}
+
+/// The extension of the file that becomes an entry of a TLS Secret.
+pub fn extension(entry: &str) -> &'static str {
+    Part::ALL.into_iter().find(|part| part.entry() == entry).unwrap_or(Part::Certificate).extension()
 }
 
 /// The Secret that a pair makes, or why it makes none.

@@ -159,6 +159,9 @@ impl TlsTable {
         if self.default.as_ref().is_some_and(|key| changed.contains(key)) {
             self.find_default(resources, tls);
         }
+        if changed.is_empty() && self.dirty.is_empty() {
+            return Vec::new();
+        }
         self.secrets.retain(|_, (routes, _)| !routes.is_empty());
         for secret in changed {
             let Some((users, found)) = self.secrets.get_mut(secret) else { continue };
