@@ -18,8 +18,9 @@ pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Re
 pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
 pub use policy::{
-    AddressKey, Cors, IpAccess, OnMissingKey, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy,
-    ProxyPolicySpec, RATE_PERIOD, RateKey, RateLimit, RequestLimits, StreamLimit, Tell,
+    AddressKey, ApiKey, BasicAuth, Cors, IpAccess, OnMissingKey, PolicyRef, PolicyStatus, PolicyTarget,
+    PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey, RateLimit, RequestLimits, StreamLimit, Tell,
+    TokenSource,
 };
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{

@@ -62,6 +62,21 @@ pub(super) enum Error {
     /// The route does not take content of this type.
     #[error("content type not allowed")]
     ContentType,
+    /// No user and password were given.
+    #[error("user and password are missing")]
+    BasicAuthMissing,
+    /// The password is not that of the user.
+    #[error("user and password are not valid")]
+    BasicAuthInvalid,
+    /// No key was given.
+    #[error("API key is missing")]
+    ApiKeyMissing,
+    /// Nobody has the key.
+    #[error("API key is not valid")]
+    ApiKeyInvalid,
+    /// Nobody can say at the moment whether the request may pass.
+    #[error("authentication is not available")]
+    AuthUnavailable,
     /// A rate limit has no more for the request's key; there is more after so many seconds.
     #[error("rate limit reached")]
     RateLimited(StatusCode, u32),
@@ -171,8 +186,9 @@ impl Error {
             Misdirected => StatusCode::MISDIRECTED_REQUEST,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
             AddressDenied | OriginDenied => StatusCode::FORBIDDEN,
-            InvalidPolicy | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | Draining
-            | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
+            BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid => StatusCode::UNAUTHORIZED,
+            InvalidPolicy | AuthUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
+            | QueueTimeout | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => StatusCode::BAD_GATEWAY,
             ConnectTimeout | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
             | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -201,6 +217,11 @@ impl Error {
             OriginDenied => "origin_denied",
             MethodNotAllowed => "method_not_allowed",
             ContentType => "content_type",
+            BasicAuthMissing => "basic_auth_missing",
+            BasicAuthInvalid => "basic_auth_invalid",
+            ApiKeyMissing => "api_key_missing",
+            ApiKeyInvalid => "api_key_invalid",
+            AuthUnavailable => "auth_unavailable",
             RateLimited(..) => "rate_limited",
             TooManyStreams(_) => "too_many_streams",
             NoRateKey => "no_rate_key",
@@ -258,11 +279,11 @@ impl Error {
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge => true,
             NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
-            | TooManyStreams(_) | NoRateKey | OriginDenied | MethodNotAllowed | ContentType | NoBackend
-            | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout
-            | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle
-            | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone
-            | RouteRemoved => false,
+            | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid
+            | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | NoBackend | NoEndpoint
+            | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout | UpstreamReset
+            | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled
+            | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
         }
     }
 
@@ -272,7 +293,9 @@ impl Error {
             Error::BreakerOpen(seconds @ 1..) => Some(seconds),
             Error::RateLimited(_, seconds) => Some(seconds),
             // Room may come at any time; a client that asks again at once would only wait in line again.
-            Error::UpstreamOverflow | Error::QueueTimeout | Error::TooManyStreams(_) => Some(1),
+            Error::UpstreamOverflow | Error::QueueTimeout | Error::TooManyStreams(_) | Error::AuthUnavailable => {
+                Some(1)
+            }
             _ => None,
         }
     }

@@ -16,6 +16,7 @@ pub(super) enum Known {
     Other,
     Accept,
     Attempts,
+    Authorization,
     Connection,
     ContentEncoding,
     ContentLength,
@@ -59,6 +60,7 @@ impl Known {
         use Known::*;
         match name {
             b"accept" => Accept,
+            b"authorization" => Authorization,
             b"connection" => Connection,
             b"content-encoding" => ContentEncoding,
             b"content-length" => ContentLength,

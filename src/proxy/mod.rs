@@ -28,6 +28,7 @@ mod io;
 mod kept;
 mod listener;
 mod message;
+mod onward;
 mod policy;
 mod reply;
 mod request;
@@ -132,6 +133,7 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
     let connections = Arc::new(AtomicUsize::new(0));
     let handshakes = Handshakes::new(&config.settings.listeners.tls).map_err(StartError::Tls)?;
     let handshakes = Arc::new(handshakes);
+    let passwords = policy::Passwords::new().map_err(StartError::Worker)?;
     let (running, ended) = mpsc::channel(1);
     for (index, listeners) in listeners.into_iter().enumerate() {
         let name = format!("worker-{index}");
@@ -141,6 +143,7 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
             telemetry: telemetry.clone(),
             drain: drain.clone(),
             registry: registry.clone(),
+            passwords: Arc::clone(&passwords),
             connections: Arc::clone(&connections),
             listeners,
             handshakes: Arc::clone(&handshakes),

@@ -16,11 +16,11 @@ use super::downstream::Downstream;
 use super::error::Error;
 use super::exchange::{Exchange, Subject};
 use super::fallback;
-use super::fields::Known;
 use super::forward::{self, Outgoing};
 use super::grpc;
 use super::headers::{self, Client};
 use super::message::{RequestHead, Response};
+use super::onward;
 use super::policy;
 use super::reply::{self, Format};
 use super::secure;
@@ -70,7 +70,7 @@ pub(super) fn handle(
         let step = match decided {
             Ok(Decided::Step(step)) => Ok(step),
             // In a box, because few requests have to wait for that and every exchange has room for what is awaited here.
-            Ok(Decided::Ask(found)) => Box::pin(ask(peer, &mut head, &body, client, found, &exchange)).await,
+            Ok(Decided::Ask(found)) => Box::pin(ask(worker, peer, &mut head, &body, client, found, &exchange)).await,
             Err(error) => Err(error),
         };
         let reply = match step {
@@ -211,7 +211,7 @@ fn decide(
             let backend = backend.and_then(|chosen| forward::place(&route.action, chosen));
             return Ok(Decided::Ask(Box::new(Found { authority, snapshot, backend, policy })));
         }
-        let asked = &mut policy::Asked { client, exchange, head: &mut *head, content: body };
+        let asked = &mut policy::Asked { worker, client, exchange, head: &mut *head, content: body };
         if let Some(answer) = policy::admit_at_once(policy, asked)? {
             exchange.replied(answer.head.status);
             return Ok(Decided::Step(Step::Answer(answer)));
@@ -222,6 +222,7 @@ fn decide(
 
 /// Waits until it is known whether a request may pass, under the clocks of its exchange.
 async fn ask(
+    worker: &Worker,
     peer: &Peer,
     head: &mut RequestHead,
     body: &Body,
@@ -232,7 +233,7 @@ async fn ask(
     let Found { authority, snapshot, backend, policy } = *found;
     // As it was found before: in the same snapshot, by a head that nobody has changed yet.
     let (matched, path) = find(&snapshot, head, exchange)?;
-    let mut asked = policy::Asked { client, exchange, head: &mut *head, content: body };
+    let mut asked = policy::Asked { worker, client, exchange, head: &mut *head, content: body };
     if let Some(answer) = exchange.within(pin!(policy::admit(&policy, &mut asked))).await.flatten()? {
         exchange.replied(answer.head.status);
         return Ok(Step::Answer(answer));
@@ -311,9 +312,9 @@ fn act(
             if rewritten != head.path_and_query.path() {
                 head.path_and_query = target::path_and_query(&rewritten, query)?;
             }
-            let upgrade = wants_websocket(head, body)?;
+            let upgrade = onward::wants_websocket(head, body)?;
             let host = action.rewrite.host.as_ref().map_or(authority.as_bytes(), |host| host.as_bytes());
-            go_on(head, body, peer, client, authority, host, route, exchange, upgrade);
+            onward::go_on(head, body, peer, client, authority, host, route, exchange, upgrade);
             Ok(Step::Send(Outgoing { upgrade, cluster, standby, route: Arc::clone(route), wish }))
         }
     }
@@ -332,58 +333,6 @@ fn check_limits(worker: &Worker, head: &RequestHead) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Whether the client asks for a WebSocket (RFC 6455 4.1). Any other upgrade, h2c among them, is not offered: a server
-/// "MAY ignore a received Upgrade header field" (RFC 9110 7.8), and the field ends here.
-fn wants_websocket(head: &RequestHead, body: &Body) -> Result<bool, Error> {
-    let fields = &head.fields;
-    // Over HTTP/2 the handshake was made of an extended CONNECT; a client's own would be malformed (RFC 9113 8.2.2).
-    if !fields.contains(Known::Upgrade) || head.version == Version::HTTP_10 || head.method != Method::GET {
-        return Ok(false);
-    }
-    let asks = fields.lists(Known::Connection, "upgrade")
-        && fields.all(Known::Upgrade).count() == 1
-        && fields.get(Known::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
-    if asks && !body.is_end_stream() {
-        // Content before a tunnel is where two servers would disagree on where the tunnel begins.
-        return Err(Error::BadRequest("content in a request for a WebSocket"));
-    }
-    Ok(asks)
-}
-
-/// Makes the fields those that go on.
-#[allow(clippy::too_many_arguments, reason = "each is a fact of the request, used once")]
-fn go_on(
-    head: &mut RequestHead,
-    body: &Body,
-    peer: &Peer,
-    client: Client,
-    authority: &str,
-    host: &[u8],
-    route: &Route,
-    exchange: &Exchange,
-    upgrade: bool,
-) {
-    let length = if head.fields.contains(Known::ContentLength) { body.size_hint().exact() } else { None };
-    let fields = &mut head.fields;
-    headers::clean_request(fields);
-    headers::join_cookies(fields, head.version);
-    headers::set_forwarded(fields, peer, client, authority);
-    fields.set(headers::REQUEST_ID, exchange.request_id().as_bytes());
-    fields.set("host", host);
-    if let Some(edits) = &route.request_headers {
-        headers::edit(fields, edits);
-    }
-    // Framing is made anew: a length only if there is content of that length.
-    fields.remove(Known::ContentLength);
-    if let Some(length) = length {
-        fields.add("content-length", itoa::Buffer::new().format(length).as_bytes());
-    }
-    if upgrade {
-        fields.add("connection", b"upgrade");
-        fields.add("upgrade", b"websocket");
-    }
 }
 
 /// Edits an answer of Floodway's own as the route asks.

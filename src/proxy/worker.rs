@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::clients;
 use super::handshake::Handshakes;
 use super::listener::Listener;
+use super::policy::Passwords;
 use super::resting::Resting;
 use super::streams::Streams;
 use super::transport::Agreed;
@@ -46,6 +47,8 @@ pub(super) struct Worker {
     pub upstreams: Upstreams,
     /// What is counted of requests under policies.
     pub limiters: Limiters,
+    /// Passwords that clients give.
+    pub passwords: Arc<Passwords>,
     /// Streams that can be asked to end.
     pub streams: Streams,
     /// Clients' connections that rest.
@@ -101,6 +104,7 @@ pub(super) struct Seed {
     pub(super) telemetry: Telemetry,
     pub(super) drain: DrainWatcher,
     pub(super) registry: Registry,
+    pub(super) passwords: Arc<Passwords>,
     pub(super) connections: Arc<AtomicUsize>,
     pub(super) listeners: Vec<Listener>,
     pub(super) handshakes: Arc<Handshakes>,
@@ -149,13 +153,25 @@ pub(super) fn run(seed: Seed) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed) -> std::io::Result<()> {
-    let Seed { settings, mut reader, telemetry, mut drain, registry, connections, listeners, handshakes, pulse } = seed;
+    let Seed {
+        settings,
+        mut reader,
+        telemetry,
+        mut drain,
+        registry,
+        passwords,
+        connections,
+        listeners,
+        handshakes,
+        pulse,
+    } = seed;
     let room = settings.limits.stream_buffer_bytes;
     let worker = Rc::new(Worker {
         settings,
         recorder: telemetry.recorder(),
         limiters: registry.limiters().clone(),
         upstreams: Upstreams::new(registry, room),
+        passwords,
         streams: Streams::default(),
         resting: Rc::default(),
         leaving: Leaving::default(),

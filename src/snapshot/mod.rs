@@ -28,8 +28,8 @@ pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, ProxyPr
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use policy::{
-    Below, Cors, IpAccess, MediaTypes, Methods, MissingKey, Networks, Origins, Policy, RateKey, RateLimit,
-    RequestLimits, RequestRate, Tell,
+    ApiKey, BasicAuth, Below, Cors, IpAccess, Keyring, MediaTypes, Methods, MissingKey, Networks, Origins, Policy,
+    RateKey, RateLimit, RequestLimits, RequestRate, Tell, TokenPlace,
 };
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{

@@ -199,11 +199,16 @@ fn text<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> 
     serializer.serialize_str(&String::from_utf8_lossy(bytes))
 }
 
-fn optional_value<S: Serializer>(value: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn optional_value<S: Serializer>(value: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.serialize_some(&String::from_utf8_lossy(value.as_bytes())),
         None => serializer.serialize_none(),
     }
+}
+
+/// The name of a field, if there is one.
+pub(super) fn optional_name<S: Serializer>(name: &Option<HeaderName>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_ref().map(HeaderName::as_str).serialize(serializer)
 }
 
 fn names<S: Serializer>(names: &[HeaderName], serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,8 +2,11 @@
 //! become those of one request is `translate::policy`'s to say.
 
 mod access;
+mod basic;
 mod cors;
+mod key;
 mod limits;
+mod place;
 mod rate_limit;
 
 use kube::CustomResource;
@@ -11,8 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access::IpAccess;
+pub use basic::BasicAuth;
 pub use cors::Cors;
+pub use key::ApiKey;
 pub use limits::RequestLimits;
+pub use place::TokenSource;
 pub use rate_limit::{AddressKey, OnMissingKey, RATE_PERIOD, RateKey, RateLimit, StreamLimit, Tell};
 
 use super::Condition;
@@ -56,6 +62,12 @@ pub struct ProxyPolicySpec {
     /// How large requests may be, and of which kinds, for example `{bodyBytes: 1048576, methods: [GET, POST]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<RequestLimits>,
+    /// Users with passwords, for example `{secretName: users}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    /// Keys of programs, for example `{secretName: clients}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKey>,
     /// How many requests may come, and how much there may be at once, for example
     /// `[{name: per-user, key: [{header: x-user}], requests: 100, per: 1m}]`. A request has to be within all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

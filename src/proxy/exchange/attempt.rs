@@ -201,10 +201,10 @@ fn unanswered(error: Error) -> Outcome {
         | UpstreamSilent | UpstreamCut | RequestTimeout => Outcome::Failed,
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
         | BodyIncomplete | ClientGone | NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied
-        | RateLimited(..) | TooManyStreams(_) | NoRateKey | OriginDenied | MethodNotAllowed | ContentType
-        | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket | Idle
-        | UploadIdle | ClientStalled | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone
-        | RouteRemoved => Outcome::Unknown,
+        | RateLimited(..) | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing
+        | ApiKeyInvalid | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | NoBackend | NoEndpoint
+        | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled
+        | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone | RouteRemoved => Outcome::Unknown,
     }
 }
 

@@ -8,8 +8,12 @@
 //! Most sections know at once. Those that may have to wait, for others or for a computation that takes its time, are told of by
 //! [`may_wait`]; only requests under these are admitted by a future of their own.
 
+mod basic;
 mod cors;
+mod key;
 mod limits;
+mod passwords;
+mod place;
 mod rate_limit;
 
 use std::pin::pin;
@@ -20,10 +24,15 @@ use super::error::Error;
 use super::exchange::Exchange;
 use super::headers::Client;
 use super::message::{RequestHead, Response};
+use super::worker::Worker;
 use crate::snapshot::Policy;
+
+pub(super) use passwords::Passwords;
 
 /// The request that wants to pass.
 pub(super) struct Asked<'a> {
+    /// Who serves it.
+    pub worker: &'a Worker,
     /// Who sends it.
     pub client: Client,
     /// Gets what the answer is to be told.
@@ -36,8 +45,7 @@ pub(super) struct Asked<'a> {
 
 /// Whether [`admit`] may have to wait.
 pub(super) fn may_wait(policy: &Policy) -> bool {
-    let Policy { invalid: _, ip_access: _, cors: _, request_limits: _, rate_limit: _ } = policy;
-    false
+    policy.basic_auth.is_some()
 }
 
 /// Lets a request pass, or answers it, under a policy that never has to wait.
@@ -57,7 +65,7 @@ pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Op
 /// # Errors
 /// Why it may not.
 pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
-    let Policy { invalid, ip_access, cors, request_limits, rate_limit } = policy;
+    let Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit } = policy;
     if invalid.is_some() {
         return Err(Error::InvalidPolicy);
     }
@@ -73,6 +81,12 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
     }
     if let Some(limits) = request_limits {
         limits::admit(limits, asked)?;
+    }
+    if let Some(basic) = basic_auth {
+        basic::admit(basic, asked).await?;
+    }
+    if let Some(keys) = api_key {
+        key::admit(keys, asked)?;
     }
     if let Some(limits) = rate_limit {
         rate_limit::admit(limits, asked)?;

@@ -1,8 +1,11 @@
 //! Who may pass, and on what terms: what all policies together say of the requests of one route, made ready to be asked.
 
 mod access;
+mod basic;
 mod cors;
+mod key;
 mod limits;
+mod place;
 mod rate_limit;
 
 use std::sync::Arc;
@@ -10,8 +13,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use access::{IpAccess, Networks};
+pub use basic::BasicAuth;
 pub use cors::{Below, Cors, Origins};
+pub use key::{ApiKey, Keyring};
 pub use limits::{MediaTypes, Methods, RequestLimits};
+pub use place::TokenPlace;
 pub use rate_limit::{MissingKey, RateKey, RateLimit, RequestRate, Tell};
 
 use super::Invalid;
@@ -31,6 +37,12 @@ pub struct Policy {
     /// How large requests may be, and of which kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<Arc<RequestLimits>>,
+    /// Users with passwords.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<Arc<BasicAuth>>,
+    /// Keys of programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<Arc<ApiKey>>,
     /// How much may come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Arc<[RateLimit]>>,
@@ -39,12 +51,14 @@ pub struct Policy {
 impl Policy {
     /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
     pub fn before(&self, farther: &Policy) -> Policy {
-        let Policy { invalid, ip_access, cors, request_limits, rate_limit } = self.clone();
+        let Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
             ip_access: ip_access.or_else(|| farther.ip_access.clone()),
             cors: cors.or_else(|| farther.cors.clone()),
             request_limits: request_limits.or_else(|| farther.request_limits.clone()),
+            basic_auth: basic_auth.or_else(|| farther.basic_auth.clone()),
+            api_key: api_key.or_else(|| farther.api_key.clone()),
             rate_limit: rate_limit.or_else(|| farther.rate_limit.clone()),
         }
     }

@@ -3,8 +3,11 @@
 //! nobody pass: requests under it are answered with 503.
 
 mod access;
+mod basic;
 mod cors;
+mod key;
 mod limits;
+mod place;
 mod rate_limit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +51,6 @@ impl<'a> Material<'a> {
     }
 
     /// A Secret beside the policy. One that is missing is told of with the path of the field, and keeps the policy from being applied.
-    #[expect(dead_code, reason = "of the sections there are, none has secrets")]
     pub(super) fn secret(&mut self, name: &str, path: &str) -> Option<&'a Arc<SecretData>> {
         let key = Key { namespace: Arc::clone(self.namespace), name: name.into() };
         let found = self.resources.secrets.get(&key);
@@ -69,6 +71,11 @@ impl<'a> Material<'a> {
         }
         self.config_maps.insert(key);
         found
+    }
+
+    /// What a field refers to is there, and not what it has to be.
+    pub(super) fn unusable(&mut self, path: &str, message: String) {
+        self.unresolved.push(Problem::invalid(path, message));
     }
 
     fn missing(&mut self, path: &str, message: String) {
@@ -138,15 +145,20 @@ impl PolicyPlan {
 
 /// What a spec says, made ready to be asked. What is wrong with it, or missing, lets nobody pass.
 fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Policy {
-    let ProxyPolicySpec { target_refs: _, ip_access, cors, request_limits, rate_limit } = spec;
+    let ProxyPolicySpec { target_refs: _, ip_access, cors, request_limits, basic_auth, api_key, rate_limit } = spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
     let cors = cors.as_ref().map(|given| Arc::new(cors::cors(given, "spec.cors", problems)));
     let request_limits =
         request_limits.as_ref().map(|given| Arc::new(limits::request_limits(given, "spec.requestLimits", problems)));
+    let basic_auth = basic_auth
+        .as_ref()
+        .and_then(|given| basic::basic_auth(given, "spec.basicAuth", material, problems).map(Arc::new));
+    let api_key =
+        api_key.as_ref().and_then(|given| key::api_key(given, "spec.apiKey", material, problems).map(Arc::new));
     let rate_limit =
         (!rate_limit.is_empty()).then(|| rate_limit::rate_limit(rate_limit, name, "spec.rateLimit", problems));
     let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
-    Policy { invalid, ip_access, cors, request_limits, rate_limit }
+    Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit }
 }
 
 /// All policies.

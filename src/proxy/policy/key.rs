@@ -1,0 +1,27 @@
+//! Who has a key that a policy knows.
+
+use super::{Asked, place};
+use crate::proxy::error::Error;
+use crate::proxy::headers;
+use crate::snapshot::ApiKey;
+
+/// Lets a request pass that has a key, which is taken out of it.
+///
+/// # Errors
+/// It has none, or one that nobody has.
+pub(super) fn admit(keys: &ApiKey, asked: &mut Asked<'_>) -> Result<(), Error> {
+    let name = find(keys, asked).inspect_err(|_| {
+        // RFC 9110 15.5.2: "The server generating a 401 response MUST send a WWW-Authenticate header field".
+        asked.exchange.adorn("www-authenticate", b"ApiKey realm=\"Floodway\"");
+    })?;
+    place::strip(&keys.from, asked.head);
+    if let Some(field) = &keys.forward_name {
+        headers::vouch(&mut asked.head.fields, field, Some(name.as_bytes()));
+    }
+    Ok(())
+}
+
+fn find<'a>(keys: &'a ApiKey, asked: &Asked<'_>) -> Result<&'a str, Error> {
+    let key = place::find(&keys.from, asked.head).map_err(|place::Several| Error::ApiKeyInvalid)?;
+    keys.keys.name(&key.ok_or(Error::ApiKeyMissing)?).ok_or(Error::ApiKeyInvalid)
+}
