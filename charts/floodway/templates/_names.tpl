@@ -26,6 +26,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   "kubernetes" (dict "secrets" (dict "watch" .Values.secrets.watch "namespaces" .Values.secrets.namespaces))
   "listeners" (dict
     "http" (list (printf "%s:%d" .Values.bindAddress (int .Values.ports.http)))
+    "https" (list (printf "%s:%d" .Values.bindAddress (int .Values.ports.https)))
     "admin" (printf "%s:%d" .Values.bindAddress (int .Values.ports.admin)))
   "drain" (dict
     "delay" (printf "%ds" (int .Values.drain.delaySeconds))
