@@ -62,6 +62,7 @@ mod swap;
 mod targets;
 mod tls;
 mod tls_clients;
+mod tls_ends;
 mod uncut;
 mod uncut_clients;
 mod vanished;
