@@ -1,10 +1,10 @@
 # syntax=docker/dockerfile:1
 # An image with one file in it. The program is linked statically against musl: no shell, no libraries, no package manager
-# to keep up to date. TLS roots are not needed: the API server's certificate authority comes with the service account.
+# to keep up to date. Beside it, whom TLS with endpoints trusts where no authority is named.
 
 FROM rust:1.95-alpine AS build
 # ring compiles a little C and assembly; jemalloc is C with a configure script.
-RUN apk add --no-cache gcc make musl-dev
+RUN apk add --no-cache ca-certificates gcc make musl-dev
 WORKDIR /src
 COPY . .
 # rustup's toolchain for musl links statically by default. What cargo downloads and builds is kept between builds.
@@ -15,6 +15,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM scratch
 COPY --from=build /floodway /floodway
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # A number, so that `runAsNonRoot` can be checked without /etc/passwd.
 USER 65532:65532
 EXPOSE 8080 9901

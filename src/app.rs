@@ -10,6 +10,7 @@ mod configure;
 mod control;
 mod expiry;
 mod failure;
+mod roots;
 mod running;
 mod signals;
 mod sources;

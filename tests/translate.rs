@@ -47,6 +47,7 @@ fn translator() -> Translator {
         policy: Default::default(),
         default_certificate: None,
         https_port: 443,
+        roots: Default::default(),
     })
 }
 

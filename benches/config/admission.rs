@@ -24,6 +24,7 @@ fn cluster() -> Arc<ClusterState> {
             tcp_keep_alive: None,
             upkeep: Default::default(),
             proxy_protocol: None,
+            tls: None,
         },
         endpoints: [Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 8080)))].into(),
         move_after: None,

@@ -46,6 +46,7 @@ fn cluster(algorithm: Algorithm, count: u32) -> Cluster {
             tcp_keep_alive: None,
             upkeep: Default::default(),
             proxy_protocol: None,
+            tls: None,
         },
         endpoints: (0..count).map(endpoint).collect(),
         move_after: None,

@@ -47,6 +47,7 @@ fn endpoint(resilience: Resilience) -> Arc<EndpointState> {
             tcp_keep_alive: None,
             upkeep: Default::default(),
             proxy_protocol: None,
+            tls: None,
         },
         endpoints: [Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 8080)))].into(),
         move_after: None,

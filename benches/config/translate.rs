@@ -17,6 +17,7 @@ pub(crate) fn context() -> Context {
         policy: Default::default(),
         default_certificate: None,
         https_port: 443,
+        roots: Default::default(),
     }
 }
 

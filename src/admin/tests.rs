@@ -140,6 +140,7 @@ async fn what_is_known_of_endpoints_is_shown() {
                 tcp_keep_alive: None,
                 upkeep: Default::default(),
                 proxy_protocol: None,
+                tls: None,
             },
             resilience: Arc::new(Resilience { limits: Some(limits.clone()), ..Resilience::default() }),
             endpoints: ports.iter().map(|port| Endpoint::new(([127, 0, 0, 1], *port).into())).collect(),

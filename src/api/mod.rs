@@ -36,7 +36,7 @@ pub use upstream::{
     DrainMode, EJECTION, EJECTION_INTERVAL, Endpoint, EndpointDrain, Fallback, GrpcCheck, HashKey, HealthCheck,
     HttpCheck, InitialState, IssuedCookie, Limits, LoadBalancing, Locality, PENDING_TIMEOUT, PING_TIMEOUT, Passive,
     Protocol, ProxyProtocol, ProxyUpstream, ProxyUpstreamSpec, SLOW_START, STAGGER, STATE, SameSite, Subset,
-    SubsetFallback, TABLE_SIZES, TcpCheck, UpstreamStatus, WINDOW, WebSocketCheck,
+    SubsetFallback, TABLE_SIZES, TcpCheck, UpstreamStatus, UpstreamTls, WINDOW, WebSocketCheck,
 };
 pub use validate::{Violation, validate};
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::complaints::complaints;
+use super::roots::system;
 use crate::api::Condition;
 use crate::api::ProxyPolicySpec;
 use crate::args::CheckArgs;
@@ -143,6 +144,7 @@ impl Findings {
             policy: ProxyPolicySpec::default(),
             default_certificate: None,
             https_port: 443,
+            roots: system(),
         };
         let mut translator = Translator::new(context);
         // Names are not resolved here; take them as good.

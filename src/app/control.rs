@@ -19,7 +19,7 @@ use super::complaints;
 use super::signals::Signals;
 use super::sources::{self, Source};
 use super::table::Table;
-use super::{expiry, vigil, wellness};
+use super::{expiry, roots, vigil, wellness};
 use crate::admin::{self, AdminState};
 use crate::drain::{self, DrainTrigger};
 use crate::health;
@@ -117,6 +117,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         policy: settings.policy.clone(),
         default_certificate: settings.listeners.tls.default_secret().map(|(namespace, name)| Key::new(namespace, name)),
         https_port: settings.listeners.tls.redirect_port,
+        roots: roots::system(),
     };
     let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
     let metrics = telemetry.metrics().clone();

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::Condition;
-use crate::snapshot::{Publisher, SharedMap, Snapshot};
+use crate::snapshot::{Cluster, Publisher, SharedMap, Snapshot};
 use crate::source::{Store, burst};
 use crate::telemetry::{Live, Telemetry};
 use crate::translate::{Context, Key, Statuses, Translator};
@@ -83,9 +83,12 @@ impl Table {
         if !same_routes {
             self.routes = translation.snapshot.router.hosts().map(|(_, host)| host.routes().len()).sum();
         }
-        if !same_routes || before.is_none_or(|before| !before.clusters.same_keys(&translation.snapshot.clusters)) {
+        if !same_routes
+            || before.as_ref().is_none_or(|before| !before.clusters.same_keys(&translation.snapshot.clusters))
+        {
             self.telemetry.forget_absent(names(&translation.snapshot));
         }
+        warn_insecure(before.as_deref(), &translation.snapshot);
         let published = self.publisher.publish(translation.snapshot);
         if published {
             metrics.published();
@@ -98,6 +101,19 @@ impl Table {
         replace(&self.statuses, translation.statuses);
         tracing::debug!(routes = self.routes, published, cost = ?self.cost, "translated");
         self.routes
+    }
+}
+
+/// Says aloud which upstreams believe whoever answers, whenever they begin to.
+fn warn_insecure(before: Option<&Snapshot>, now: &Snapshot) {
+    let insecure = |cluster: &Cluster| cluster.connections.tls.as_ref().is_some_and(|tls| tls.terms.insecure);
+    let known = before.map(|before| before.clusters.clone()).unwrap_or_default();
+    for name in now.clusters.differing(&known, Arc::ptr_eq) {
+        let begins = now.clusters.get(name).is_some_and(|cluster| insecure(cluster))
+            && !known.get(name).is_some_and(|cluster| insecure(cluster));
+        if begins {
+            tracing::warn!(upstream = %name, "INSECURE: tls.insecureSkipVerify believes whoever answers in place of its endpoints");
+        }
     }
 }
 
@@ -142,6 +158,7 @@ mod tests {
             policy: Default::default(),
             default_certificate: None,
             https_port: 443,
+            roots: Default::default(),
         };
         let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
         tokio::select! {

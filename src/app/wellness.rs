@@ -137,6 +137,7 @@ mod tests {
                 tcp_keep_alive: None,
                 upkeep: Default::default(),
                 proxy_protocol: None,
+                tls: None,
             },
             resilience: Arc::new(resilience),
             endpoints: ports.iter().map(|port| Endpoint::new(([127, 0, 0, 1], *port).into())).collect(),

@@ -17,6 +17,9 @@ pub(super) enum Failure {
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(io::ErrorKind),
+    /// A connection, but no TLS on it.
+    #[error("no TLS: {0}")]
+    Tls(&'static str),
     /// Too slow.
     #[error("no answer within {}", duration::format(*.0))]
     Timeout(Duration),
@@ -45,7 +48,7 @@ impl Failure {
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Failure::Ours(_) => "not_made",
-            Failure::Connect(_) => "unreachable",
+            Failure::Connect(_) | Failure::Tls(_) => "unreachable",
             Failure::Timeout(_) => "timeout",
             Failure::Broken(_) => "broken",
             Failure::Status(_) | Failure::Content | Failure::GrpcStatus(_) | Failure::NotServing(_) => "unexpected",

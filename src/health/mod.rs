@@ -22,7 +22,10 @@ use probe::Sockets;
 
 use crate::clock;
 use crate::resilience::{Change, EndpointState, KeptOut, Registry, State, Why};
-use crate::snapshot::{Cluster, ClusterName, HealthCheck, Map, Protocol, ProxyProtocol, Reader, SharedMap, Snapshot};
+use crate::snapshot::{
+    Cluster, ClusterName, Connections, HealthCheck, Map, Protocol, ProxyProtocol, Reader, SharedMap, Snapshot,
+    UpstreamTls,
+};
 use crate::telemetry::Metrics;
 
 /// Checks at a time. Endpoints that hang take a place for as long as the timeout; others wait for theirs without that counting
@@ -54,6 +57,8 @@ struct Settings {
     protocol: Protocol,
     /// What their connections begin with.
     proxy_protocol: Option<ProxyProtocol>,
+    /// How TLS is spoken with them.
+    tls: Option<Arc<UpstreamTls>>,
 }
 
 /// Everything that is being checked.
@@ -94,8 +99,9 @@ impl<A: Ask> Checks<A> {
             let cluster = self.clusters.get(&name).cloned();
             let wanted = cluster.as_ref().and_then(|cluster| {
                 let check = cluster.resilience.health.clone()?;
-                let proxy_protocol = cluster.connections.proxy_protocol;
-                Some((cluster, Arc::new(Settings { check, protocol: cluster.protocol, proxy_protocol })))
+                let Connections { proxy_protocol, tls, .. } = &cluster.connections;
+                let (protocol, proxy_protocol, tls) = (cluster.protocol, *proxy_protocol, tls.clone());
+                Some((cluster, Arc::new(Settings { check, protocol, proxy_protocol, tls })))
             });
             match wanted {
                 Some((cluster, settings)) => self.check(cluster, settings),

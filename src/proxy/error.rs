@@ -107,6 +107,9 @@ pub(super) enum Error {
     /// The endpoint did not accept the connection in time.
     #[error("upstream connection timed out")]
     ConnectTimeout,
+    /// There is no TLS with the endpoint: a certificate that is not trusted, or nothing in common.
+    #[error("upstream TLS failed")]
+    UpstreamTls,
     /// The endpoint broke the connection before its head.
     #[error("upstream connection was reset")]
     UpstreamReset,
@@ -189,7 +192,9 @@ impl Error {
             BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid => StatusCode::UNAUTHORIZED,
             InvalidPolicy | AuthUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
             | QueueTimeout | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
-            ConnectFailed | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => StatusCode::BAD_GATEWAY,
+            ConnectFailed | UpstreamTls | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => {
+                StatusCode::BAD_GATEWAY
+            }
             ConnectTimeout | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | UpstreamSilent
             | RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -232,6 +237,7 @@ impl Error {
             BreakerOpen(_) => "breaker_open",
             ConnectFailed => "connect_failed",
             ConnectTimeout => "connect_timeout",
+            UpstreamTls => "upstream_tls",
             UpstreamReset => "upstream_reset",
             UpstreamProtocol => "upstream_protocol",
             NoWebSocket => "no_websocket",
@@ -281,9 +287,10 @@ impl Error {
             NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
             | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid
             | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | NoBackend | NoEndpoint
-            | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | ConnectTimeout | UpstreamReset
-            | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled
-            | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved => false,
+            | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | UpstreamTls | ConnectTimeout
+            | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle
+            | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone
+            | RouteRemoved => false,
         }
     }
 
@@ -307,7 +314,7 @@ impl Error {
 
     /// Whether the request may go to another endpoint: only if nothing of it was sent.
     pub(super) fn retryable(self) -> bool {
-        matches!(self, Error::ConnectFailed | Error::ConnectTimeout)
+        matches!(self, Error::ConnectFailed | Error::ConnectTimeout | Error::UpstreamTls)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Resilience;
+use super::{Resilience, UpstreamTls};
 
 /// The identity of a cluster, stable across snapshots: what running state and metrics are keyed by. For example
 /// `shop/llm:8080`.
@@ -79,6 +79,7 @@ impl Cluster {
                 tcp_keep_alive: None,
                 upkeep: Upkeep::default(),
                 proxy_protocol: None,
+                tls: None,
             },
             resilience: Arc::default(),
             endpoints: Arc::default(),
@@ -115,9 +116,34 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2 in cleartext with prior knowledge.
+    /// HTTP/2: in cleartext with prior knowledge, in TLS as agreed.
     Http2,
+    /// Whichever the endpoint chooses, as only TLS can tell (ALPN).
+    Agreed,
 }
+
+impl Protocol {
+    /// What is offered in TLS, by the names of RFC 7301, the preferred first.
+    pub fn alpn(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Protocol::Http1 => &[b"http/1.1"],
+            Protocol::Http2 => &[ALPN_HTTP2],
+            Protocol::Agreed => &[ALPN_HTTP2, b"http/1.1"],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+
+    /// What is spoken once TLS has agreed on something, or on nothing. `None` if the endpoint does not speak what it has to.
+    pub fn agreed(self, alpn: Option<&[u8]>) -> Option<Protocol> {
+        match (self, alpn == Some(ALPN_HTTP2)) {
+            (Protocol::Http2 | Protocol::Agreed, true) => Some(Protocol::Http2),
+            (Protocol::Http1 | Protocol::Agreed, false) => Some(Protocol::Http1),
+            (Protocol::Http2, false) | (Protocol::Http1, true) => None,
+        }
+    }
+}
+
+const ALPN_HTTP2: &[u8] = b"h2";
 
 /// How connections to the endpoints are made and kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -138,6 +164,9 @@ pub struct Connections {
     /// request alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// How TLS is spoken on them; `None` is cleartext.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 /// A version of the PROXY protocol.

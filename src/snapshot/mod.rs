@@ -19,6 +19,7 @@ mod secret;
 mod shared;
 mod streaming;
 mod tls;
+mod upstream_tls;
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ pub use secret::SecretBytes;
 pub use shared::SharedMap;
 pub use streaming::{Ping, PingTarget, Sse, Streaming, WebSocket};
 pub use tls::{Certificate, HostTls, Tls, TlsVersion};
+pub use upstream_tls::{UpstreamTerms, UpstreamTls, why_no_tls};
 
 /// A map keyed by names that come from our own objects; `foldhash` because no client chooses the keys.
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

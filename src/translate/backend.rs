@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::conditions::{Problem, reason};
+use super::connections::default_connections;
 use super::policy::Policies;
 use super::route::Target;
-use super::upstream::{Place, STAGGER, UpstreamPlan, Upstreams, default_connections, name_problem};
+use super::upstream::{Place, STAGGER, UpstreamPlan, Upstreams, name_problem};
 use super::{Context, Key, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, Slices, TargetPort};
 use crate::api;
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Protocol};
@@ -120,7 +121,7 @@ impl<'a> Lookup<'a> {
                     Place::Endpoints(endpoints) => Arc::clone(endpoints),
                     Place::Hostname { name, port } => self.resolved(name, *port),
                 };
-                (protocol(plan.protocol, None), plan.connections.clone(), endpoints, Some(plan))
+                (protocol(plan.protocol, None, plan.tls.is_some()), plan.connections.clone(), endpoints, Some(plan))
             }
             Source::Service(key, number) => {
                 let service = self.resources.services.get(key)?;
@@ -138,12 +139,21 @@ impl<'a> Lookup<'a> {
                 let spoken = port.app_protocol.as_deref().or_else(|| slice_protocol(&port, slices?));
                 let connections =
                     settings.map_or_else(|| default_connections(self.context), |plan| plan.connections.clone());
-                (protocol(asked, spoken), connections, endpoints, settings)
+                let secure = settings.is_some_and(|plan| plan.tls.is_some());
+                (protocol(asked, spoken, secure), connections, endpoints, settings)
             }
         };
-        if self.hostname(source).is_some() {
+        let hostname = self.hostname(source);
+        if hostname.is_some() {
             connections.upkeep.stagger.get_or_insert(STAGGER);
         }
+        connections.tls = settings.and_then(|plan| plan.tls.as_ref()).map(|tls| {
+            let inner = match source {
+                Source::Service(Key { namespace, name }, _) => Some(format!("{name}.{namespace}.svc")),
+                Source::Upstream(_) => None,
+            };
+            Arc::new(tls.of_cluster(protocol, hostname.or(inner.as_deref())))
+        });
         let move_after = settings.and_then(|plan| plan.move_after);
         let resilience = settings.map(|plan| self.upstreams.resilience(plan)).unwrap_or_default();
         Some(Cluster { name, protocol, connections, resilience, endpoints, move_after })
@@ -191,7 +201,7 @@ impl<'a> Lookup<'a> {
 
 /// Settings that are not what their owner meant protect nothing: nobody gets through until they are right.
 fn usable(plan: &UpstreamPlan, key: &Key) -> Result<(), String> {
-    match plan.problems.first() {
+    match plan.fault() {
         None => Ok(()),
         Some(problem) => Err(format!("ProxyUpstream {key} is not valid: {problem}")),
     }
@@ -285,12 +295,13 @@ fn slice_protocol<'a>(port: &ServicePort, slices: &'a Slices) -> Option<&'a str>
 }
 
 /// `appProtocol` by KEP-3726, and the older habit of plain `grpc`. `kubernetes.io/ws` and the rest begin as HTTP/1.1.
-fn protocol(asked: api::Protocol, spoken: Option<&str>) -> Protocol {
+fn protocol(asked: api::Protocol, spoken: Option<&str>, secure: bool) -> Protocol {
     match (asked, spoken) {
         (api::Protocol::Http1, _) => Protocol::Http1,
         (api::Protocol::Http2, _) | (api::Protocol::Auto, Some("kubernetes.io/h2c" | "h2c" | "grpc")) => {
             Protocol::Http2
         }
+        (api::Protocol::Auto, _) if secure => Protocol::Agreed,
         (api::Protocol::Auto, _) => Protocol::Http1,
     }
 }

@@ -6,6 +6,7 @@ mod backend;
 mod changes;
 mod clusters;
 mod conditions;
+mod connections;
 mod convert;
 mod hosts;
 mod matches;
@@ -18,6 +19,7 @@ mod secrets;
 mod streaming;
 mod tls;
 mod upstream;
+mod upstream_tls;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,6 +33,9 @@ pub use secrets::{
     UNREAD_SECRET, USE_LABEL,
 };
 pub use tls::{WrongCertificate, check_certificate};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 
 use self::backend::{Lookup, Source};
 use self::changes::Changes;
@@ -59,6 +64,33 @@ pub struct Context {
     pub default_certificate: Option<Key>,
     /// The port that requests are sent to which have to come with TLS.
     pub https_port: u16,
+    /// Whom the system trusts.
+    pub roots: Roots,
+}
+
+/// The authorities whose certificates are good for endpoints where nobody names one.
+#[derive(Clone, Debug)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// Of these certificates, those that are sound.
+    pub fn new(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates);
+        Roots(Arc::new(roots))
+    }
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Roots(Arc::new(RootCertStore::empty()))
+    }
+}
+
+impl PartialEq for Roots {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// What the owner of each object is told.
@@ -127,10 +159,12 @@ impl Translator {
 
     /// Translates everything. What did not change since the last time is shared with the last result.
     pub fn translate(&mut self, resources: &Resources) -> Translation {
-        let changes = Changes::follow(&mut self.seen, resources);
+        let mut changes = Changes::follow(&mut self.seen, resources);
         if changes.is_empty() {
             return self.last.clone();
         }
+        // What an upstream refers to is a part of it.
+        changes.upstreams.extend(self.upstreams.using(&changes));
         self.read_upstreams(&changes);
         let policies = self.policies.read(&changes, &self.seen);
         let mut touched = self.read_routes(&changes);
@@ -148,10 +182,11 @@ impl Translator {
 
     fn read_upstreams(&mut self, changes: &Changes) {
         for key in &changes.upstreams {
-            let new = self.seen.upstreams.get(key).map(|object| UpstreamPlan::read(key, object, &self.context));
+            let new =
+                self.seen.upstreams.get(key).map(|object| UpstreamPlan::read(key, object, &self.seen, &self.context));
             let new = new.map(Arc::new);
             // Their clusters are there without a route, too, so that names are resolved before one comes.
-            let own = |plan: &UpstreamPlan| plan.problems.is_empty() && !matches!(plan.place, Place::Services(_));
+            let own = |plan: &UpstreamPlan| plan.is_usable() && !matches!(plan.place, Place::Services(_));
             if new.as_deref().is_some_and(own) {
                 self.clusters.acquire(Source::Upstream(key.clone()));
             }

@@ -16,6 +16,7 @@ fn translator() -> Translator {
         policy: Default::default(),
         default_certificate: Some(key("c1")),
         https_port: 443,
+        roots: Default::default(),
     })
 }
 

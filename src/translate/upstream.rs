@@ -1,29 +1,29 @@
 //! ProxyUpstreams: what each says, and which of them a Service has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::time;
+use super::changes::Changes;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
+use super::policy::Material;
 use super::resilience::resilience;
 use super::route::{Age, Target};
-use super::streaming::time_within;
+use super::upstream_tls::upstream_tls;
 use super::{Context, Key, Own, Resources};
 use crate::api::{self, Condition};
-use crate::snapshot::{ClusterName, Connections, Endpoint, Fallback, Map, ProxyProtocol, Resilience, Upkeep};
+use crate::snapshot::{ClusterName, Connections, Endpoint, Fallback, Map, Resilience, UpstreamTls};
 
-/// Unused connections kept per endpoint and worker when nobody says otherwise.
-const MAX_IDLE_PER_ENDPOINT: u32 = 64;
-/// Silence after which the kernel asks an endpoint whether it is still there.
-const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long streams of an endpoint that goes run on before they are moved, when nobody says otherwise.
 const MOVE_GRACE: Duration = Duration::from_secs(30);
-/// How long the answer to a ping may take when nobody says otherwise.
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// RFC 8305 5: "The recommended value for a default delay is 250 milliseconds."
 pub(super) const STAGGER: Duration = Duration::from_millis(250);
+
+/// What whoever skips verification is told.
+const INSECURE: &str = "the settings are in force; INSECURE: tls.insecureSkipVerify believes whoever answers in place of the \
+                        endpoints";
 
 /// What a ProxyUpstream says.
 #[derive(Debug)]
@@ -37,7 +37,13 @@ pub(super) struct UpstreamPlan {
     /// What has to be looked up for the fallback.
     pub(super) fallback: Option<Target>,
     pub(super) move_after: Option<Duration>,
+    pub(super) tls: Option<UpstreamTls>,
     pub(super) problems: Vec<Problem>,
+    /// What is wrong with what it refers to for its connections.
+    unresolved: Vec<Problem>,
+    /// What it refers to, whether that is there or not.
+    secrets: BTreeSet<Key>,
+    config_maps: BTreeSet<Key>,
 }
 
 /// Where the endpoints come from.
@@ -53,7 +59,22 @@ pub(super) enum Place {
 }
 
 impl UpstreamPlan {
-    pub(super) fn read(key: &Key, object: &Own<api::ProxyUpstreamSpec>, context: &Context) -> Self {
+    /// What keeps requests from going there, if anything does.
+    pub(super) fn fault(&self) -> Option<&Problem> {
+        self.problems.first().or(self.unresolved.first())
+    }
+
+    /// Whether requests may go there.
+    pub(super) fn is_usable(&self) -> bool {
+        self.fault().is_none()
+    }
+
+    pub(super) fn read(
+        key: &Key,
+        object: &Own<api::ProxyUpstreamSpec>,
+        resources: &Resources,
+        context: &Context,
+    ) -> Self {
         let Own { created, generation, spec } = object;
         let api::ProxyUpstreamSpec {
             target_refs,
@@ -61,6 +82,7 @@ impl UpstreamPlan {
             hostname,
             protocol,
             connections,
+            tls,
             load_balancing,
             // Read by `resilience`.
             health_check: _,
@@ -85,16 +107,26 @@ impl UpstreamPlan {
             }
         };
         let (resilience, fallback) = resilience(spec, key, &mut problems);
+        let mut material = Material::new(resources, &key.namespace);
+        let tls = match tls {
+            Some(given) => upstream_tls(given, &mut material, &context.roots, &mut problems),
+            None => None,
+        };
+        let Material { unresolved, secrets, config_maps, .. } = material;
         UpstreamPlan {
             age: Age(created.clone(), key.clone()),
             generation: *generation,
             place,
             protocol: *protocol,
-            connections: self::connections(connections.as_ref(), context, &mut problems),
+            connections: super::connections::connections(connections.as_ref(), context, &mut problems),
             resilience: Arc::new(resilience),
             fallback,
             move_after: move_after(endpoint_drain.as_ref(), &mut problems),
+            tls,
             problems,
+            unresolved,
+            secrets,
+            config_maps,
         }
     }
 }
@@ -160,84 +192,6 @@ fn host_and_port(text: &str, problems: &mut Vec<Problem>) -> Place {
     }
 }
 
-/// The connections of a cluster that no upstream says anything of.
-pub(super) fn default_connections(context: &Context) -> Connections {
-    Connections {
-        connect_timeout: context.defaults.connect,
-        idle_timeout: context.defaults.upstream_idle,
-        max_idle_per_endpoint: MAX_IDLE_PER_ENDPOINT,
-        max_requests: None,
-        tcp_keep_alive: Some(TCP_KEEP_ALIVE),
-        upkeep: Upkeep::default(),
-        proxy_protocol: None,
-    }
-}
-
-fn connections(given: Option<&api::Connections>, context: &Context, problems: &mut Vec<Problem>) -> Connections {
-    let defaults = default_connections(context);
-    let Some(given) = given else { return defaults };
-    let api::Connections {
-        connect_timeout,
-        idle_timeout,
-        max_idle_per_endpoint,
-        max_requests,
-        tcp_keep_alive,
-        max_age,
-        min_idle_per_endpoint,
-        http2_ping_interval,
-        http2_ping_timeout,
-        connect_stagger,
-        proxy_protocol,
-    } = given;
-    let mut wrong = Vec::new();
-    let mut within = |text: &Option<String>, bounds, field: &str| {
-        time_within(text, bounds, || format!("spec.connections.{field}")).unwrap_or_else(|problem| {
-            wrong.push(problem);
-            None
-        })
-    };
-    let ping_timeout = within(http2_ping_timeout, api::PING_TIMEOUT, "http2PingTimeout");
-    let http2_ping = within(http2_ping_interval, api::PING, "http2PingInterval")
-        .map(|interval| (interval, ping_timeout.unwrap_or(HTTP2_PING_TIMEOUT)));
-    let upkeep = Upkeep {
-        max_age: within(max_age, api::CONNECTION_AGE, "maxAge"),
-        min_idle_per_endpoint: min_idle_per_endpoint.unwrap_or_default(),
-        http2_ping,
-        stagger: within(connect_stagger, api::STAGGER, "connectStagger"),
-    };
-    if http2_ping_interval.is_none() && http2_ping_timeout.is_some() {
-        let message = "http2PingTimeout is for the answers to pings: it needs http2PingInterval, for example 30s";
-        wrong.push(Problem::invalid("spec.connections", message));
-    }
-    if max_idle_per_endpoint.is_some_and(|most| upkeep.min_idle_per_endpoint > most) {
-        wrong.push(Problem::invalid("spec.connections", "minIdlePerEndpoint cannot be more than maxIdlePerEndpoint"));
-    }
-    if proxy_protocol.is_some() && upkeep.min_idle_per_endpoint > 0 {
-        let message =
-            "a connection with proxyProtocol is for one client's request: none can be kept open by minIdlePerEndpoint";
-        wrong.push(Problem::invalid("spec.connections", message));
-    }
-    problems.append(&mut wrong);
-    let mut time = |text: &Option<String>, field: &str| {
-        time(text.as_deref(), || format!("spec.connections.{field}")).unwrap_or_else(|problem| {
-            problems.push(problem);
-            None
-        })
-    };
-    Connections {
-        connect_timeout: time(connect_timeout, "connectTimeout").unwrap_or(defaults.connect_timeout),
-        idle_timeout: time(idle_timeout, "idleTimeout").unwrap_or(defaults.idle_timeout),
-        tcp_keep_alive: time(tcp_keep_alive, "tcpKeepAlive").or(defaults.tcp_keep_alive),
-        max_idle_per_endpoint: max_idle_per_endpoint.unwrap_or(defaults.max_idle_per_endpoint),
-        max_requests: max_requests.map(u64::from),
-        upkeep,
-        proxy_protocol: proxy_protocol.map(|version| match version {
-            api::ProxyProtocol::V1 => ProxyProtocol::V1,
-            api::ProxyProtocol::V2 => ProxyProtocol::V2,
-        }),
-    }
-}
-
 fn move_after(given: Option<&api::EndpointDrain>, problems: &mut Vec<Problem>) -> Option<Duration> {
     let api::EndpointDrain { mode, grace } = given?;
     let grace = time(grace.as_deref(), || "spec.endpointDrain.grace".to_owned()).unwrap_or_else(|problem| {
@@ -266,6 +220,17 @@ pub(super) struct Upstreams {
 }
 
 impl Upstreams {
+    /// Those that refer to a Secret or ConfigMap which changed.
+    pub(super) fn using(&self, changes: &Changes) -> Vec<Key> {
+        if changes.secrets.is_empty() && changes.config_maps.is_empty() {
+            return Vec::new();
+        }
+        let uses = |plan: &UpstreamPlan| {
+            !plan.secrets.is_disjoint(&changes.secrets) || !plan.config_maps.is_disjoint(&changes.config_maps)
+        };
+        self.plans.iter().filter(|(_, plan)| uses(plan)).map(|(key, _)| key.clone()).collect()
+    }
+
     /// The upstream whose settings a Service has.
     pub(super) fn of_service(&self, service: &Key) -> Option<&Arc<UpstreamPlan>> {
         self.attached.get(service)
@@ -327,8 +292,14 @@ impl Upstreams {
         let fallback = self.fallbacks.get(key).and_then(|(_, problem)| problem.clone());
         let falls_nowhere = fallback.is_some();
         unresolved.extend(fallback);
+        unresolved.splice(..0, plan.unresolved.iter().cloned());
         let resolved = Verdict::of_problems(&unresolved);
-        let programmed = if accepted.is_some() {
+        let programmed = if !plan.unresolved.is_empty() {
+            Verdict::bad(
+                reason::INVALID,
+                "backends of this upstream answer 500, because TLS with its endpoints cannot be spoken as it asks",
+            )
+        } else if accepted.is_some() {
             Verdict::bad(reason::INVALID, "backends of this upstream answer 500, because the spec is not accepted")
         } else if !lost.is_empty() && lost.len() >= wanted {
             Verdict::bad(reason::CONFLICTED, sentences(&lost))
@@ -342,6 +313,8 @@ impl Upstreams {
             }
         } else if falls_nowhere && lost.is_empty() {
             Verdict::bad(reason::INVALID, "requests get no fallback, because what it refers to is not resolved")
+        } else if lost.is_empty() && plan.tls.as_ref().is_some_and(|tls| tls.terms.insecure) {
+            Verdict::good("Insecure", INSECURE)
         } else if lost.is_empty() {
             Verdict::good("Programmed", "the settings are in force")
         } else {

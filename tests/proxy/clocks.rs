@@ -46,7 +46,7 @@ async fn a_client_that_sends_nothing_more_of_its_content_is_told_so() {
     for (protocol, answers) in [(Protocol::Http1, true), (Protocol::Http2, false)] {
         let (address, mut arrivals) = played().await;
         let address = match protocol {
-            Protocol::Http1 => address,
+            Protocol::Http1 | Protocol::Agreed => address,
             Protocol::Http2 => {
                 http2_backend(|request, answer| async move {
                     let _held = (request, answer);

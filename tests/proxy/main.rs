@@ -65,6 +65,7 @@ mod tls_clients;
 mod tls_ends;
 mod uncut;
 mod uncut_clients;
+mod upstream_tls;
 mod vanished;
 mod websocket;
 mod websocket_bytes;

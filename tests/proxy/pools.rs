@@ -110,7 +110,7 @@ async fn connections_are_there_before_the_next_request_asks_for_them() {
         plane.publisher.publish(kept_up(cluster("backend", protocol, &[used, new]), upkeep));
         let mut waiting = opened.next().await;
         match protocol {
-            Protocol::Http1 => drop(opened.next().await),
+            Protocol::Http1 | Protocol::Agreed => drop(opened.next().await),
             // One carries many streams.
             Protocol::Http2 => {
                 let mut preface = [0; 24];

@@ -326,6 +326,7 @@ pub fn cluster(name: &str, protocol: Protocol, endpoints: &[SocketAddr]) -> Clus
             tcp_keep_alive: None,
             upkeep: Default::default(),
             proxy_protocol: None,
+            tls: None,
         },
         endpoints: endpoints.iter().map(|&address| Endpoint::new(address)).collect(),
         move_after: None,

@@ -6,6 +6,7 @@ mod breaker;
 mod health;
 mod limits;
 mod passive;
+mod tls;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub use breaker::{AfterHalfOpen, BreakerMode, BreakerWindow, CALL, CircuitBreake
 pub use health::HealthCheck;
 pub use limits::{ADAPTIVE_WINDOW, Adaptive, Limits, PENDING_TIMEOUT};
 pub use passive::{EJECTION, EJECTION_INTERVAL, Passive};
+pub use tls::UpstreamTls;
 
 /// How one Service, or a set of addresses of its own, is connected to: exactly one of `targetRefs`, `endpoints` and
 /// `hostname`.
@@ -91,13 +93,18 @@ pub struct ProxyUpstreamSpec {
         )]))
     )]
     pub hostname: Option<String>,
-    /// What the endpoints speak. `Auto`: HTTP/2 if `appProtocol` of the Service port is `kubernetes.io/h2c` or `grpc`,
-    /// otherwise HTTP/1.1. `Http1`: HTTP/1.1. `Http2`: HTTP/2 in cleartext with prior knowledge.
+    /// What the endpoints speak. `Auto`: HTTP/2 if `appProtocol` of the Service port is `kubernetes.io/h2c` or `grpc`, otherwise
+    /// HTTP/1.1, or with `tls` what the endpoint chooses (ALPN). `Http1`: HTTP/1.1. `Http2`: HTTP/2, in cleartext with prior
+    /// knowledge.
     #[serde(default)]
     pub protocol: Protocol,
     /// How connections are made and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
+    /// Speaks TLS with the endpoints; cleartext when absent. `{}` verifies that their certificate is for the name that they have, and
+    /// signed by an authority that the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
     /// Who of the endpoints gets the next request. For example `{algorithm: LeastRequest, slowStart: 30s}`, which is the default
     /// without the slow start.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,11 +25,12 @@ const UNREADABLE: Failure = Failure::Broken("not the answer of a gRPC health ser
 pub(super) async fn ask(
     io: Io,
     address: SocketAddr,
+    secure: bool,
     service: &str,
     host: Option<&str>,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let mut request = request(Method::POST, absolute(METHOD, &authority(host, address))?, None, ());
+    let mut request = request(Method::POST, absolute(METHOD, &authority(host, address), secure)?, None, ());
     let fields = request.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     fields.insert(TE, HeaderValue::from_static("trailers"));

@@ -37,8 +37,8 @@ pub(super) async fn ask_http1(io: Io, address: SocketAddr, probe: &HttpProbe) ->
 }
 
 /// Asks over HTTP/2 with prior knowledge.
-pub(super) async fn ask_http2(io: Io, address: SocketAddr, probe: &HttpProbe) -> Result<(), Failure> {
-    let uri = absolute(&probe.path, &authority(probe.host.as_deref(), address))?;
+pub(super) async fn ask_http2(io: Io, address: SocketAddr, secure: bool, probe: &HttpProbe) -> Result<(), Failure> {
+    let uri = absolute(&probe.path, &authority(probe.host.as_deref(), address), secure)?;
     let request = asked(probe, uri, ());
     let (client, connection) = http2(io).await?;
     let exchange = async {

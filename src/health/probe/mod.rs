@@ -11,15 +11,18 @@ use std::pin::pin;
 use ::http::header::{HOST, HeaderValue, USER_AGENT};
 use ::http::{HeaderMap, Method, Request, Uri};
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Join, Take, join};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Join, ReadHalf, Take, WriteHalf, join, split,
+};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::Settings;
 use super::checker::Ask;
 use super::failure::Failure;
 use crate::proxy_protocol;
-use crate::snapshot::{Probe, ProbeHeaders, Protocol, ProxyProtocol};
+use crate::snapshot::{Probe, ProbeHeaders, Protocol, ProxyProtocol, UpstreamTls, why_no_tls};
 
 /// The longest head that is read.
 const MOST_HEAD: usize = 16 * 1024;
@@ -38,19 +41,28 @@ pub(super) struct Sockets;
 
 impl Ask for Sockets {
     async fn ask(&self, endpoint: SocketAddr, settings: &Settings) -> Result<(), Failure> {
-        let Settings { check, protocol, proxy_protocol } = settings;
+        let Settings { check, protocol, proxy_protocol, tls } = settings;
         let address = SocketAddr::new(endpoint.ip(), check.port.unwrap_or(endpoint.port()));
-        // Only where requests go, too, must a client be introduced.
-        let io = connect(address, proxy_protocol.filter(|_| address == endpoint)).await?;
+        // Another port than that of requests may be somebody else's.
+        let own = address == endpoint;
+        let speaks = match &check.probe {
+            Probe::Tcp => *protocol,
+            Probe::Http(probe) => probe.protocol.unwrap_or(*protocol),
+            Probe::Grpc { .. } => Protocol::Http2,
+            Probe::WebSocket { .. } => Protocol::Http1,
+        };
+        let tls = tls.as_deref().filter(|_| own);
+        let (io, speaks) = connect(address, proxy_protocol.filter(|_| own), tls, speaks).await?;
+        let secure = tls.is_some();
         // In boxes, because a check rests most of the time.
         match &check.probe {
             Probe::Tcp => Ok(()),
-            Probe::Http(probe) => match probe.protocol.unwrap_or(*protocol) {
-                Protocol::Http1 => Box::pin(http::ask_http1(io, address, probe)).await,
-                Protocol::Http2 => Box::pin(http::ask_http2(io, address, probe)).await,
+            Probe::Http(probe) => match speaks {
+                Protocol::Http1 | Protocol::Agreed => Box::pin(http::ask_http1(io, address, probe)).await,
+                Protocol::Http2 => Box::pin(http::ask_http2(io, address, secure, probe)).await,
             },
             Probe::Grpc { service, host } => {
-                Box::pin(grpc::ask(io, address, service, host.as_deref(), check.timeout)).await
+                Box::pin(grpc::ask(io, address, secure, service, host.as_deref(), check.timeout)).await
             }
             Probe::WebSocket { path, host, headers } => {
                 Box::pin(websocket::ask(io, address, path, host.as_deref(), headers)).await
@@ -60,17 +72,38 @@ impl Ask for Sockets {
 }
 
 /// What a check reads from and writes to.
-type Io = Join<Take<OwnedReadHalf>, OwnedWriteHalf>;
+type Io = Join<Take<ReadHalf<Box<dyn Socket>>>, WriteHalf<Box<dyn Socket>>>;
 
-/// The one place where checks get their connections: what is above reads and writes.
-async fn connect(address: SocketAddr, introduced: Option<ProxyProtocol>) -> Result<Io, Failure> {
+/// A connection, whatever is spoken on it.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl Socket for TcpStream {}
+impl Socket for TlsStream<TcpStream> {}
+
+/// The one place where checks get their connections: what is above reads and writes. Returns what is spoken, too, if there is a
+/// choice.
+async fn connect(
+    address: SocketAddr,
+    introduced: Option<ProxyProtocol>,
+    tls: Option<&UpstreamTls>,
+    speaks: Protocol,
+) -> Result<(Io, Protocol), Failure> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))?;
     if let Some(version) = introduced {
         let header = proxy_protocol::write(version, None, address);
         stream.write_all(&header).await.map_err(|_| Failure::Broken("the connection broke"))?;
     }
-    let (reader, writer) = stream.into_split();
-    Ok(join(reader.take(MOST_BYTES), writer))
+    let (socket, spoken): (Box<dyn Socket>, _) = match tls {
+        None => (Box::new(stream), speaks),
+        Some(tls) => {
+            let connecting = TlsConnector::from(tls.config_for(speaks)).connect(tls.server_name(address), stream);
+            let stream = Box::pin(connecting).await.map_err(|error| Failure::Tls(why_no_tls(&error)))?;
+            let spoken = speaks.agreed(stream.get_ref().1.alpn_protocol());
+            (Box::new(stream), spoken.ok_or(Failure::Broken("not HTTP/2, which was asked for"))?)
+        }
+    };
+    let (reader, writer) = split(socket);
+    Ok((join(reader.take(MOST_BYTES), writer), spoken))
 }
 
 /// A request with these fields, beside which Floodway has its own.
@@ -94,8 +127,8 @@ fn origin(path: &str, authority: &str, fields: &mut HeaderMap) -> Result<Uri, Fa
 }
 
 /// The whole address, as HTTP/2 needs it.
-fn absolute(path: &str, authority: &str) -> Result<Uri, Failure> {
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path);
+fn absolute(path: &str, authority: &str, secure: bool) -> Result<Uri, Failure> {
+    let uri = Uri::builder().scheme(if secure { "https" } else { "http" }).authority(authority).path_and_query(path);
     uri.build().map_err(|_| UNWRITABLE)
 }
 

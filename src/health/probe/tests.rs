@@ -65,8 +65,12 @@ async fn floods(piece: &'static [u8], first: &'static [u8]) -> SocketAddr {
 }
 
 async fn ask_with(address: SocketAddr, probe: Probe, protocol: Protocol) -> Result<(), Failure> {
-    let settings =
-        Settings { check: crate::snapshot::HealthCheck { probe, ..check() }, protocol, proxy_protocol: None };
+    let settings = Settings {
+        check: crate::snapshot::HealthCheck { probe, ..check() },
+        protocol,
+        proxy_protocol: None,
+        tls: None,
+    };
     tokio::time::timeout(Duration::from_secs(20), Sockets.ask(address, &settings)).await.expect("an end")
 }
 
@@ -185,7 +189,7 @@ async fn a_tcp_check_wants_a_connection_and_a_port_of_its_own_is_asked() {
     assert_eq!(ask(refusing, Probe::Tcp).await, refused);
     assert_eq!(ask(refusing, get()).await, refused);
     let elsewhere = crate::snapshot::HealthCheck { probe: Probe::Tcp, port: Some(well.port()), ..check() };
-    let settings = Settings { check: elsewhere, protocol: Protocol::Http1, proxy_protocol: None };
+    let settings = Settings { check: elsewhere, protocol: Protocol::Http1, proxy_protocol: None, tls: None };
     assert_eq!(Sockets.ask(refusing, &settings).await, Ok(()));
 }
 

@@ -196,7 +196,7 @@ fn said(head: &Fields) -> Option<u16> {
 fn unanswered(error: Error) -> Outcome {
     use Error::*;
     match error {
-        ConnectFailed | ConnectTimeout => Outcome::Unreachable,
+        ConnectFailed | ConnectTimeout | UpstreamTls => Outcome::Unreachable,
         UpstreamReset | UpstreamProtocol | HeadTimeout | TryTimeout | FirstByteTimeout | UpstreamStalled
         | UpstreamSilent | UpstreamCut | RequestTimeout => Outcome::Failed,
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge

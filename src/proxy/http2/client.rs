@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason, SendStream};
 use http::StatusCode;
+use http::uri::Scheme;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
@@ -65,6 +66,8 @@ struct Shared {
     /// The endpoint answers no ping: the connection is given up.
     silent: Notify,
     room: Rc<Room>,
+    /// Of what is asked for: RFC 9113 8.3.1.
+    scheme: Scheme,
 }
 
 /// One of the connection's streams, until dropped.
@@ -84,9 +87,14 @@ pub(in crate::proxy) enum Answered {
 pub(in crate::proxy) type Failed = (Error, Option<Body>);
 
 impl Http2 {
-    /// Speaks HTTP/2 on a fresh connection, with prior knowledge. A stream holds no more than `room` bytes each way, and none is
+    /// Speaks HTTP/2 on a fresh connection. A stream holds no more than `room` bytes each way, and none is
     /// begun after `last_use`.
-    pub(in crate::proxy) async fn open(io: Io, room: usize, last_use: Option<Instant>) -> Result<Self, Error> {
+    pub(in crate::proxy) async fn open(
+        io: Io,
+        scheme: Scheme,
+        room: usize,
+        last_use: Option<Instant>,
+    ) -> Result<Self, Error> {
         let windows = windows(room, STREAMS);
         let handshake = client::Builder::new()
             .initial_max_send_streams(STREAMS)
@@ -107,6 +115,7 @@ impl Http2 {
             last_use,
             silent: Notify::new(),
             room: Room::new(),
+            scheme,
         });
         let told = Rc::clone(&shared);
         tokio::task::spawn_local(async move {
@@ -213,7 +222,7 @@ impl Stream {
             return self.connect(head, downstream).await;
         }
         let ends = body.is_end_stream();
-        let (response, stream) = match self.0.sender.send_request(request(head), ends) {
+        let (response, stream) = match self.0.sender.send_request(request(head, &self.0.shared.scheme), ends) {
             Ok(begun) => begun,
             Err(error) => return Err((meaning(&error), Some(body))),
         };
@@ -244,7 +253,7 @@ impl Stream {
 
     /// Asks for a WebSocket (RFC 8441).
     async fn connect(&mut self, head: &RequestHead, downstream: &Downstream) -> Result<Answered, Failed> {
-        let mut request = request(head);
+        let mut request = request(head, &self.0.shared.scheme);
         let proof = connect::connect(&mut request).ok_or((Error::BadRequest("Sec-WebSocket-Key"), None))?;
         // RFC 8441 3: "A sender MUST NOT" ask for it "without first receiving" the setting that allows it.
         match self.0.allows_connect().await {

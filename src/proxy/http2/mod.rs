@@ -28,12 +28,12 @@ fn windows(room: usize, streams: usize) -> (u32, u32) {
 }
 
 /// A request to an endpoint, as the `h2` crate writes it.
-fn request(head: &RequestHead) -> Request<()> {
+fn request(head: &RequestHead, scheme: &Scheme) -> Request<()> {
     let mut request = Request::new(());
     let mut uri = http::uri::Parts::default();
     uri.path_and_query = head.path_and_query.as_str().try_into().ok();
     uri.authority = head.fields.get(Known::Host).and_then(|host| Authority::try_from(host).ok());
-    uri.scheme = uri.authority.is_some().then_some(Scheme::HTTP);
+    uri.scheme = uri.authority.is_some().then(|| scheme.clone());
     *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();

@@ -31,7 +31,7 @@ impl Cause {
     pub(super) fn of_failure(error: Error, unsent: bool) -> Option<Cause> {
         match error {
             _ if unsent => Some(Cause::RefusedStream),
-            Error::ConnectFailed | Error::ConnectTimeout => Some(Cause::ConnectFailure),
+            Error::ConnectFailed | Error::ConnectTimeout | Error::UpstreamTls => Some(Cause::ConnectFailure),
             Error::UpstreamReset | Error::UpstreamProtocol => Some(Cause::Reset),
             Error::HeadTimeout | Error::FirstByteTimeout | Error::TryTimeout | Error::UpstreamStalled => {
                 Some(Cause::Timeout)

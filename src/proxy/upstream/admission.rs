@@ -135,7 +135,7 @@ async fn wait_for_connection<'a>(
             return Ok(chosen);
         }
         // HTTP/2 connections are shared, and not idle for want of one request: only for a worker without any do others give one up.
-        if first && (upstream.cluster.protocol == Protocol::Http1 || !upstream.has_any()) {
+        if first && (upstream.cluster.protocol != Protocol::Http2 || !upstream.has_any()) {
             waiting.want_connection();
         }
     }

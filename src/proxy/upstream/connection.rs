@@ -8,11 +8,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http_body::{Frame, SizeHint};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::open::open;
 use super::{Admitted, Host, InFlight, Pool, Upstream, admission};
 use crate::proxy::body::Body;
 use crate::proxy::downstream::Downstream;
@@ -21,14 +21,10 @@ use crate::proxy::fields::Known;
 use crate::proxy::http1::{Client, Received, ResponseBody};
 use crate::proxy::http2::{Answered, Http2, Http2Body, Stream};
 use crate::proxy::io::{Io, Pipe};
-use crate::proxy::listener;
 use crate::proxy::message::{RequestHead, Response, ResponseHead};
-use crate::proxy_protocol;
 use crate::resilience::{Connected, around};
 use crate::snapshot::{Connections, Protocol};
 
-/// Intervals between probes after which an endpoint that answers none is dead.
-const UNANSWERED: u32 = 4;
 /// How far the greatest ages of connections differ.
 const AGE_SPREAD_PERCENT: u32 = 10;
 
@@ -99,17 +95,20 @@ impl Lease {
     /// A waiting connection to `host`, or `None`.
     pub(crate) fn waiting(upstream: &Upstream, host: &Rc<Host>) -> Option<Lease> {
         let settings = &upstream.cluster().connections;
+        let http1 = || host.pool.take_http1(settings.idle_timeout).map(Connection::Http1);
+        let http2 = || host.pool.http2().map(|connection| Connection::Http2(connection.begin()));
         let connection = match upstream.cluster().protocol {
-            Protocol::Http1 => Connection::Http1(host.pool.take_http1(settings.idle_timeout)?),
-            Protocol::Http2 => Connection::Http2(host.pool.http2()?.begin()),
-        };
+            Protocol::Http1 => http1(),
+            Protocol::Http2 => http2(),
+            Protocol::Agreed => http2().or_else(http1),
+        }?;
         Some(Lease::new(connection, InFlight::new(host), settings, true))
     }
 
     /// A new connection to `host` for a client, or one that was opened for another request meanwhile.
     ///
     /// # Errors
-    /// [`Error::ConnectFailed`] or [`Error::ConnectTimeout`]; [`Error::UpstreamOverflow`] if it has no `place` for a
+    /// [`Error::ConnectFailed`], [`Error::ConnectTimeout`] or [`Error::UpstreamTls`]; [`Error::UpstreamOverflow`] if it has no `place` for a
     /// connection, and there is none.
     pub(crate) async fn connect(
         upstream: &Upstream,
@@ -125,30 +124,28 @@ impl Lease {
         let connecting = async {
             let opening = async |place: Option<Connected>| {
                 let place = place.or_else(|| upstream.place(host)).ok_or(Error::UpstreamOverflow)?;
-                let io = open(host.endpoint.address, Some(client), settings, upstream.room).await?;
-                Ok(io.counted(place))
+                let (io, spoken) = open(host, Some(client), upstream).await?;
+                Ok((io.counted(place), spoken))
             };
-            match protocol {
-                Protocol::Http1 => {
-                    let client = Client::new(opening(place).await?, last_use(settings));
-                    Ok((Connection::Http1(client), false))
-                }
-                Protocol::Http2 if settings.proxy_protocol.is_some() => {
-                    let connection = open_http2(opening(place).await?, upstream).await?;
-                    Ok((Connection::Http2(connection.begin()), false))
-                }
-                Protocol::Http2 => {
-                    let _turn = host.pool.turn().await;
-                    if let Some(opened) = host.pool.http2() {
-                        return Ok((Connection::Http2(opened.begin()), true));
-                    }
-                    let _opens = host.pool.opens();
-                    let connection = open_http2(opening(place).await?, upstream).await?;
-                    host.pool.share_http2(&connection);
-                    admission::opened(host.state.cluster());
-                    Ok((Connection::Http2(connection.begin()), false))
-                }
+            let alone = settings.proxy_protocol.is_some();
+            // Requests that come while a connection is being opened that many can share wait for it.
+            let shared = !alone && (protocol == Protocol::Http2 || host.pool.shares());
+            let _turn = if shared { Some(host.pool.turn().await) } else { None };
+            if shared && let Some(opened) = host.pool.http2() {
+                return Ok((Connection::Http2(opened.begin()), true));
             }
+            let opens = shared.then(|| host.pool.opens());
+            let (io, spoken) = opening(place).await?;
+            if spoken == Protocol::Http1 {
+                return Ok((Connection::Http1(Client::new(io, last_use(settings))), false));
+            }
+            let connection = open_http2(io, upstream).await?;
+            if !alone {
+                host.pool.share_http2(&connection);
+                admission::opened(host.state.cluster());
+            }
+            drop(opens);
+            Ok((Connection::Http2(connection.begin()), false))
         };
         let (connection, reused) =
             tokio::time::timeout(timeout, connecting).await.map_err(|_| Error::ConnectTimeout)??;
@@ -238,9 +235,10 @@ pub(super) async fn warm(upstream: Rc<Upstream>, host: Rc<Host>) {
     while let Some(_turn) = host.pool.turn_to_warm(upstream.cluster().protocol, enough) {
         let opening = async {
             let place = upstream.place(&host).ok_or(Error::UpstreamOverflow)?;
-            let io = open(host.endpoint.address, None, settings, upstream.room).await?.counted(place);
-            match upstream.cluster().protocol {
-                Protocol::Http1 => {
+            let (io, spoken) = open(&host, None, &upstream).await?;
+            let io = io.counted(place);
+            match spoken {
+                Protocol::Http1 | Protocol::Agreed => {
                     host.pool.put_http1(Client::new(io, last_use(settings)), settings.max_idle_per_endpoint);
                 }
                 Protocol::Http2 => {
@@ -266,53 +264,12 @@ fn last_use(settings: &Connections) -> Option<Instant> {
 
 async fn open_http2(io: Io, upstream: &Upstream) -> Result<Http2, Error> {
     let settings = &upstream.cluster().connections;
-    let connection = Http2::open(io, upstream.room, last_use(settings)).await?;
+    let scheme = if settings.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let connection = Http2::open(io, scheme, upstream.room, last_use(settings)).await?;
     if let Some((interval, limit)) = settings.upkeep.http2_ping {
         connection.keep_asking(interval, limit);
     }
     Ok(connection)
-}
-
-/// Connects, and introduces the client if that is wanted.
-async fn open(
-    address: SocketAddr,
-    client: Option<SocketAddr>,
-    settings: &Connections,
-    room: usize,
-) -> Result<Io, Error> {
-    let mut stream = TcpStream::connect(address).await.map_err(|error| {
-        tracing::debug!(%address, %error, "connect");
-        Error::ConnectFailed
-    })?;
-    // Without this a small event waits for the acknowledgement of the one before (Nagle).
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    if let Some(interval) = settings.tcp_keep_alive
-        && let Err(error) = find_dead(&stream, interval)
-    {
-        tracing::debug!(%error, "cannot set TCP keep-alive");
-    }
-    if let Err(error) = listener::bound_unsent(&stream, room) {
-        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
-    }
-    if let Some(version) = settings.proxy_protocol {
-        let header = proxy_protocol::write(version, client, address);
-        stream.write_all(&header).await.map_err(|error| {
-            tracing::debug!(%address, %error, "introduce a client");
-            Error::ConnectFailed
-        })?;
-    }
-    Ok(Io::new(stream, room))
-}
-
-/// Has the kernel break the connection to an endpoint that vanished without a word: probes after `interval` of silence, and
-/// as much patience with what was sent, which probes do not see.
-fn find_dead(stream: &TcpStream, interval: Duration) -> std::io::Result<()> {
-    let socket = socket2::SockRef::from(stream);
-    let probes = socket2::TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(UNANSWERED);
-    socket.set_tcp_keepalive(&probes)?;
-    socket.set_tcp_user_timeout(Some(interval * UNANSWERED))
 }
 
 /// The content of an answer, in either version.
@@ -347,27 +304,5 @@ impl<B: Download> http_body::Body for Lent<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or(SizeHint::with_exact(0), |(content, _)| content.size_hint())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[tokio::test]
-    async fn dead_endpoints_are_found_by_the_kernel() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let interval = Duration::from_secs(7);
-        find_dead(&stream, interval).unwrap();
-        let socket = socket2::SockRef::from(&stream);
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(
-            (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap()),
-            (interval, interval)
-        );
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(4 * interval));
     }
 }

@@ -5,6 +5,7 @@
 mod admission;
 mod choice;
 mod connection;
+mod open;
 mod permission;
 mod pool;
 
@@ -167,6 +168,7 @@ impl Upstreams {
         let known: Map<SocketAddr, &Rc<Host>> = before
             .filter(|before| before.cluster.protocol == cluster.protocol)
             .filter(|before| before.cluster.connections.proxy_protocol == cluster.connections.proxy_protocol)
+            .filter(|before| before.cluster.connections.tls == cluster.connections.tls)
             .into_iter()
             .flat_map(|before| before.hosts.iter().map(|host| (host.endpoint.address, host)))
             .collect();

@@ -11,6 +11,9 @@ use crate::proxy::http1::Client;
 use crate::proxy::http2::Http2;
 use crate::snapshot::Protocol;
 
+/// How often failures of one endpoint are told of.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// The waiting HTTP/1.1 connections and the shared HTTP/2 connections.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
@@ -18,6 +21,9 @@ pub(crate) struct Pool {
     http2: RefCell<Vec<Http2>>,
     connecting: Mutex<()>,
     opening: Cell<bool>,
+    /// The endpoint chose HTTP/2 where it could choose.
+    shares: Cell<bool>,
+    told: Cell<Option<Instant>>,
     retired: Cell<bool>,
 }
 
@@ -76,12 +82,32 @@ impl Pool {
         Opening(&self.opening)
     }
 
+    /// The endpoint chose HTTP/2.
+    pub(super) fn now_shares(&self) {
+        self.shares.set(true);
+    }
+
+    /// Whether the next connection will probably be one that many share.
+    pub(super) fn shares(&self) -> bool {
+        self.shares.get()
+    }
+
+    /// Whether it is time to tell people of another failure.
+    pub(super) fn may_tell(&self) -> bool {
+        let may = self.told.get().is_none_or(|last| last.elapsed() >= TOLD_EVERY);
+        if may {
+            self.told.set(Some(Instant::now()));
+        }
+        may
+    }
+
     /// Whether a connection waits for a request, or has room for one.
     pub(super) fn has_room(&self, protocol: Protocol) -> bool {
         match protocol {
             Protocol::Http1 => !self.http1.borrow().is_empty(),
             // Whoever opens one shares it.
             Protocol::Http2 => self.http2().is_some() || self.opening.get(),
+            Protocol::Agreed => self.has_room(Protocol::Http1) || self.has_room(Protocol::Http2),
         }
     }
 
@@ -113,9 +139,10 @@ impl Pool {
     pub(super) fn turn_to_warm(&self, protocol: Protocol, enough: u32) -> Option<MutexGuard<'_, ()>> {
         let waiting = match protocol {
             Protocol::Http1 => self.http1.borrow().len(),
-            // One carries many streams.
-            Protocol::Http2 if self.http2.borrow().is_empty() => 0,
-            Protocol::Http2 => enough as usize,
+            // One carries many streams, once it is known to.
+            Protocol::Http2 | Protocol::Agreed if !self.http2.borrow().is_empty() => enough as usize,
+            Protocol::Http2 => 0,
+            Protocol::Agreed => self.http1.borrow().len(),
         };
         let wanted = waiting < enough as usize && !self.retired.get();
         if wanted { self.connecting.try_lock().ok() } else { None }

@@ -39,13 +39,13 @@ pub(super) struct PolicyPlan {
 pub(super) struct Material<'a> {
     resources: &'a Resources,
     namespace: &'a Arc<str>,
-    unresolved: Vec<Problem>,
-    secrets: BTreeSet<Key>,
-    config_maps: BTreeSet<Key>,
+    pub(super) unresolved: Vec<Problem>,
+    pub(super) secrets: BTreeSet<Key>,
+    pub(super) config_maps: BTreeSet<Key>,
 }
 
 impl<'a> Material<'a> {
-    fn new(resources: &'a Resources, namespace: &'a Arc<str>) -> Self {
+    pub(super) fn new(resources: &'a Resources, namespace: &'a Arc<str>) -> Self {
         let (unresolved, secrets, config_maps) = Default::default();
         Material { resources, namespace, unresolved, secrets, config_maps }
     }
@@ -62,7 +62,6 @@ impl<'a> Material<'a> {
     }
 
     /// The same for a ConfigMap.
-    #[expect(dead_code, reason = "of the sections there are, none has config maps")]
     pub(super) fn config_map(&mut self, name: &str, path: &str) -> Option<&'a Arc<ConfigMapData>> {
         let key = Key { namespace: Arc::clone(self.namespace), name: name.into() };
         let found = self.resources.config_maps.get(&key);
