@@ -6,27 +6,22 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
 use super::chunked::Malformed;
 use super::head::{Framing, HeadScan};
+use super::held_up::HeldUp;
 use super::inbound::{Inbound, give_away, lend};
 use crate::proxy::error::Error;
-use crate::proxy::io::{Io, LENT, Lookout, poll_read_into, poll_read_room, with_lent, with_scratch};
-use crate::proxy::timer::Timer;
+use crate::proxy::io::{Io, LENT, poll_read_into, poll_read_room, with_lent, with_scratch};
 
 /// Read at once when a head is expected.
 pub(super) const HEAD_READ: usize = 4 * 1024;
 /// Read at once when content is expected.
 const BODY_READ: usize = 32 * 1024;
-
-/// How long nobody takes content until its client is looked at.
-const HELD_UP: Duration = Duration::from_millis(100);
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What is owed to a client that waits for it: its bytes, and that none of them is held back.
@@ -358,32 +353,6 @@ impl Conn {
         if let Some(waker) = self.watcher.take() {
             waker.wake();
         }
-    }
-}
-
-/// Content that nobody takes at the moment, for example because the endpoint does not read.
-#[derive(Debug, Default)]
-struct HeldUp {
-    since: Option<Instant>,
-    timer: Timer,
-    lookout: Option<Lookout>,
-}
-
-impl HeldUp {
-    /// Ready when the client has left. Looks for it only after a while, because most content moves on before.
-    fn poll_left(&mut self, cx: &mut Context<'_>, io: &Io) -> Poll<()> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if self.lookout.is_none() {
-            ready!(self.timer.poll_at(cx, since + HELD_UP));
-            self.lookout = io.lookout().inspect_err(|error| tracing::debug!(%error, "cannot look out")).ok();
-        }
-        self.lookout.as_ref().map_or(Poll::Pending, |lookout| lookout.poll_left(cx))
-    }
-
-    /// Somebody takes it.
-    fn moves_on(&mut self) {
-        self.since = None;
-        self.lookout = None;
     }
 }
 

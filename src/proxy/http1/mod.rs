@@ -14,6 +14,7 @@ mod conn;
 mod differential_tests;
 mod encode;
 mod head;
+mod held_up;
 mod inbound;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod laws;
