@@ -23,6 +23,7 @@ mod record;
 mod router;
 mod samples;
 mod served;
+mod token;
 mod translate;
 
 use measure::Report;
@@ -52,6 +53,9 @@ fn main() {
     }
     if only("guard") {
         guard::run(&mut report);
+    }
+    if only("token") {
+        token::run(&mut report);
     }
     if only("record") {
         record::run(&mut report);

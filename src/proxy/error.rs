@@ -86,6 +86,18 @@ pub(super) enum Error {
     /// The request lacks what a rate limit counts by.
     #[error("request lacks what its limit is counted by")]
     NoRateKey,
+    /// The request has to show a token, and shows none.
+    #[error("token missing")]
+    TokenMissing,
+    /// Its token cannot be believed.
+    #[error("token not valid")]
+    TokenInvalid,
+    /// Its token has expired.
+    #[error("token expired")]
+    TokenExpired,
+    /// Its token does not say what it has to.
+    #[error("claims do not suffice")]
+    ClaimsRefused,
     /// The rule has no backend with a weight.
     #[error("no backend")]
     NoBackend,
@@ -167,6 +179,9 @@ pub(super) enum Error {
     /// The stream's route was removed.
     #[error("route was removed")]
     RouteRemoved,
+    /// The token has expired that the stream was opened with. A WebSocket is closed with this status.
+    #[error("token expired")]
+    TokenRanOut(u16),
 }
 
 impl Error {
@@ -188,8 +203,9 @@ impl Error {
             NoRoute => StatusCode::NOT_FOUND,
             Misdirected => StatusCode::MISDIRECTED_REQUEST,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
-            AddressDenied | OriginDenied => StatusCode::FORBIDDEN,
-            BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid => StatusCode::UNAUTHORIZED,
+            AddressDenied | ClaimsRefused | OriginDenied => StatusCode::FORBIDDEN,
+            TokenMissing | TokenInvalid | TokenExpired | TokenRanOut(_) | BasicAuthMissing | BasicAuthInvalid
+            | ApiKeyMissing | ApiKeyInvalid => StatusCode::UNAUTHORIZED,
             InvalidPolicy | AuthUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
             | QueueTimeout | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
             ConnectFailed | UpstreamTls | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => {
@@ -230,6 +246,10 @@ impl Error {
             RateLimited(..) => "rate_limited",
             TooManyStreams(_) => "too_many_streams",
             NoRateKey => "no_rate_key",
+            TokenMissing => "token_missing",
+            TokenInvalid => "token_invalid",
+            TokenExpired | TokenRanOut(_) => "token_expired",
+            ClaimsRefused => "claims_refused",
             NoBackend => "no_backend",
             NoEndpoint => "no_endpoint",
             UpstreamOverflow => "upstream_overflow",
@@ -270,6 +290,7 @@ impl Error {
             MaxAge => End::MaxAge,
             EndpointGone => End::EndpointGone,
             RouteRemoved => End::RouteRemoved,
+            TokenRanOut(_) => End::TokenExpired,
             MessageTooLarge => End::TooLarge,
             ClientGone | ClientSilent | BodyIncomplete => End::ClientGone,
             _ => End::UpstreamCut,
@@ -286,11 +307,11 @@ impl Error {
             | MessageTooLarge => true,
             NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
             | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid
-            | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | NoBackend | NoEndpoint
-            | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | UpstreamTls | ConnectTimeout
-            | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle
-            | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone
-            | RouteRemoved => false,
+            | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid
+            | TokenExpired | ClaimsRefused | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
+            | QueueTimeout | ConnectFailed | UpstreamTls | ConnectTimeout | UpstreamReset | UpstreamProtocol
+            | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
+            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => false,
         }
     }
 

@@ -4,6 +4,7 @@
 mod adorned;
 mod attempt;
 mod record;
+mod signed_in;
 mod waiting;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -21,6 +22,7 @@ pub(super) use self::attempt::Beside;
 use super::clocks::{Clocks, Flow, Phase};
 use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
+use super::headers::Vouched;
 use super::streams::Stream;
 pub(super) use super::streams::{Due, Farewell, Manner};
 use super::transport::Agreed;
@@ -70,6 +72,8 @@ pub(super) struct Exchange {
     kind: Cell<Kind>,
     /// What most exchanges do not have: they are not streams.
     stream: OnceCell<Box<Stream>>,
+    /// When the token expires that it was opened with, and how a WebSocket is closed then.
+    expiry: OnceCell<Box<(Instant, u16)>>,
     end: Cell<End>,
     /// What policies make of the fields of the client's answer: few have any.
     adorned: RefCell<Option<Box<Adorned>>>,
@@ -78,6 +82,8 @@ pub(super) struct Exchange {
     /// Its places among those of its keys, where policies limit how many there are.
     #[allow(clippy::box_collection, reason = "nearly all have none, and have room for no more than a pointer")]
     inside: RefCell<Option<Box<Vec<Inside>>>>,
+    /// What the endpoint is told of the client, in the place of what that says itself: few requests have any.
+    vouched: RefCell<Vec<Vouched>>,
     received: Cell<u64>,
     sent: Cell<u64>,
 }
@@ -101,9 +107,11 @@ impl Exchange {
             reason: Cell::new(Some(Error::ClientGone.reason())),
             kind: Cell::new(Kind::Http),
             stream: OnceCell::new(),
+            expiry: OnceCell::new(),
             end: Cell::new(End::ClientGone),
             adorned: RefCell::new(None),
             inside: RefCell::new(None),
+            vouched: RefCell::default(),
             received: Cell::new(0),
             sent: Cell::new(0),
         })
@@ -168,8 +176,13 @@ impl Exchange {
         self.clocks.last_moved()
     }
 
-    /// Asks the stream to end at the greatest age of its route, if that has one.
+    /// Asks the stream to end at the greatest age of its route, if that has one, and when its token expires.
     pub(super) fn mind_age(&self) {
+        if let Some(&(at, code)) = self.expiry.get().map(|expiry| &**expiry)
+            && let Some(stream) = self.stream()
+        {
+            stream.leave_at(at, Farewell::TokenExpired(code));
+        }
         if let Some(age) = self.streaming().and_then(|streaming| streaming.max_age)
             && let Some(stream) = self.stream()
         {

@@ -88,6 +88,20 @@ pub(super) fn clean_response(fields: &mut Fields) {
     fields.remove_each(&[Known::ProxyAuthenticate, Known::Via, Known::Attempts]);
 }
 
+/// A field whose value Floodway vouches for: a client's own under this name, however it is spelled, does not go on. `None` if there
+/// is nothing to be said.
+pub(super) type Vouched = (HeaderName, Option<Box<str>>);
+
+/// Puts such a field in the place of what a client sent. CGI and its heirs read `-` and `_` as one.
+pub(super) fn put_vouched(fields: &mut Fields, (name, value): &Vouched) {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let same = |one: &[u8]| one.iter().copied().map(plain).eq(name.as_str().bytes().map(plain));
+    fields.retain(|_, line, _| !same(line));
+    if let Some(value) = value {
+        fields.add(name.as_str(), value.as_bytes());
+    }
+}
+
 /// Makes the edits that a route asks for.
 pub(super) fn edit(fields: &mut Fields, edits: &HeaderEdits) {
     for name in &edits.remove {

@@ -44,6 +44,9 @@ mod upload;
 mod upstream;
 mod worker;
 
+/// Verifying tokens, for benchmarks.
+pub use policy::{Refusal, Tokens, Verified};
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -54,6 +54,7 @@ pub(super) fn go_on(
     headers::set_forwarded(fields, peer, client, authority);
     fields.set(headers::REQUEST_ID, exchange.request_id().as_bytes());
     fields.set("host", host);
+    exchange.vouch(fields);
     if let Some(edits) = &route.request_headers {
         headers::edit(fields, edits);
     }

@@ -37,6 +37,8 @@ pub(super) enum Farewell {
     EndpointGone,
     /// Its route was removed.
     RouteRemoved,
+    /// The token has expired that it was opened with. A WebSocket is closed with this status.
+    TokenExpired(u16),
 }
 
 impl Farewell {
@@ -47,6 +49,7 @@ impl Farewell {
             Farewell::Draining => Error::Draining,
             Farewell::EndpointGone => Error::EndpointGone,
             Farewell::RouteRemoved => Error::RouteRemoved,
+            Farewell::TokenExpired(code) => Error::TokenRanOut(code),
         }
     }
 }

@@ -21,6 +21,7 @@ use super::clients;
 use super::handshake::Handshakes;
 use super::listener::Listener;
 use super::policy::Passwords;
+use super::policy::Tokens;
 use super::resting::Resting;
 use super::streams::Streams;
 use super::transport::Agreed;
@@ -53,6 +54,8 @@ pub(super) struct Worker {
     pub streams: Streams,
     /// Clients' connections that rest.
     pub resting: Rc<Resting>,
+    /// Tokens that were verified lately.
+    pub tokens: Tokens,
     /// Whether and how far the worker is going away.
     pub leaving: Leaving,
     /// How many connections of clients the process has.
@@ -174,6 +177,7 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         passwords,
         streams: Streams::default(),
         resting: Rc::default(),
+        tokens: Tokens::default(),
         leaving: Leaving::default(),
         connections,
         handshakes,

@@ -28,6 +28,7 @@ use serde::Serialize;
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, ProxyProtocol, Upkeep};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
+pub use policy::{Algorithm as JwtAlgorithm, ClaimHeader, ClaimRule, InvalidKeys, Issuer, Jwt, JwtPlace, Key, Keys};
 pub use policy::{
     ApiKey, BasicAuth, Below, Cors, IpAccess, Keyring, MediaTypes, Methods, MissingKey, Networks, Origins, Policy,
     RateKey, RateLimit, RequestLimits, RequestRate, Tell, TokenPlace,

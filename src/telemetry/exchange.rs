@@ -116,6 +116,8 @@ pub enum End {
     EndpointGone,
     /// Its route was removed.
     RouteRemoved,
+    /// The token has expired that it was opened with.
+    TokenExpired,
     /// A frame or message was over the limit.
     TooLarge,
     /// Floodway itself answered.
@@ -168,6 +170,7 @@ impl End {
             End::MaxAge => "max_age",
             End::EndpointGone => "endpoint_gone",
             End::RouteRemoved => "route_removed",
+            End::TokenExpired => "token_expired",
             End::TooLarge => "too_large",
             End::Answered => "answered",
         }

@@ -4,6 +4,7 @@
 mod access;
 mod basic;
 mod cors;
+mod jwt;
 mod key;
 mod limits;
 mod place;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use access::IpAccess;
 pub use basic::BasicAuth;
 pub use cors::Cors;
+pub use jwt::{CLOCK_SKEW, ClaimToHeader, Issuer, Jwks, Jwt, JwtAlgorithm, JwtSource, OnExpiry, RequiredClaim};
 pub use key::ApiKey;
 pub use limits::RequestLimits;
 pub use place::TokenSource;
@@ -76,6 +78,10 @@ pub struct ProxyPolicySpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub rate_limit: Vec<RateLimit>,
+    /// What requests have to show that they come from somebody who is signed in, for example
+    /// `{issuers: [{issuer: "https://id.example.com", audiences: [chat], jwks: {secretName: id-keys}}]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
 }
 
 /// What a policy is for.

@@ -202,9 +202,10 @@ fn unanswered(error: Error) -> Outcome {
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
         | BodyIncomplete | ClientGone | NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied
         | RateLimited(..) | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing
-        | ApiKeyInvalid | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | NoBackend | NoEndpoint
-        | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled
-        | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone | RouteRemoved => Outcome::Unknown,
+        | ApiKeyInvalid | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | TokenMissing
+        | TokenInvalid | TokenExpired | ClaimsRefused | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
+        | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled | MessageTooLarge | ClientSilent
+        | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => Outcome::Unknown,
     }
 }
 

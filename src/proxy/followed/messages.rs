@@ -73,8 +73,13 @@ impl Units for MessageScan {
     /// gRPC status codes: `UNAVAILABLE` (14), "The service is currently unavailable. This is most likely a transient condition,
     /// which can be corrected by retrying with a backoff." Clients that retry on anything retry on this.
     fn last_words(why: Farewell, _: Option<&Streaming>) -> Option<Frame<Bytes>> {
+        let status = match why {
+            // "UNAUTHENTICATED": who comes back with the same token is not let in.
+            Farewell::TokenExpired(_) => "16",
+            _ => "14",
+        };
         let mut trailers = HeaderMap::with_capacity(2);
-        trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("14"));
+        trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(status));
         if let Ok(message) = HeaderValue::try_from(why.error().to_string()) {
             trailers.insert(HeaderName::from_static("grpc-message"), message);
         }

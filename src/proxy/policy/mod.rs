@@ -10,6 +10,7 @@
 
 mod basic;
 mod cors;
+mod jwt;
 mod key;
 mod limits;
 mod passwords;
@@ -17,8 +18,10 @@ mod place;
 mod rate_limit;
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+pub use self::jwt::{Refusal, Tokens, Verified};
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
@@ -41,6 +44,8 @@ pub(super) struct Asked<'a> {
     pub head: &'a mut RequestHead,
     /// Its content, of which nothing was read yet.
     pub content: &'a Body,
+    /// The token that it showed, once it was verified: sections behind may ask for its claims.
+    pub token: Option<Rc<Verified>>,
 }
 
 /// Whether [`admit`] may have to wait.
@@ -65,7 +70,7 @@ pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Op
 /// # Errors
 /// Why it may not.
 pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
-    let Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit } = policy;
+    let Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit, jwt } = policy;
     if invalid.is_some() {
         return Err(Error::InvalidPolicy);
     }
@@ -87,6 +92,9 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
     }
     if let Some(keys) = api_key {
         key::admit(keys, asked)?;
+    }
+    if let Some(jwt) = jwt {
+        jwt::admit(jwt, asked)?;
     }
     if let Some(limits) = rate_limit {
         rate_limit::admit(limits, asked)?;

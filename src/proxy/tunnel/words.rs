@@ -34,6 +34,7 @@ impl Word {
         let code = match why {
             Error::MessageTooLarge => TOO_BIG,
             Error::ClientSilent | Error::UpstreamSilent => UNEXPECTED,
+            Error::TokenRanOut(code) if !to_endpoint => code,
             why if restarts.contains(&why) && !to_endpoint => SERVICE_RESTART,
             _ => GOING_AWAY,
         };
@@ -76,6 +77,7 @@ mod tests {
         for (why, client, endpoint) in [
             (Error::MaxAge, 1001, 1001),
             (Error::RouteRemoved, 1001, 1001),
+            (Error::TokenRanOut(4401), 4401, 1001),
             (Error::Draining, 1012, 1001),
             (Error::EndpointGone, 1012, 1001),
             (Error::MessageTooLarge, 1009, 1009),

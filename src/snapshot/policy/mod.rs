@@ -3,6 +3,8 @@
 mod access;
 mod basic;
 mod cors;
+mod jwk;
+mod jwt;
 mod key;
 mod limits;
 mod place;
@@ -15,6 +17,8 @@ use serde::Serialize;
 pub use access::{IpAccess, Networks};
 pub use basic::BasicAuth;
 pub use cors::{Below, Cors, Origins};
+pub use jwk::{Algorithm, InvalidKeys, Key, Keys};
+pub use jwt::{ClaimHeader, ClaimRule, Issuer, Jwt, JwtPlace};
 pub use key::{ApiKey, Keyring};
 pub use limits::{MediaTypes, Methods, RequestLimits};
 pub use place::TokenPlace;
@@ -46,12 +50,15 @@ pub struct Policy {
     /// How much may come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Arc<[RateLimit]>>,
+    /// Which tokens requests have to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Arc<Jwt>>,
 }
 
 impl Policy {
     /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
     pub fn before(&self, farther: &Policy) -> Policy {
-        let Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit } = self.clone();
+        let Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit, jwt } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
             ip_access: ip_access.or_else(|| farther.ip_access.clone()),
@@ -60,6 +67,7 @@ impl Policy {
             basic_auth: basic_auth.or_else(|| farther.basic_auth.clone()),
             api_key: api_key.or_else(|| farther.api_key.clone()),
             rate_limit: rate_limit.or_else(|| farther.rate_limit.clone()),
+            jwt: jwt.or_else(|| farther.jwt.clone()),
         }
     }
 }

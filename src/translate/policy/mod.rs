@@ -5,6 +5,7 @@
 mod access;
 mod basic;
 mod cors;
+mod jwt;
 mod key;
 mod limits;
 mod place;
@@ -144,7 +145,8 @@ impl PolicyPlan {
 
 /// What a spec says, made ready to be asked. What is wrong with it, or missing, lets nobody pass.
 fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Policy {
-    let ProxyPolicySpec { target_refs: _, ip_access, cors, request_limits, basic_auth, api_key, rate_limit } = spec;
+    let ProxyPolicySpec { target_refs: _, ip_access, cors, request_limits, basic_auth, api_key, rate_limit, jwt } =
+        spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
     let cors = cors.as_ref().map(|given| Arc::new(cors::cors(given, "spec.cors", problems)));
     let request_limits =
@@ -156,8 +158,9 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         api_key.as_ref().and_then(|given| key::api_key(given, "spec.apiKey", material, problems).map(Arc::new));
     let rate_limit =
         (!rate_limit.is_empty()).then(|| rate_limit::rate_limit(rate_limit, name, "spec.rateLimit", problems));
+    let jwt = jwt.as_ref().map(|given| Arc::new(jwt::jwt(given, "spec.jwt", material, problems)));
     let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
-    Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit }
+    Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit, jwt }
 }
 
 /// All policies.

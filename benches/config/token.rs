@@ -1,0 +1,70 @@
+//! What a token costs a request: one that is known, and one that is verified for the first time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use floodway::proxy::Tokens;
+use floodway::snapshot::{Issuer, Jwt, Keys};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::json;
+
+use crate::measure::{Report, shown, time};
+
+/// RFC 7515 A.2: RSA with SHA-256, and its key.
+const RS256: &str = "eyJhbGciOiJSUzI1NiJ9.\
+     eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
+     cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQ\
+     jbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqt\
+     FZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+const RSA: &str = r#"{"keys": [{"kty": "RSA", "e": "AQAB", "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}"#;
+
+fn jwt(keys: &str) -> Arc<Jwt> {
+    let keys = Keys::read(keys.as_bytes(), &[], false).unwrap();
+    Arc::new(Jwt {
+        issuers: [Issuer { issuer: "joe".into(), audiences: [].into(), keys }].into(),
+        from: [].into(),
+        skew: Duration::ZERO,
+        required: [].into(),
+        headers: [].into(),
+        forward: false,
+        close_code: None,
+        realm: "r".into(),
+    })
+}
+
+/// A key of P-256, and a token as identity providers make them: some eight hundred bytes.
+fn es256() -> (String, String) {
+    let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    let (random, scheme) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(scheme, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(scheme, pkcs8.as_ref(), &random).unwrap();
+    let point = pair.public_key().as_ref();
+    let key = json!({"kty": "EC", "crv": "P-256", "kid": "one", "x": encode(&point[1..33]), "y": encode(&point[33..])});
+    let claims = json!({
+        "iss": "joe", "exp": 1_300_819_380, "nbf": 1, "iat": 1, "sub": "248289761001", "azp": "chat",
+        "name": "Ada Lovelace", "email": "ada@example.com", "email_verified": true, "sid": "8".repeat(36),
+        "realm_access": {"roles": ["editor", "reader", "offline_access"]}, "scope": "openid profile email",
+        "jti": "0".repeat(36), "note": "x".repeat(120),
+    });
+    let header = json!({"alg": "ES256", "typ": "JWT", "kid": "one"});
+    let message = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+    let signature = pair.sign(&random, message.as_bytes()).unwrap();
+    (json!({"keys": [key]}).to_string(), format!("{message}.{}", encode(signature.as_ref())))
+}
+
+pub(crate) fn run(report: &mut Report) {
+    report.table("A token of a request", &["Token", "Bytes", "Known", "Verified for the first time"]);
+    let (key, token) = es256();
+    for (name, keys, token) in [("ES256", &*key, &*token), ("RS256, 2048 bits", RSA, RS256)] {
+        let (jwt, tokens) = (jwt(keys), Tokens::default());
+        tokens.verify(&jwt, token.as_bytes(), 2).unwrap();
+        let known = time(|| tokens.verify(&jwt, token.as_bytes(), 2).unwrap());
+        // What has expired is verified before that is said, and not remembered.
+        let strange = Tokens::default();
+        let first = time(|| strange.verify(&jwt, token.as_bytes(), u64::MAX).unwrap_err());
+        report.row(&[name, &token.len().to_string(), &shown(known), &shown(first)]);
+    }
+}
