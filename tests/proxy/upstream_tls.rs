@@ -347,7 +347,7 @@ async fn health_checks_speak_tls_too() {
     for (by, healthy) in [(&trusted, true), (&other, false)] {
         let endpoint = Secured::answering(by.sign("llm.internal").server(&["h2", "http/1.1"])).await;
         let tls = json!({"serverName": "llm.internal", "caConfigMapName": "ca"});
-        let mut resources = |resources: &mut Resources| {
+        let resources = |resources: &mut Resources| {
             authority(&trusted)(resources);
             let mut upstream = resources.upstreams.get(&Key::new("shop", "backend")).unwrap().as_ref().clone();
             let check =
@@ -355,7 +355,7 @@ async fn health_checks_speak_tls_too() {
             upstream.spec.health_check = serde_json::from_value(check).unwrap();
             resources.upstreams.insert(Key::new("shop", "backend"), Arc::new(upstream));
         };
-        let plane = Plane::start(translated(endpoint.address, "Auto", tls, &mut resources).snapshot);
+        let plane = Plane::start(translated(endpoint.address, "Auto", tls, resources).snapshot);
         let outcome = if healthy { "passed" } else { "unreachable" };
         let counted = || plane.metric("floodway_health_checks_total", outcome) >= 2.0;
         eventually(outcome, counted).await;
