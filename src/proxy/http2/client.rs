@@ -7,16 +7,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason, SendStream};
 use http::StatusCode;
 use http::uri::Scheme;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::answer::Http2Body;
 use super::duplex::{Below, Duplex};
 use super::room::{Room, Waiter};
 use super::stream::{self, Inbound, Piece, Stopped, Watch as _};
@@ -382,28 +382,4 @@ impl Unanswered {
 
 fn meaning(error: &h2::Error) -> Error {
     if error.is_library() { Error::UpstreamProtocol } else { Error::UpstreamReset }
-}
-
-/// The content of an answer. Dropping it ends the sending of the request's content, if that goes on.
-#[derive(Debug)]
-pub(in crate::proxy) struct Http2Body {
-    inbound: Inbound,
-    _sending: Option<AbortOnDropHandle<Result<(), Error>>>,
-}
-
-impl http_body::Body for Http2Body {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.inbound).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inbound.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inbound.size_hint()
-    }
 }

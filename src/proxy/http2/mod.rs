@@ -2,6 +2,7 @@
 //! more of hyper here: it ends content without an error when a peer resets the stream with CANCEL, keeps to itself what an
 //! endpoint says it has not processed, and has no way to break off a tunnel or to pass a 1xx on.
 
+mod answer;
 mod client;
 pub(super) mod connect;
 mod duplex;
@@ -12,7 +13,8 @@ mod stream;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
-pub(super) use client::{Answered, Http2, Http2Body, Stream};
+pub(super) use answer::Http2Body;
+pub(super) use client::{Answered, Http2, Stream};
 pub(super) use server::serve;
 
 use super::fields::{Fields, Known};
