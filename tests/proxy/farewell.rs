@@ -253,7 +253,7 @@ async fn a_stream_that_never_pauses_ends_between_events_all_the_same() {
     let last = String::from_utf8(all).unwrap();
     let (_, last) = last.split_once("\r\n").unwrap();
     content.extend_from_slice(last.strip_suffix("\r\n0\r\n\r\n").unwrap().as_bytes());
-    assert_eq!(String::from_utf8(content).unwrap(), event(1), "whole events after {whole}");
+    assert_eq!(String::from_utf8(content).unwrap().replace(&event(1), ""), "", "whole events after {whole}");
     flood.await.unwrap();
 }
 

@@ -30,7 +30,8 @@ fn header(version: ProxyProtocol, client: &str) -> Vec<u8> {
 async fn said(plane: &Plane, parts: &[&[u8]]) -> String {
     let mut client = plane.connect().await;
     for part in parts {
-        client.send(part).await;
+        // Who is refused may be cut off before the last part.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut client.0, part).await;
         tokio::task::yield_now().await;
     }
     client.to_end().await

@@ -66,7 +66,9 @@ async fn only_who_has_the_password_passes_and_the_backend_learns_the_name() {
     );
     assert!(ask(&plane, "/closed", WRONG).await.starts_with("HTTP/1.1 401 "), "what is known is not the user alone");
     nothing_is_left(&plane).await;
-    assert_eq!(plane.logged_times("/closed", 9).await[0]["reason"], "basic_auth_missing");
+    // Workers write each for itself.
+    let lines = plane.logged_times("/closed", 9).await;
+    assert!(lines.iter().any(|line| line["reason"] == "basic_auth_missing"), "{lines:?}");
 }
 
 #[tokio::test]
