@@ -38,7 +38,7 @@ pub use upstream::{
     Protocol, ProxyProtocol, ProxyUpstream, ProxyUpstreamSpec, SLOW_START, STAGGER, STATE, SameSite, Subset,
     SubsetFallback, TABLE_SIZES, TcpCheck, UpstreamStatus, UpstreamTls, WINDOW, WebSocketCheck,
 };
-pub use validate::{Violation, validate};
+pub use validate::{Violation, structure, validate};
 
 /// The API group of every object.
 pub const GROUP: &str = "floodway.dev";

@@ -2,7 +2,7 @@
 //! rules are run by `cel`. Both are read from the definitions in `crds/`, so that each rule exists once.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use kube_cel::{CompiledSchema, compile_schema};
 use serde_json::{Map, Value};
@@ -20,17 +20,23 @@ pub struct Violation {
 
 struct Definition {
     schema: Value,
-    rules: CompiledSchema,
+    /// Made when they are first run: a gateway with an API server leaves that to it.
+    rules: OnceLock<CompiledSchema>,
 }
 
 static DEFINITIONS: LazyLock<BTreeMap<String, Definition>> = LazyLock::new(|| {
     let definitions = super::crds().into_iter().filter_map(|mut crd| {
         let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema")?.take();
-        let rules = compile_schema(&schema);
-        Some((crd["spec"]["names"]["kind"].as_str()?.to_owned(), Definition { schema, rules }))
+        Some((crd["spec"]["names"]["kind"].as_str()?.to_owned(), Definition { schema, rules: OnceLock::new() }))
     });
     definitions.collect()
 });
+
+impl Definition {
+    fn rules(&self) -> &CompiledSchema {
+        self.rules.get_or_init(|| compile_schema(&self.schema))
+    }
+}
 
 /// What the API server would say to an object of this kind, in the order of the fields; nothing if it would take it.
 /// Kinds that are not ours have no violations here.
@@ -43,7 +49,15 @@ pub fn validate(kind: &str, object: &Value) -> Vec<Violation> {
     walk.metadata(&object);
     walk.value(&definition.schema, &mut object, "");
     // Like the API server: rules see only objects whose structure is right.
-    if walk.violations.is_empty() { cel::violations(&definition.rules, &object) } else { walk.violations }
+    if walk.violations.is_empty() { cel::violations(definition.rules(), &object) } else { walk.violations }
+}
+
+/// What is first wrong with the structure of an object's spec: with fields, types and lengths. Rules are not run.
+pub fn structure(kind: &str, object: &Value) -> Option<Violation> {
+    let mut spec = object.get("spec").cloned().unwrap_or_default();
+    let mut walk = Walk::default();
+    walk.value(DEFINITIONS.get(kind)?.schema.pointer("/properties/spec")?, &mut spec, "spec");
+    walk.violations.into_iter().next()
 }
 
 #[derive(Default)]

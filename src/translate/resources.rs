@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::convert::Malformed;
 use super::secrets::{ConfigMapData, SecretData};
 use super::tls;
 use crate::api::{ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
@@ -120,23 +121,26 @@ pub struct Own<S> {
     pub generation: Option<i64>,
     /// The spec.
     pub spec: S,
+    /// Why the spec could not be read, of which then only the part is known that did not depend on that. Only policies are kept
+    /// like this: of others the last good version stays.
+    pub unread: Option<Malformed>,
 }
 
 impl From<ProxyRoute> for Own<ProxyRouteSpec> {
     fn from(ProxyRoute { metadata, spec, status: _ }: ProxyRoute) -> Self {
-        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec }
+        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec, unread: None }
     }
 }
 
 impl From<ProxyUpstream> for Own<ProxyUpstreamSpec> {
     fn from(ProxyUpstream { metadata, spec, status: _ }: ProxyUpstream) -> Self {
-        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec }
+        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec, unread: None }
     }
 }
 
 impl From<ProxyPolicy> for Own<ProxyPolicySpec> {
     fn from(ProxyPolicy { metadata, spec, status: _ }: ProxyPolicy) -> Self {
-        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec }
+        Own { created: metadata.creation_timestamp, generation: metadata.generation, spec, unread: None }
     }
 }
 

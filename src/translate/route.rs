@@ -57,7 +57,8 @@ pub(super) enum Target {
 impl RouteState {
     /// Reads a route; `None` if it is for another Floodway.
     pub(super) fn read(key: &Key, object: &Own<api::ProxyRouteSpec>, context: &Context) -> Option<Self> {
-        let Own { created, generation, spec: api::ProxyRouteSpec { class_name, hosts, tls, rules } } = object;
+        let Own { created, generation, spec: api::ProxyRouteSpec { class_name, hosts, tls, rules }, unread: _ } =
+            object;
         if class_name.as_deref().unwrap_or(api::DEFAULT_CLASS) != context.class_name {
             return None;
         }

@@ -115,6 +115,22 @@ fn a_change_of_a_route_touches_its_host_alone() {
 }
 
 #[test]
+fn a_policy_that_cannot_be_read_lets_nobody_pass() {
+    let mut resources = many(2);
+    let spec = json!({"targetRefs": [{"kind": "ProxyRoute", "name": "1"}]});
+    let unread = Own { unread: Some(Malformed("spec.x: unknown field".into())), ..Own::clone(&policy(0, &spec)) };
+    resources.policies.insert(key("p"), Arc::new(unread));
+    let after = translator().translate(&resources);
+    for (host, closed) in [("h0.example.com", false), ("h1.example.com", true)] {
+        let routes = after.snapshot.router.host(&HostPattern::Exact(host.into())).unwrap();
+        let said = format!("{routes:?}");
+        assert_eq!(said.contains("spec: this version cannot read it: spec.x: unknown field"), closed, "{said}");
+    }
+    let condition = &after.statuses.policies[&key("p")][0];
+    assert_eq!((condition.type_.as_str(), condition.status.as_str()), ("Accepted", "False"));
+}
+
+#[test]
 fn nothing_changed_gives_the_same() {
     let resources = many(3);
     let mut translator = translator();

@@ -75,7 +75,7 @@ impl UpstreamPlan {
         resources: &Resources,
         context: &Context,
     ) -> Self {
-        let Own { created, generation, spec } = object;
+        let Own { created, generation, spec, unread: _ } = object;
         let api::ProxyUpstreamSpec {
             target_refs,
             endpoints,

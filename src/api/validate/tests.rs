@@ -47,7 +47,7 @@ fn bad_objects_are_refused_with_a_sentence_at_the_field() {
 #[test]
 fn every_rule_compiles() {
     for (kind, definition) in &*DEFINITIONS {
-        assert!(!definition.rules.has_errors(), "{kind}: {:?}", definition.rules.compilation_errors());
+        assert!(!definition.rules().has_errors(), "{kind}: {:?}", definition.rules().compilation_errors());
     }
 }
 

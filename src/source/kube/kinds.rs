@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::{
-    Condition, ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec,
+    Condition, ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec, Violation,
+    structure,
 };
 use crate::translate::{AddressSlice, Key, Malformed, Own, Resources, Service};
 use crate::yaml;
@@ -64,21 +65,41 @@ struct Metadata {
 
 /// Metadata, spec and conditions of one of our objects.
 fn parts<S: DeserializeOwned>(value: &Value) -> Result<Ours<S>, Malformed> {
+    ours(value, field(value, "spec")?, None)
+}
+
+/// The same of a policy. One that this version cannot read, or not all of it, is there all the same: what it guards must not stand
+/// open. Its targets are still known.
+fn policy(value: &Value) -> Result<Ours<ProxyPolicySpec>, Malformed> {
+    let read = match structure("ProxyPolicy", value) {
+        Some(Violation { path, message }) => Err(Malformed(format!("{path}: {message}"))),
+        None => field(value, "spec"),
+    };
+    match read {
+        Ok(spec) => ours(value, spec, None),
+        Err(why) => {
+            let targets = value.pointer("/spec/targetRefs").and_then(Value::as_array).into_iter().flatten();
+            let target_refs = targets.filter_map(|target| read_value(target, "").ok()).collect();
+            ours(value, ProxyPolicySpec { target_refs, ..ProxyPolicySpec::default() }, Some(why))
+        }
+    }
+}
+
+fn ours<S>(value: &Value, spec: S, unread: Option<Malformed>) -> Result<Ours<S>, Malformed> {
     let Metadata { uid, generation, creation_timestamp } = field(value, "metadata")?;
-    let spec = field(value, "spec")?;
     // Conditions that cannot be read are conditions that have to be written again.
-    let conditions = value.pointer("/status/conditions").and_then(|conditions| read(conditions, "").ok());
+    let conditions = value.pointer("/status/conditions").and_then(|conditions| read_value(conditions, "").ok());
     let conditions = conditions.unwrap_or_default();
-    Ok(Ours { object: Own { created: creation_timestamp, generation, spec }, uid, conditions })
+    Ok(Ours { object: Own { created: creation_timestamp, generation, spec, unread }, uid, conditions })
 }
 
 fn field<T: DeserializeOwned>(value: &Value, name: &str) -> Result<T, Malformed> {
-    read(value.get(name).unwrap_or(&Value::Null), name)
+    read_value(value.get(name).unwrap_or(&Value::Null), name)
 }
 
 /// Reads what stands at the path `at` of an object. It is read as documents of files are: told is which field is wrong,
 /// and the program holds the code that reads a type once.
-fn read<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, Malformed> {
+fn read_value<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, Malformed> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let path = yaml::join(at, if path == "." { "" } else { &path });
@@ -90,18 +111,18 @@ fn whole<T: DeserializeOwned>(mut value: Value) -> Result<T, Malformed> {
     if let Some(object) = value.as_object_mut() {
         object.remove("status");
     }
-    read(&value, "")
+    read_value(&value, "")
 }
 
 macro_rules! ours {
-    ($object:ident, $spec:ident, $field:ident) => {
+    ($object:ident, $spec:ident, $field:ident, $read:ident) => {
         impl Kind for Ours<$spec> {
             type Api = $object;
             type Place = ();
             const NAME: &'static str = stringify!($object);
 
             fn read(value: Value) -> Result<Self, Malformed> {
-                parts(&value)
+                $read(&value)
             }
 
             fn place(&self) {}
@@ -126,9 +147,9 @@ macro_rules! ours {
     };
 }
 
-ours!(ProxyRoute, ProxyRouteSpec, routes);
-ours!(ProxyUpstream, ProxyUpstreamSpec, upstreams);
-ours!(ProxyPolicy, ProxyPolicySpec, policies);
+ours!(ProxyRoute, ProxyRouteSpec, routes, parts);
+ours!(ProxyUpstream, ProxyUpstreamSpec, upstreams, parts);
+ours!(ProxyPolicy, ProxyPolicySpec, policies, policy);
 
 impl Kind for Service {
     type Api = core::Service;

@@ -111,7 +111,7 @@ mod tests {
 
     use super::super::kinds::{Ours, OwnedSlice};
     use super::*;
-    use crate::api::{Condition, ProxyRouteSpec};
+    use crate::api::{Condition, ProxyPolicySpec, ProxyRouteSpec};
     use crate::translate::Resources;
 
     fn item<K: Kind>(value: Value) -> Item<K> {
@@ -176,6 +176,37 @@ mod tests {
             }
             assert_eq!(table.handle(Event::InitDone), Outcome::Listed);
             assert_eq!(routes(&store), expected);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_takes_the_place_of_its_last_good_version() {
+        let policy = |section: Value| {
+            let mut spec =
+                json!({"targetRefs": [{"kind": "ProxyRoute", "name": "a"}, {"kind": "Gateway", "name": "b"}]});
+            spec.as_object_mut().unwrap().append(&mut section.as_object().unwrap().clone());
+            item(json!({"metadata": {"name": "p", "namespace": "ns", "generation": 3}, "spec": spec}))
+        };
+        let store = Store::default();
+        let mut table = Table::<Ours<ProxyPolicySpec>>::new(store.clone(), Arc::new(|_, _, _| {}));
+        let good =
+            json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"ipAccess": {"allow": ["10.0.0.0/8"]}}});
+        assert_eq!(table.handle(Event::Apply(item(good))), Outcome::Applied);
+        let held = || store.read(|resources: &Resources| Arc::clone(&resources.policies[&key("p")]));
+        assert_eq!(held().unread, None);
+
+        for (section, field) in [
+            (json!({"ofTheFuture": {"deny": true}}), "spec.ofTheFuture: unknown field"),
+            (json!({"ipAccess": {"allow": [], "hours": "9-17"}}), "spec.ipAccess.hours: unknown field"),
+            (json!({"ipAccess": "everyone"}), "spec.ipAccess: must be a map"),
+        ] {
+            assert_eq!(table.handle(Event::Apply(policy(section))), Outcome::Applied);
+            let held = held();
+            let why = held.unread.clone().unwrap().0;
+            assert!(why.starts_with(field), "{why}");
+            assert_eq!((held.spec.ip_access.is_none(), held.generation), (true, Some(3)));
+            let targets: Vec<_> = held.spec.target_refs.iter().map(|target| target.name.as_str()).collect();
+            assert_eq!(targets, ["a"], "what is known of its targets");
         }
     }
 

@@ -88,8 +88,9 @@ pub(super) type Target = (PolicyTargetKind, Key);
 
 impl PolicyPlan {
     pub(super) fn read(key: &Key, object: &Own<ProxyPolicySpec>, resources: &Resources) -> Self {
-        let Own { created, generation, spec } = object;
-        let mut problems = Vec::new();
+        let Own { created, generation, spec, unread } = object;
+        let unread = unread.as_ref().map(|why| Problem::invalid("spec", format!("this version cannot read it: {why}")));
+        let mut problems: Vec<_> = unread.into_iter().collect();
         let mut material = Material::new(resources, &key.namespace);
         let policy = policy(spec, &key.to_string().into(), &mut material, &mut problems);
         let Material { unresolved, secrets, config_maps, .. } = material;
