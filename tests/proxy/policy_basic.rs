@@ -12,7 +12,7 @@ use super::support::*;
 const REALM: &str = "Basic realm=\"Shop\", charset=\"UTF-8\"";
 
 /// `ada` with the password `open sesame`.
-fn users(cost: u32, forward: bool) -> Policy {
+pub fn users(cost: u32, forward: bool) -> Policy {
     let hash = SecretBytes::from(bcrypt::hash("open sesame", cost).unwrap().into_bytes());
     let basic = BasicAuth {
         users: [("ada".into(), hash.clone())].into_iter().collect(),
@@ -30,7 +30,7 @@ async fn ask(plane: &Plane, path: &str, lines: &str) -> String {
 }
 
 // ada:open sesame, ada:open sesam, eve:open sesame
-const RIGHT: &str = "Authorization: Basic YWRhOm9wZW4gc2VzYW1l\r\n";
+pub const RIGHT: &str = "Authorization: Basic YWRhOm9wZW4gc2VzYW1l\r\n";
 const WRONG: &str = "Authorization: Basic YWRhOm9wZW4gc2VzYW0=\r\n";
 const STRANGER: &str = "Authorization: Basic ZXZlOm9wZW4gc2VzYW1l\r\n";
 

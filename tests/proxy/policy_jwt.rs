@@ -22,7 +22,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// A token of ada's with these claims, too, that is good for so many seconds.
-fn token(seconds: i64, more: Value) -> String {
+pub fn token(seconds: i64, more: Value) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let mut claims =
         json!({"iss": "https://id.test", "aud": "chat", "exp": now + seconds, "sub": "ada", "role": "editor"});
@@ -32,7 +32,7 @@ fn token(seconds: i64, more: Value) -> String {
     format!("{message}.{}", encode(ring::hmac::sign(&key, message.as_bytes())))
 }
 
-fn jwt() -> Jwt {
+pub fn jwt() -> Jwt {
     let keys = json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "k", "k": encode(SECRET)}]}).to_string();
     let keys = Keys::read(keys.as_bytes(), &[], true).unwrap();
     let header = |claim: &str, name| ClaimHeader { claim: claim.into(), header: HeaderName::from_static(name) };

@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::policies::under;
 use super::support::*;
 
-fn keys() -> Policy {
+pub fn keys() -> Policy {
     let mut keys = Keyring::default();
     keys.add("acme", b"an-example-of-a-key+1").unwrap();
     let from = [

@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use floodway::snapshot::{MissingKey, Policy, Protocol, RateKey, RateLimit, RequestRate, Snapshot, Tell};
+use floodway::snapshot::{Issuer, MissingKey, Policy, Protocol, RateKey, RateLimit, RequestRate, Snapshot, Tell};
 use http::{HeaderName, StatusCode};
+
+use serde_json::json;
 
 use super::endpoints::Witness;
 use super::policies::{responding, under};
+use super::policy_basic::{RIGHT, users};
+use super::policy_jwt::{jwt, token};
+use super::policy_key::keys;
 use super::support::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -135,6 +140,74 @@ async fn keys_are_made_of_addresses_cookies_queries_and_routes() {
             let expected = if passes { "200" } else { "429" };
             assert_eq!(status(&ask(&plane, target, &fields).await), expected, "{target} {fields}");
         }
+    }
+}
+
+#[tokio::test]
+async fn keys_are_made_of_claims() {
+    let mut jwt = jwt();
+    let other = Issuer { issuer: "https://other.test".into(), ..jwt.issuers[0].clone() };
+    jwt.issuers = [jwt.issuers[0].clone(), other].into();
+    let jwt = Some(Arc::new(jwt));
+    for (claim, tokens) in [
+        (
+            "sub",
+            vec![
+                (json!({"jti": "1"}), "200"),
+                (json!({"jti": "2"}), "429"),
+                (json!({"sub": "bob"}), "200"),
+                // Neither of them could stand in a header field.
+                (json!({"sub": "J\u{fc}rgen"}), "200"),
+                (json!({"sub": "J\u{f6}rg"}), "200"),
+                (json!({"sub": "J\u{fc}rgen"}), "429"),
+                (json!({"iss": "https://other.test"}), "200"),
+            ],
+        ),
+        (
+            "org.id",
+            vec![
+                (json!({"org": {"id": 7}}), "200"),
+                (json!({"org": {"id": 7, "x": 1}}), "429"),
+                (json!({"org": {"id": 8}}), "200"),
+                // These lack it, and share one.
+                (json!({"org": {"id": null}}), "200"),
+                (json!({}), "429"),
+            ],
+        ),
+    ] {
+        let limits = [limit("per-user", &[RateKey::Claim(claim.into())], 1)];
+        let policy = Policy { jwt: jwt.clone(), rate_limit: Some(limits.into()), ..Policy::default() };
+        let plane = Plane::start(snapshot(vec![under(policy, responding("/"))], Vec::new()));
+        for (claims, expected) in tokens {
+            let fields = format!("Authorization: Bearer {}\r\n", token(60, claims.clone()));
+            assert_eq!(status(&ask(&plane, "/", &fields).await), expected, "{claim} {claims}");
+        }
+    }
+}
+
+/// A token that nobody verified is none, and where nobody is asked who they are, nobody is anybody.
+#[tokio::test]
+async fn without_a_section_that_asks_who_it_is_the_key_is_missing() {
+    for key in [RateKey::Claim("sub".into()), RateKey::User] {
+        let plane = Plane::start(limited(&[limit("per-user", &[key], 1)]));
+        for (more, expected) in [(json!({}), "200"), (json!({"sub": "bob"}), "429")] {
+            let fields = format!("Authorization: Bearer {}\r\n", token(60, more));
+            assert_eq!(status(&ask(&plane, "/", &fields).await), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_are_made_of_users_with_passwords_and_of_who_has_a_key() {
+    let limits: Arc<[RateLimit]> = [limit("per-user", &[RateKey::User], 1)].into();
+    let with = |policy| Policy { rate_limit: Some(Arc::clone(&limits)), ..policy };
+    let routes = vec![under(with(users(4, false)), responding("/users")), under(with(keys()), responding("/"))];
+    let plane = Plane::start(snapshot(routes, Vec::new()));
+    let key = "X-Api-Key: an-example-of-a-key+1\r\n";
+    for (path, fields, expected) in
+        [("/users", RIGHT, "200"), ("/", key, "200"), ("/users", RIGHT, "429"), ("/", key, "429"), ("/", "", "401")]
+    {
+        assert_eq!(status(&ask(&plane, path, fields).await), expected, "{path} {fields}");
     }
 }
 

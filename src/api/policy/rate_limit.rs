@@ -74,8 +74,8 @@ pub struct RateLimit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules([(
-    "[has(self.address), has(self.header), has(self.cookie), has(self.query), has(self.route)].exists_one(it, it)",
-    "each part of a key is exactly one of address, header, cookie, query and route",
+    "[has(self.address), has(self.header), has(self.cookie), has(self.query), has(self.route), has(self.claim), has(self.user)].exists_one(it, it)",
+    "each part of a key is exactly one of address, header, cookie, query, route, claim and user",
 )])))]
 pub struct RateKey {
     /// The client's address, found through trusted proxies; `{}` for the address of an IPv4 client and the /64 of an IPv6 client.
@@ -103,6 +103,15 @@ pub struct RateKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = [true]))]
     pub route: Option<bool>,
+    /// A claim of the token that `jwt` has verified, for example `sub`, together with who issued it. A claim within another is named with
+    /// both: `realm_access.tenant`. Requests that no `jwt` asks for a token lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub claim: Option<String>,
+    /// Who sent the request, by `basicAuth` or by `apiKey`: `true`. Requests that neither asks lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = [true]))]
+    pub user: Option<bool>,
 }
 
 /// How much of an address is a key.

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::Asked;
+use super::{Asked, Sender};
 use crate::proxy::error::Error;
 use crate::proxy::fields::{Fields, Known};
 use crate::proxy::headers;
@@ -43,6 +43,7 @@ async fn compare(basic: &BasicAuth, asked: &mut Asked<'_>) -> Result<(), Error> 
     if let Some(name) = &basic.forward_user {
         headers::vouch(fields, name, Some(user.as_bytes()));
     }
+    asked.sender = Some(Sender::User(user.into()));
     Ok(())
 }
 

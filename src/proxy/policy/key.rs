@@ -1,6 +1,6 @@
 //! Who has a key that a policy knows.
 
-use super::{Asked, place};
+use super::{Asked, Sender, place};
 use crate::proxy::error::Error;
 use crate::proxy::headers;
 use crate::snapshot::ApiKey;
@@ -17,6 +17,10 @@ pub(super) fn admit(keys: &ApiKey, asked: &mut Asked<'_>) -> Result<(), Error> {
     place::strip(&keys.from, asked.head);
     if let Some(field) = &keys.forward_name {
         headers::vouch(&mut asked.head.fields, field, Some(name.as_bytes()));
+    }
+    // The nearer to a person, the better.
+    if asked.sender.is_none() {
+        asked.sender = Some(Sender::KeyOf(name.into()));
     }
     Ok(())
 }

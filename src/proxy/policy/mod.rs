@@ -46,6 +46,17 @@ pub(super) struct Asked<'a> {
     pub content: &'a Body,
     /// The token that it showed, once it was verified: sections behind may ask for its claims.
     pub token: Option<Rc<Verified>>,
+    /// Who sent it, once a section knows.
+    pub sender: Option<Sender>,
+}
+
+/// Who sent a request, by the name that a section knows them by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Sender {
+    /// A user with a password.
+    User(Box<str>),
+    /// Who has a key.
+    KeyOf(Box<str>),
 }
 
 /// Whether [`admit`] may have to wait.

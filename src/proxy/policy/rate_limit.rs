@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::Asked;
+use super::{Asked, Verified};
 use crate::clock;
 use crate::proxy::affinity::cookie;
 use crate::proxy::error::Error;
@@ -103,6 +103,15 @@ fn add(key: &RateKey, asked: &Asked<'_>, hasher: &mut impl Hasher) -> bool {
         RateKey::Route => {
             asked.exchange.route_name().hash(hasher);
             true
+        }
+        RateKey::Claim(name) => {
+            let token = asked.token.as_deref();
+            value(token.and_then(Verified::issuer).map(str::as_bytes));
+            value(token.and_then(|token| token.claim(name)).as_deref().map(str::as_bytes))
+        }
+        RateKey::User => {
+            asked.sender.hash(hasher);
+            asked.sender.is_some()
         }
     }
 }

@@ -62,6 +62,10 @@ pub enum RateKey {
     Query(Arc<str>),
     /// The object of the route, and its rule.
     Route,
+    /// A claim of the token that was verified, and who issued it: a subject is one person with one issuer alone (RFC 7519 4.1.2).
+    Claim(Arc<str>),
+    /// The user of `basicAuth`, or who has the key of `apiKey`.
+    User,
 }
 
 /// What becomes of requests that lack part of a key.

@@ -125,9 +125,9 @@ fn identity(
 }
 
 fn key(given: &api::RateKey, path: &str) -> Result<RateKey, Problem> {
-    let api::RateKey { address, header, cookie, query, route } = given;
-    match (address, header, cookie, query, route) {
-        (Some(api::AddressKey { prefix4, prefix6 }), None, None, None, None) => {
+    let api::RateKey { address, header, cookie, query, route, claim, user } = given;
+    match (address, header, cookie, query, route, claim, user) {
+        (Some(api::AddressKey { prefix4, prefix6 }), None, None, None, None, None, None) => {
             let bits = |given: Option<u8>, default: u8, most: u8, field: &str| match given.unwrap_or(default) {
                 bits if (1..=most).contains(&bits) => Ok(bits),
                 bits => {
@@ -140,21 +140,23 @@ fn key(given: &api::RateKey, path: &str) -> Result<RateKey, Problem> {
                 prefix6: bits(*prefix6, PREFIXES.1, 128, "prefix6")?,
             })
         }
-        (None, Some(name), None, None, None) => {
+        (None, Some(name), None, None, None, None, None) => {
             let name = name.parse().map_err(|_| Problem::invalid(format!("{path}.header"), not_a_header(name)))?;
             Ok(RateKey::Header(name))
         }
         // The name of a cookie is a token, and so is that of a header (RFC 6265 4.1.1).
-        (None, None, Some(name), None, None) if name.parse::<HeaderName>().is_ok() => {
+        (None, None, Some(name), None, None, None, None) if name.parse::<HeaderName>().is_ok() => {
             Ok(RateKey::Cookie(name.as_str().into()))
         }
-        (None, None, Some(name), None, None) => {
+        (None, None, Some(name), None, None, None, None) => {
             Err(Problem::invalid(format!("{path}.cookie"), format_args!("{name:?} is not the name of a cookie")))
         }
-        (None, None, None, Some(name), None) => Ok(RateKey::Query(name.as_str().into())),
-        (None, None, None, None, Some(true)) => Ok(RateKey::Route),
+        (None, None, None, Some(name), None, None, None) => Ok(RateKey::Query(name.as_str().into())),
+        (None, None, None, None, Some(true), None, None) => Ok(RateKey::Route),
+        (None, None, None, None, None, Some(name), None) => Ok(RateKey::Claim(name.as_str().into())),
+        (None, None, None, None, None, None, Some(true)) => Ok(RateKey::User),
         _ => {
-            let message = "each part of a key is exactly one of address, header, cookie, query and route";
+            let message = "each part of a key is exactly one of address, header, cookie, query, route, claim and user";
             Err(Problem::invalid(path, message))
         }
     }

@@ -4,6 +4,7 @@
 //! the last of several members, knows no `crit`, reads claims of any depth, and chooses one key before it reads whose token it is.
 //! What is left are two hundred lines above the primitives of ring.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
@@ -94,10 +95,18 @@ impl Verified {
         self.told.iter().map(Option::as_deref)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "of the sections behind, none asks yet"))]
-    /// The text of a claim, as a header field would have it.
-    pub(in crate::proxy::policy) fn claim(&self, name: &str) -> Option<Box<str>> {
-        text(claim(&self.claims, name)?)
+    /// Who signed it.
+    pub(in crate::proxy::policy) fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss")?.as_str()
+    }
+
+    /// The value of a claim, a text as it is and anything else as JSON has it; nothing is `None`.
+    pub(in crate::proxy::policy) fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        match claim(&self.claims, name)? {
+            Value::Null => None,
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            other => Some(Cow::Owned(other.to_string())),
+        }
     }
 
     /// About how much memory it takes.
