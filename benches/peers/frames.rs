@@ -2,7 +2,7 @@
 //! their heads alone. A proxy between them sees ordinary HTTP/2; the load spends next to nothing on it.
 
 use anyhow::{Result, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -30,8 +30,8 @@ pub(crate) struct Frame {
 }
 
 /// A connection that reads frames, and gathers what is to be written.
-pub(crate) struct Framed {
-    stream: TcpStream,
+pub(crate) struct Framed<S = TcpStream> {
+    stream: S,
     read: Vec<u8>,
     /// What of it was not used yet.
     begin: usize,
@@ -39,8 +39,8 @@ pub(crate) struct Framed {
     pub(crate) out: Vec<u8>,
 }
 
-impl Framed {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
+    pub(crate) fn new(stream: S) -> Self {
         let mut framed = Framed { stream, read: vec![0; 64 * 1024], begin: 0, end: 0, out: Vec::new() };
         // MAX_CONCURRENT_STREAMS
         framed.frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 4, 0]);
@@ -59,6 +59,7 @@ impl Framed {
     pub(crate) async fn more(&mut self) -> Result<Option<&[u8]>> {
         if !self.out.is_empty() {
             self.stream.write_all(&self.out).await?;
+            self.stream.flush().await?;
             self.out.clear();
         }
         self.read.copy_within(self.begin..self.end, 0);

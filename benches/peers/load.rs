@@ -5,6 +5,7 @@ pub(crate) mod http2;
 pub(crate) mod open;
 pub(crate) mod pace;
 pub(crate) mod streams;
+pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -7,6 +7,7 @@
 
 mod args;
 mod backend;
+mod certificate;
 mod frames;
 mod load;
 mod machine;
@@ -79,7 +80,7 @@ async fn run(args: Args) -> Result<()> {
 async fn measure(bench: &Bench, row: &'static Row, programs: &[Program], report: &mut Report) -> Result<()> {
     let programs: Vec<&Program> = programs.iter().filter(|program| row.setup.is_for(program.kind)).collect();
     if programs.is_empty() {
-        eprintln!("  left out: it is of Floodway alone");
+        eprintln!("  left out: it is of others");
         return Ok(());
     }
     let mut kept: Vec<Peer> = Vec::new();

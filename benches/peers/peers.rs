@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use crate::Bench;
+use crate::certificate::{self, Made};
 use crate::load::http1;
 use crate::machine;
 use crate::processes::Processes;
@@ -138,6 +139,8 @@ pub(crate) struct Ports {
     pub(crate) http2: SocketAddr,
     /// Cleartext HTTP/2 on both sides.
     pub(crate) grpc: SocketAddr,
+    /// TLS with clients, HTTP/1.1 to the backend.
+    pub(crate) https: SocketAddr,
 }
 
 /// What a proxy is configured to do.
@@ -153,12 +156,18 @@ pub(crate) enum Setup {
     Faulty,
     /// As the first, and a host whose upstream has everything on that guards it. Floodway's alone: it is compared with itself.
     Guarded,
+    /// As the first, and TLS with clients on a port of its own. Not Envoy's.
+    Tls,
 }
 
 impl Setup {
     /// Whether it is measured of this proxy.
     pub(crate) fn is_for(self, kind: Kind) -> bool {
-        self != Setup::Guarded || kind == Kind::Floodway
+        match self {
+            Setup::Guarded => kind == Kind::Floodway,
+            Setup::Tls => kind != Kind::Envoy,
+            _ => true,
+        }
     }
 }
 
@@ -174,13 +183,17 @@ impl Peer {
     /// Starts it and waits until it answers.
     pub(crate) async fn start(bench: &Bench, program: &Program, setup: Setup) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("floodway-bench-").tempdir()?;
-        let ports = Ports { http1: free()?, http2: free()?, grpc: free()? };
+        let ports = Ports { http1: free()?, http2: free()?, grpc: free()?, https: free()? };
+        let Made { certificate, key } = certificate::made();
         let admin = free()?;
         let values = [
             ("folder", folder.path().display().to_string()),
             ("http1", ports.http1.to_string()),
             ("http2", ports.http2.to_string()),
             ("grpc", ports.grpc.to_string()),
+            ("https", ports.https.to_string()),
+            ("certificate", serde_json::to_string(certificate)?),
+            ("key", serde_json::to_string(key)?),
             ("connections", bench.args.connections().to_string()),
             ("files", bench.args.files().to_string()),
             ("admin", admin.to_string()),
@@ -201,6 +214,9 @@ impl Peer {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
             fs::write(path, template::filled(text, setup, &values))?;
+        }
+        if setup == Setup::Tls {
+            certificate::write(folder.path())?;
         }
         // Where HAProxy writes its access log, too.
         let output = fs::OpenOptions::new().create(true).append(true).open(folder.path().join("output.log"))?;

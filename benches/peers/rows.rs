@@ -9,6 +9,7 @@ mod idle;
 mod latency;
 mod requests;
 mod streams;
+mod tls;
 
 use std::pin::Pin;
 
@@ -24,6 +25,10 @@ pub(crate) const SUMMARY: &[&str] = &[
     "1m",
     "http2",
     "grpc",
+    "tls-full",
+    "tls-resumed",
+    "tls-http1",
+    "tls-http2",
     "latency",
     "sse-idle",
     "ws-idle",
@@ -120,6 +125,27 @@ macro_rules! cost {
                 context(concat!($about, ": rate"), $rate),
                 context(concat!($about, ": the proxy's core in use"), "%"),
                 context(concat!($about, ": the load's core in use"), "%"),
+            ],
+        }
+    };
+}
+
+/// A row of processor time for one new connection with TLS.
+macro_rules! handshake {
+    ($name:literal, $about:literal, $measure:path) => {
+        Row {
+            name: $name,
+            about: $about,
+            setup: Setup::Tls,
+            life: Life::Row,
+            rounds: usize::MAX,
+            measure: Measure::Each(|bench, peer| Box::pin($measure(bench, peer))),
+            figures: &[
+                figure($about, "µs", Aim::OfBest(1.0)),
+                context(concat!($about, ": rate"), "handshakes/s"),
+                context(concat!($about, ": the proxy's core in use"), "%"),
+                context(concat!($about, ": the load's core in use"), "%"),
+                context(concat!($about, ": handshakes per second of processor time"), "handshakes"),
             ],
         }
     };
@@ -241,6 +267,24 @@ pub(crate) const ROWS: &[Row] = &[
         Aim::Below(Kind::Envoy),
         "calls/s",
         http2::grpc
+    ),
+    handshake!("tls-full", "processor time per new connection, TLS 1.3, ECDSA P-256, full handshake", tls::full),
+    handshake!("tls-resumed", "processor time per new connection, TLS 1.3, session resumed", tls::resumed),
+    cost!(
+        "tls-http1",
+        "processor time per request over TLS, 130 B answers, 64 kept connections, HTTP/1.1",
+        Setup::Tls,
+        Aim::OfBest(1.0),
+        "requests/s",
+        tls::http1
+    ),
+    cost!(
+        "tls-http2",
+        "processor time per request over TLS, 130 B answers, HTTP/2 from clients, HTTP/1.1 to the backend",
+        Setup::Tls,
+        Aim::OfBest(1.0),
+        "requests/s",
+        tls::over_http2
     ),
     Row {
         name: "latency",

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::{Counts, Load};
 
 /// A connection with what was read and not used.
-pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Connection<S = TcpStream> {
+    pub(crate) stream: S,
     buffer: Vec<u8>,
     filled: usize,
     /// The proxy said that it will close.
@@ -31,7 +31,14 @@ impl Connection {
     pub(crate) async fn open(address: SocketAddr, buffer: usize) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, buffer: vec![0; buffer], filled: 0, closing: false })
+        Ok(Connection::over(stream, buffer))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// On what is open already.
+    pub(crate) fn over(stream: S, buffer: usize) -> Self {
+        Connection { stream, buffer: vec![0; buffer], filled: 0, closing: false }
     }
 
     /// Reads a head; what came behind it stays.
@@ -90,6 +97,7 @@ impl Connection {
 
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<()> {
         self.stream.write_all(request).await?;
+        self.stream.flush().await?;
         match self.answer().await? {
             200 => Ok(()),
             other => bail!("status {other}"),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -13,7 +14,7 @@ use crate::frames::{
     DATA, END_HEADERS, END_STREAM, Framed, GOAWAY, HEADERS, PREFACE, RST_STREAM, remembered, remembered_anew,
 };
 
-const CONNECTIONS: usize = 8;
+pub(super) const CONNECTIONS: usize = 8;
 /// On each connection, at once.
 const STREAMS: usize = 8;
 
@@ -46,6 +47,13 @@ pub(crate) fn unary() -> Call {
 }
 
 impl Call {
+    /// The same over TLS: https, by the static table.
+    pub(super) fn over_tls(&self) -> Call {
+        let mut call = self.clone();
+        (call.first[1], call.later[1]) = (0x87, 0x87);
+        call
+    }
+
     fn fields(&mut self, path: &str, more: &[(&str, &str)]) {
         // Of the static table: 1 is :authority, 4 :path, 58 user-agent.
         remembered(&mut self.first, 1, "bench.example.com");
@@ -62,14 +70,21 @@ pub(crate) fn closed_loop(address: SocketAddr, call: &Call) -> Load {
     let counts = Arc::new(Counts::default());
     let mut clients = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        clients.spawn(client(address, call.clone(), counts.clone()));
+        let (call, counts) = (call.clone(), counts.clone());
+        clients.spawn(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            client(stream, call, counts).await
+        });
     }
     Load { counts, clients }
 }
 
-async fn client(address: SocketAddr, call: Call, counts: Arc<Counts>) -> Result<()> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+/// A client on a connection.
+pub(super) async fn client<S>(stream: S, call: Call, counts: Arc<Counts>) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut framed = Framed::new(stream);
     framed.out.splice(0..0, PREFACE.iter().copied());
     let (mut next, mut open, mut received) = (1, 0, 0);
