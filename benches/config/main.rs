@@ -18,7 +18,9 @@ mod measure;
 #[path = "../../tests/apiserver/objects.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod objects;
+mod policy;
 mod program;
+mod rate;
 mod record;
 mod router;
 mod samples;
@@ -51,11 +53,17 @@ fn main() {
     if only("admission") {
         admission::run(&mut report);
     }
+    if only("rate") {
+        rate::run(&mut report);
+    }
     if only("guard") {
         guard::run(&mut report);
     }
     if only("token") {
         token::run(&mut report);
+    }
+    if only("policy") {
+        policy::run(&mut report);
     }
     if only("record") {
         record::run(&mut report);

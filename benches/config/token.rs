@@ -36,7 +36,7 @@ fn jwt(keys: &str) -> Arc<Jwt> {
 }
 
 /// A key of P-256, and a token as identity providers make them: some eight hundred bytes.
-fn es256() -> (String, String) {
+pub(crate) fn es256(expires: u64) -> (String, String) {
     let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
     let (random, scheme) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(scheme, &random).unwrap();
@@ -44,7 +44,7 @@ fn es256() -> (String, String) {
     let point = pair.public_key().as_ref();
     let key = json!({"kty": "EC", "crv": "P-256", "kid": "one", "x": encode(&point[1..33]), "y": encode(&point[33..])});
     let claims = json!({
-        "iss": "joe", "exp": 1_300_819_380, "nbf": 1, "iat": 1, "sub": "248289761001", "azp": "chat",
+        "iss": "joe", "exp": expires, "nbf": 1, "iat": 1, "sub": "248289761001", "azp": "chat",
         "name": "Ada Lovelace", "email": "ada@example.com", "email_verified": true, "sid": "8".repeat(36),
         "realm_access": {"roles": ["editor", "reader", "offline_access"]}, "scope": "openid profile email",
         "jti": "0".repeat(36), "note": "x".repeat(120),
@@ -57,7 +57,7 @@ fn es256() -> (String, String) {
 
 pub(crate) fn run(report: &mut Report) {
     report.table("A token of a request", &["Token", "Bytes", "Known", "Verified for the first time"]);
-    let (key, token) = es256();
+    let (key, token) = es256(1_300_819_380);
     for (name, keys, token) in [("ES256", &*key, &*token), ("RS256, 2048 bits", RSA, RS256)] {
         let (jwt, tokens) = (jwt(keys), Tokens::default());
         tokens.verify(&jwt, token.as_bytes(), 2).unwrap();
