@@ -48,9 +48,14 @@ fn examples_in_documents_are_what_the_api_server_would_take() {
 }
 
 #[test]
-fn the_demo_is_valid() {
-    let (valid, said) = check(&root().join("examples/demo"));
-    assert!(valid && said.contains(" 0 warnings"), "{said}");
+fn every_folder_of_examples_is_valid() {
+    let folders: Vec<PathBuf> =
+        fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(folders.len() >= 2, "{folders:?}");
+    for folder in folders {
+        let (valid, said) = check(&folder);
+        assert!(valid && said.contains(" 0 warnings"), "{}: {said}", folder.display());
+    }
 }
 
 /// Words in backticks at the beginning of the rows of a table.

@@ -23,6 +23,21 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
         (format!("curl -X POST {url}/demo/echo/2/dead"), "kill one of two backends of /echo: nobody notices"),
         (format!("curl -X POST {url}/demo/echo/2/slow"), "or make it slow"),
         (format!("curl -X POST {url}/demo/echo/2/well"), "and well again"),
+        (format!("curl -i {url}/signed-in"), "who shows no token gets 401"),
+        (
+            format!("curl -s {url}/signed-in -H \"Authorization: Bearer $(curl -s {url}/demo/token)\""),
+            "with one, good for a minute",
+        ),
+        (
+            format!("curl -sN \"{url}/members/clock?access_token=$(curl -s '{url}/demo/token?seconds=3')\""),
+            "events until the token expires",
+        ),
+        (format!("curl -s -w '%{{http_code}} ' '{url}/limited/[1-6]'"), "five a minute, and the sixth gets 429"),
+        (format!("curl -s -u 'ada:open sesame' {url}/staff"), "only users with a password"),
+        (format!("curl -s -H 'x-api-key: a-key-for-the-demo-alone' {url}/partners"), "only programs with a key"),
+        (format!("curl -i {url}/office"), "only some addresses: 403"),
+        (format!("curl -i -H 'Origin: https://shop.example.com' {url}/pages"), "pages of another origin may read this"),
+        (format!("curl -i -H 'Content-Type: image/png' -d 1 {url}/notes"), "only text: 415"),
         (format!("curl -s {admin}/upstreams"), "what the proxy knows of each endpoint"),
         (format!("curl -s {admin}/metrics"), "what the proxy counts"),
     ];

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::DemoError;
 
 /// The examples, as they were when this program was built.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
     ("routes.yaml", include_str!("../../examples/demo/routes.yaml")),
     ("services.yaml", include_str!("../../examples/demo/services.yaml")),
+    ("who-may-pass.yaml", include_str!("../../examples/demo/who-may-pass.yaml")),
 ];
 /// Where the examples are in the repository.
 const IN_REPOSITORY: &str = "examples/demo";
@@ -82,6 +83,13 @@ impl Folder {
             }
         }
         Ok(found)
+    }
+
+    /// A Secret by its name, read afresh.
+    pub(super) fn secret(&self, name: &str) -> Option<Value> {
+        let documents = self.documents().ok()?.into_iter().filter_map(|(_, documents)| documents.ok()).flatten();
+        let mut secrets = documents.filter(|document| document["kind"] == "Secret");
+        secrets.find(|secret| secret["metadata"]["name"] == name)
     }
 
     /// The rules in short, read afresh: what the page shows as the route table.

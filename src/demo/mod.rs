@@ -12,6 +12,7 @@ mod reply;
 mod server;
 mod sick;
 mod socket;
+mod token;
 
 pub use banner::{banner, farewell};
 pub use folder::Folder;

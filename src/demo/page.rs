@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 
 use super::reply::{self, Body};
 use super::server::Place;
+use super::token;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -22,6 +23,7 @@ pub(super) async fn answer(request: &Request<Incoming>, place: &Place) -> Respon
     let mut response = match path {
         "/" => reply::whole("text/html; charset=utf-8", PAGE),
         "/demo/routes.json" => reply::json(&folder.rules()),
+        "/demo/token" => token::answer(folder, request.uri().query()),
         _ => return reply::refusal(StatusCode::NOT_FOUND, "The page is at /."),
     };
     let fields: [(HeaderName, &str); 4] = [

@@ -50,6 +50,10 @@ fn the_demo_does_what_it_prints() {
     report
         .on("a backend that is slow is shown as out within a second, and no client notices", sick(&demo, &web, "slow"));
     report.on("a redirect keeps the rest of the path", redirect(&web));
+    report.on("only who shows a token of the demo is let in, and its time is bounded", signed_in(&web));
+    report.on("an event stream ends with its token", events_end(&demo, &web));
+    report.on("the sixth request of a minute is refused, and told when to come again", limited(&web));
+    report.on("passwords, keys and addresses decide who passes", others(&web));
     report.on("a request without a rule gets 404", miss(&web));
     report.on("the admin port answers", admin(&demo));
     report.on("an edit takes effect, and the open stream goes on", edit(&demo, &web, &mut events));
@@ -92,7 +96,7 @@ fn page(web: &Web) -> Outcome {
     let page = web.get("/")?;
     expect(page.status == 200 && page.text().contains("<title>Floodway demo</title>"), || page.told())?;
     let routes = web.get("/demo/routes.json")?.json()?;
-    expect(routes["rules"].as_array().is_some_and(|rules| rules.len() == 9), || format!("routes: {routes}"))?;
+    expect(routes["rules"].as_array().is_some_and(|rules| rules.len() == 17), || format!("routes: {routes}"))?;
     Ok(format!("{} bytes", page.body.len()))
 }
 
@@ -211,6 +215,60 @@ fn redirect(web: &Web) -> Outcome {
     let moved = web.get("/old/things?q=1")?;
     expect(moved.status == 308 && moved.field("location").ends_with("/echo/things?q=1"), || moved.told())?;
     Ok(moved.field("location"))
+}
+
+fn signed_in(web: &Web) -> Outcome {
+    let refused = |answer: web::Answer, reason: &str| {
+        expect(answer.status == 401 && answer.field("x-floodway-reason") == reason, || answer.told())
+    };
+    refused(web.get("/signed-in")?, "token_missing")?;
+    let token = web.get("/demo/token")?.text();
+    let bearer = format!("Bearer {token}");
+    let seen = web.ask("GET", "/signed-in", &[("authorization", &bearer), ("x-user", "root")], Vec::new())?;
+    let told = seen.json()?;
+    expect(told["headers"]["x-user"] == "ada", || format!("{told}"))?;
+    expect(told["headers"]["authorization"].is_null(), || format!("the token goes no farther: {told}"))?;
+    let altered = format!("Bearer {}", token.replacen('.', ".e", 1));
+    refused(web.ask("GET", "/signed-in", &[("authorization", &altered)], Vec::new())?, "token_invalid")?;
+    Ok(String::new())
+}
+
+fn events_end(demo: &Demo, web: &Web) -> Outcome {
+    let token = web.get("/demo/token?seconds=2")?.text();
+    let mut events = Events::of(demo.http, &format!("/members/clock?access_token={token}"));
+    let first = events.next_id()?;
+    let rest = events.rest()?;
+    expect(rest.ends_with("\r\n0\r\n\r\n"), || format!("the end was {rest:?}"))?;
+    Ok(format!("{} more events after {first}", rest.matches("id: ").count()))
+}
+
+fn limited(web: &Web) -> Outcome {
+    for left in (0..5).rev() {
+        let answer = web.get("/limited")?;
+        let said = answer.field("ratelimit");
+        expect(answer.status == 200 && said.contains(&format!(";r={left};")), || format!("{said}: {}", answer.told()))?;
+    }
+    let sixth = web.get("/limited")?;
+    let wait = sixth.field("retry-after");
+    expect(sixth.status == 429 && wait.parse::<u64>().is_ok_and(|wait| (1..=12).contains(&wait)), || sixth.told())?;
+    Ok(format!("in {wait} s"))
+}
+
+fn others(web: &Web) -> Outcome {
+    for (path, lines, status, reason) in [
+        ("/staff", &[][..], 401, "basic_auth_missing"),
+        ("/staff", &[("authorization", "Basic YWRhOm9wZW4gc2VzYW0=")], 401, "basic_auth_invalid"),
+        ("/staff", &[("authorization", "Basic YWRhOm9wZW4gc2VzYW1l")], 200, ""),
+        ("/partners", &[], 401, "api_key_missing"),
+        ("/partners", &[("x-api-key", "a-key-for-the-demo-alone")], 200, ""),
+        ("/office", &[], 403, "address_denied"),
+    ] {
+        let answer = web.ask("GET", path, lines, Vec::new())?;
+        expect(answer.status == status && answer.field("x-floodway-reason") == reason, || {
+            format!("{path} {lines:?}: {}", answer.told())
+        })?;
+    }
+    Ok(String::new())
 }
 
 fn miss(web: &Web) -> Outcome {

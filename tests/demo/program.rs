@@ -38,7 +38,7 @@ impl Demo {
     fn launch() -> Demo {
         let folder = tempfile::tempdir().unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo");
-        for name in ["routes.yaml", "services.yaml"] {
+        for name in ["routes.yaml", "services.yaml", "who-may-pass.yaml"] {
             let text = fs::read_to_string(examples.join(name)).unwrap();
             fs::write(folder.path().join(name), text.replace("127.0.0.1", &own_address().to_string())).unwrap();
         }

@@ -146,6 +146,28 @@ impl Events {
         Events { lines: BufReader::new(stream), last: 0 }
     }
 
+    /// Of another path.
+    pub(crate) fn of(address: SocketAddr, path: &str) -> Events {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n\r\n").unwrap();
+        Events { lines: BufReader::new(stream), last: 0 }
+    }
+
+    /// Everything until the last chunk: the connection itself may be kept.
+    pub(crate) fn rest(&mut self) -> Result<String, String> {
+        let mut rest = String::new();
+        while !rest.ends_with("\r\n0\r\n\r\n") {
+            let mut line = String::new();
+            match self.lines.read_line(&mut line) {
+                Ok(0) => break,
+                Ok(_) => rest.push_str(&line),
+                Err(error) => return Err(format!("the stream broke: {error}")),
+            }
+        }
+        Ok(rest)
+    }
+
     pub(crate) fn last_id(&self) -> u64 {
         self.last
     }

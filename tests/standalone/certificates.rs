@@ -62,3 +62,13 @@ fn a_pair_is_served_until_there_is_a_better_one() {
     let output = floodway(&["check", dir.path().to_str().unwrap()]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
+
+#[test]
+fn the_example_is_served_as_it_stands() {
+    let server =
+        Server::start(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tls"), &["--https", "127.0.0.1:0"]);
+    eventually("its certificate", || {
+        let (_, text) = server.admin("/metrics");
+        text.contains("floodway_certificate_expiry_seconds{secret=\"default/demo-only\"}")
+    });
+}

@@ -112,7 +112,8 @@ impl Drop for Server {
 /// The addresses in `serving http on 127.0.0.1:1; admin on 127.0.0.1:2; 3 routes`.
 fn serving(said: &str) -> Option<(SocketAddr, SocketAddr)> {
     let line = said.lines().find_map(|line| line.split_once("serving http on "))?.1;
-    let (http, rest) = line.split_once("; admin on ")?;
+    let (served, rest) = line.split_once("; admin on ")?;
+    let http = served.split(';').next()?;
     let (admin, _) = rest.split_once(';')?;
     Some((http.parse().ok()?, admin.parse().ok()?))
 }
