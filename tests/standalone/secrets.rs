@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::server::{Server, eventually, floodway};
 
 /// In everything that is planted, and in nothing else; and what base64 makes of it wherever it stands.
-const PLANTED: &str = "c4n4ry";
-const ENCODED: [&str; 3] = ["YzRuNHJ5", "M0bjRye", "jNG40cn"];
+pub(crate) const PLANTED: &str = "c4n4ry";
+pub(crate) const ENCODED: [&str; 3] = ["YzRuNHJ5", "M0bjRye", "jNG40cn"];
 
-fn assert_silent(what: &str, text: &str) {
+pub(crate) fn assert_silent(what: &str, text: &str) {
     for secret in [PLANTED].iter().chain(&ENCODED) {
         assert!(!text.contains(secret), "{what} tells {secret}:\n{text}");
     }
