@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{PLAIN_PATH, header_name, host_pattern, object_name, rules, texts};
+use super::tls::{PASSTHROUGH_HOSTS, PASSTHROUGH_RULE};
 use super::{Condition, HeaderEdits, PolicyRef, Redirect, Respond, Retry, Rewrite, RouteTls, Streaming, Timeouts};
 
 /// Who may be reached, and how: hosts, and rules that say which requests go where.
@@ -25,11 +26,15 @@ use super::{Condition, HeaderEdits, PolicyRef, Redirect, Respond, Retry, Rewrite
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules([(
-    "!has(self.tls) || !has(self.tls.secretName) || has(self.hosts)",
-    "a certificate is chosen by the host that a client names: tls.secretName needs hosts; for every other host, the settings have \
-     listeners.tls.defaultCertificate",
-)])))]
+#[schemars(extend("x-kubernetes-validations" = rules([
+    (
+        "!has(self.tls) || !has(self.tls.secretName) || has(self.hosts)",
+        "a certificate is chosen by the host that a client names: tls.secretName needs hosts; for every other host, the settings \
+         have listeners.tls.defaultCertificate",
+    ),
+    PASSTHROUGH_HOSTS,
+    PASSTHROUGH_RULE,
+])))]
 pub struct ProxyRouteSpec {
     /// Which Floodway serves this route, for clusters with several; `floodway` when absent. Others leave it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

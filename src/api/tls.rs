@@ -9,13 +9,18 @@ use super::rules::{duration_within, object_name, rules};
 /// Of `tls.hsts.maxAge`. Zero takes back what was said before (RFC 6797 6.1.1).
 pub const HSTS_AGE: TimeBounds = ("0s", "87600h");
 
-/// TLS with the clients of a route. The hosts are those of the route.
+/// TLS with the clients of a route, ended here or by its backends. The hosts are those of the route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules([
     (
         "has(self.secretName) || !(has(self.alternateSecretName) || has(self.minVersion))",
         "alternateSecretName and minVersion say more of the certificate of secretName: they need it",
+    ),
+    (
+        "!has(self.passthrough) || !self.passthrough || \
+         !(has(self.secretName) || has(self.alternateSecretName) || has(self.minVersion) || has(self.hsts))",
+        "TLS that is passed through ends at the endpoints: secretName, alternateSecretName, minVersion and hsts are theirs",
     ),
     (
         "!has(self.secretName) || !has(self.alternateSecretName) || self.secretName != self.alternateSecretName",
@@ -43,7 +48,27 @@ pub struct RouteTls {
     /// place of what the endpoint says of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsts: Option<Hsts>,
+    /// Whether TLS is not ended here, but passed on to the backends of the only rule, byte by byte: they have the certificates, and
+    /// nobody else sees what is said. Requests that come without TLS are answered with `redirect`, or not at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passthrough: bool,
 }
+
+/// What a route that passes TLS on needs: rules of its whole spec.
+pub(super) const PASSTHROUGH_HOSTS: (&str, &str) = (
+    "!has(self.tls) || !has(self.tls.passthrough) || !self.tls.passthrough || has(self.hosts)",
+    "what is passed through is known by the host that a client names: tls.passthrough needs hosts",
+);
+pub(super) const PASSTHROUGH_RULE: (&str, &str) = (
+    "!has(self.tls) || !has(self.tls.passthrough) || !self.tls.passthrough || \
+     self.rules.size() == 1 && self.rules.all(r, has(r.backends) && \
+     !(has(r.matches) || has(r.requestHeaders) || has(r.responseHeaders) || has(r.rewrite) || has(r.retry)) && \
+     !(has(r.timeouts) && has(r.timeouts.responseHead)) && \
+     !(has(r.streaming) && (has(r.streaming.sse) || has(r.streaming.webSocket) || \
+     has(r.streaming.holdFirstByte) && r.streaming.holdFirstByte)))",
+    "with tls.passthrough there is one rule, and nothing of HTTP in it: it has backends, and may have a name, policies, timeouts \
+     without responseHead, streaming.maxAge and streaming.removalGrace",
+);
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -24,7 +24,7 @@ use crate::clock;
 use crate::snapshot::{Action, Cluster, Timeouts};
 
 /// Endpoints that are tried when connections fail.
-const MAX_ENDPOINTS: usize = 3;
+pub(super) const MAX_ENDPOINTS: usize = 3;
 /// How often a request is sent again because it was not taken.
 const MAX_AGAIN: usize = 3;
 
@@ -34,7 +34,8 @@ pub(super) struct Taker<'a> {
     pub upstream: Rc<Upstream>,
     /// What the request says of its endpoint.
     pub wish: &'a Wish,
-    permission: Permission,
+    /// To ask the one that is first.
+    pub permission: Permission,
 }
 
 /// Asks a cluster for leave to make the first attempt.
@@ -234,7 +235,7 @@ async fn connect(
             Err(error) => return Err(failure.unwrap_or(error)),
         };
         let picked = Rc::clone(permission.host());
-        let Chosen { host, place } = upstream::choose(upstream, &picked, tried, wish).await?;
+        let Chosen { host, place } = upstream::choose(upstream, &picked, tried, wish, false).await?;
         let Some(permission) = permission.moved_to(host) else {
             // The one that has room for a connection has an open breaker: whoever comes next has none, or another's room.
             tried.push(host.endpoint.address);

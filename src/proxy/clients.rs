@@ -1,5 +1,5 @@
 //! Connections of clients: accepted, and carried by whoever speaks their protocol, or at rest. What is said on them is
-//! `handshake`'s, `http1`'s, `http2`'s and `tunnel`'s.
+//! `handshake`'s, `http1`'s, `http2`'s, `passage`'s and `tunnel`'s.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
-use super::handshake::{self, HTTP2};
+use super::handshake::{self, HTTP2, Shaken};
 use super::http1::{self, Served};
 use super::http2;
 use super::introduction::{self, Expected, Introduced};
 use super::io::Io;
+use super::passage;
 use super::resting::Place;
 use super::tunnel;
 use super::worker::{Peer, Worker};
@@ -91,8 +92,8 @@ enum State {
     /// Until its header of the PROXY protocol has said for whom it is; and whether TLS is spoken then.
     Introduced(Pin<Box<dyn Future<Output = Option<Introduced>>>>, bool),
     /// By TLS; `None` if that came to nothing.
-    ShakesHands(Pin<Box<dyn Future<Output = Option<Io>>>>),
-    /// By `http1`, until it turns out to be something else.
+    ShakesHands(Pin<Box<dyn Future<Output = Option<Shaken>>>>),
+    /// By `http1`, until it turns out to be something else; or by `passage`, until an endpoint is reached.
     Served(Pin<Box<dyn Future<Output = Served>>>),
     Rests(Io, Place),
     /// To its end, by whoever it turned out to be for.
@@ -149,10 +150,13 @@ impl Future for Connection {
                     None => State::Closed,
                 },
                 State::ShakesHands(shaking) => match ready!(shaking.as_mut().poll(cx)) {
-                    Some(io) if io.agreed().is_some_and(|agreed| agreed.alpn == Some(HTTP2)) => {
+                    Some(Shaken::Ended(io)) if io.agreed().is_some_and(|agreed| agreed.alpn == Some(HTTP2)) => {
                         State::serve_http2(io, *address, worker)
                     }
-                    Some(io) => State::serve(io, true, *address, worker),
+                    Some(Shaken::Ended(io)) => State::serve(io, true, *address, worker),
+                    Some(Shaken::Passed(passed)) => {
+                        State::Served(Box::pin(passage::reach(passed, *address, Rc::clone(worker))))
+                    }
                     None => State::Closed,
                 },
                 State::Served(serving) => match ready!(serving.as_mut().poll(cx)) {

@@ -360,6 +360,11 @@ impl Exchange {
         self.received(bytes);
     }
 
+    /// Body bytes to the client so far.
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.sent.get()
+    }
+
     /// Body bytes from the client so far.
     pub(super) fn bytes_received(&self) -> u64 {
         self.received.get()

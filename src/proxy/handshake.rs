@@ -1,6 +1,6 @@
 //! TLS with clients, from the first byte of a connection to the end of its handshake: a phase of its own, with a deadline and a
-//! bound on how many there are, so that those who do not finish keep nobody else out. Which certificates there are, the snapshot
-//! says; what carries the bytes afterwards is `transport`.
+//! bound on how many there are, so that those who do not finish keep nobody else out. Which certificates there are, and whose TLS
+//! is passed on instead of ended, the snapshot says; what carries the bytes afterwards is `transport`, or `passage`.
 
 use std::io;
 use std::rc::Rc;
@@ -12,10 +12,11 @@ use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServ
 use rustls::sign::CertifiedKey;
 use rustls::{Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig, version};
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
+use super::hello::Heard;
 use super::io::Io;
+use super::passage::Passed;
 use super::transport::Agreed;
 use super::worker::Worker;
 use crate::settings::ListenersTls;
@@ -104,8 +105,16 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Shakes hands with a client. `None` if that came to nothing, which is counted.
-pub(super) async fn accept(stream: TcpStream, worker: Rc<Worker>) -> Option<Io> {
+/// What came of the first words of a client.
+pub(super) enum Shaken {
+    /// TLS ends here.
+    Ended(Io),
+    /// It ends at an endpoint.
+    Passed(Box<Passed>),
+}
+
+/// Shakes hands with a client, or has an endpoint do so. `None` if that came to nothing, which is counted.
+pub(super) async fn accept(stream: TcpStream, worker: Rc<Worker>) -> Option<Shaken> {
     let shaken = match Running::begin(&worker.handshakes) {
         Some(_running) => {
             let limit = worker.handshakes.settings.handshake_timeout;
@@ -113,38 +122,34 @@ pub(super) async fn accept(stream: TcpStream, worker: Rc<Worker>) -> Option<Io> 
         }
         None => Err("too_many_handshakes"),
     };
-    match shaken {
-        Ok((stream, agreed, resumed)) => {
-            worker.recorder.handshake(agreed.version, resumed);
-            Some(Io::tls(stream, Some(Rc::new(agreed)), worker.settings.limits.stream_buffer_bytes))
-        }
-        Err(reason) => {
-            worker.recorder.connection_refused(reason);
-            None
-        }
-    }
+    shaken.map_err(|reason| worker.recorder.connection_refused(reason)).ok()
 }
 
-/// The two halves of a handshake, what it came to, and whether it resumed a session; or the word for why it failed.
-async fn shake(stream: TcpStream, worker: &Worker) -> Result<(TlsStream<TcpStream>, Agreed, bool), &'static str> {
+/// The two halves of a handshake; or the word for why it failed.
+async fn shake(stream: TcpStream, worker: &Worker) -> Result<Shaken, &'static str> {
     let handshakes = &worker.handshakes;
     let told = |error: io::Error| {
         tracing::debug!(%error, "TLS handshake");
         word(&error)
     };
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(told)?;
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), Heard::new(stream)).await.map_err(told)?;
     let server_name = hello.client_hello().server_name().map(Box::<str>::from);
     let snapshot = worker.snapshot().ok_or("tls_not_ready")?;
-    let named = server_name.as_deref().and_then(|name| snapshot.tls.named(name));
+    let named = server_name.as_deref().and_then(|name| snapshot.terms(name));
     let unnamed = || snapshot.tls.unnamed().filter(|_| !handshakes.settings.strict_sni);
     let Some(terms) = named.or_else(unnamed).cloned() else {
         // A fresh connection takes it at once, or is gone.
-        let _ = hello.io.try_write(&UNRECOGNIZED_NAME);
+        let _ = hello.io.socket().try_write(&UNRECOGNIZED_NAME);
         return Err("tls_unrecognized_name");
     };
-    drop(snapshot);
+    let (socket, heard) = hello.io.into_parts();
+    if let Some(route) = terms.passed.clone() {
+        let server_name = server_name.unwrap_or_default();
+        return Ok(Shaken::Passed(Box::new(Passed { socket, hello: heard, server_name, route, snapshot })));
+    }
+    drop((snapshot, heard));
     if terms.certificates.is_empty() {
-        let _ = hello.io.try_write(&UNRECOGNIZED_NAME);
+        let _ = socket.try_write(&UNRECOGNIZED_NAME);
         return Err("tls_no_certificate");
     }
 
@@ -152,6 +157,7 @@ async fn shake(stream: TcpStream, worker: &Worker) -> Result<(TlsStream<TcpStrea
     // a turn.
     let turn = worker.signing.acquire().await;
     let room = worker.settings.limits.stream_buffer_bytes;
+    let hello = StartHandshake::from_parts(hello.accepted, socket);
     let shaking = hello.into_stream_with(handshakes.config(&terms), |session| session.set_buffer_limit(Some(room)));
     tokio::task::yield_now().await;
     drop(turn);
@@ -167,7 +173,8 @@ async fn shake(stream: TcpStream, worker: &Worker) -> Result<(TlsStream<TcpStrea
         terms,
     };
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    Ok((stream, agreed, resumed))
+    worker.recorder.handshake(agreed.version, resumed);
+    Ok(Shaken::Ended(Io::tls(stream, Some(Rc::new(agreed)), room)))
 }
 
 /// Why a handshake failed: a word of the closed set in docs/metrics.md.

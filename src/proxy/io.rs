@@ -58,6 +58,11 @@ impl Io {
         self.transport.agreed()
     }
 
+    /// Has a peer that reads take a few last words, which are lost otherwise.
+    pub(super) fn say_at_once(&self, bytes: &[u8]) {
+        let _ = self.transport.socket().try_write(bytes);
+    }
+
     /// Counts as a connection to an endpoint until it is closed.
     pub(super) fn counted(self, connected: Connected) -> Self {
         Io { _connected: Some(connected), ..self }

@@ -66,3 +66,15 @@ pub struct Snapshot {
     #[serde(skip_serializing_if = "Tls::is_empty")]
     pub tls: Tls,
 }
+
+impl Snapshot {
+    /// On what terms TLS is for the host that a client names, in lower case. A wildcard whose TLS is passed on leaves the hosts below it
+    /// alone that have routes of their own.
+    pub fn terms(&self, host: &str) -> Option<&Arc<HostTls>> {
+        let passes = |host: &Arc<VirtualHost>| {
+            let oldest = host.routes().first().and_then(|route| route.transport.as_ref());
+            oldest.is_some_and(|transport| transport.passed)
+        };
+        self.tls.named(host).filter(|terms| terms.passed.is_none() || self.router.closest(host).is_none_or(passes))
+    }
+}

@@ -52,8 +52,12 @@ pub struct Route {
 }
 
 /// How requests have to come, and what their answers say of that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Transport {
+    /// TLS of the hosts is passed on to the endpoints, so that there is no request to be served: what comes by TLS has come to the
+    /// wrong place, and for what comes without there is nothing but the redirect.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub passed: bool,
     /// What requests without TLS are answered with.
     pub redirect: Option<Redirect>,
     /// The Strict-Transport-Security of answers over TLS (RFC 6797).

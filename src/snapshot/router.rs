@@ -99,6 +99,15 @@ impl Router {
             .or_else(|| hosts.any.as_ref()?.find(&request))
     }
 
+    /// The most specific host that names this one; [`HostPattern::Any`] names none.
+    pub fn closest(&self, host: &str) -> Option<&Arc<VirtualHost>> {
+        let hosts = &*self.0;
+        hosts.exact.get(host).or_else(|| {
+            let mut dots = host.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'.');
+            dots.find_map(|(dot, _)| hosts.wildcard.get(&host[dot + 1..]))
+        })
+    }
+
     /// Every host with its routes, in no order.
     pub fn hosts(&self) -> impl Iterator<Item = (HostPattern, &Arc<VirtualHost>)> {
         let exact = self.0.exact.iter().map(|(name, host)| (HostPattern::Exact(Arc::clone(name)), host));

@@ -1,4 +1,4 @@
-//! With which certificates and on what terms TLS is ended, by the host that a client asks for (SNI). How certificates are read is
+//! With which certificates and on what terms TLS is ended, or where it is passed on to, by the host that a client asks for (SNI). How certificates are read is
 //! `translate`'s; handshakes are `proxy`'s.
 
 use std::fmt;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{HostPattern, SharedMap};
+use super::{HostPattern, Route, SharedMap};
 
 /// A version of TLS. Older ones are not spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +87,14 @@ pub struct HostTls {
     /// The oldest version that is spoken; `None`: what the settings say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_version: Option<TlsVersion>,
+    /// TLS is not ended, but passed on as this route says, whose action is to forward or to refuse.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
+    pub passed: Option<Arc<Route>>,
+}
+
+/// Routes are told in full where hosts are.
+fn name<S: Serializer>(route: &Option<Arc<Route>>, serializer: S) -> Result<S::Ok, S::Error> {
+    route.as_ref().map(|route| &route.name).serialize(serializer)
 }
 
 impl HostTls {

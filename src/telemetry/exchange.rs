@@ -76,6 +76,8 @@ pub enum Protocol {
     Http11,
     /// HTTP/2
     Http2,
+    /// TLS, and nobody here knows what in it.
+    Tls,
 }
 
 /// What kind of stream an exchange was.
@@ -85,11 +87,11 @@ pub enum Kind {
     Http,
     /// A `text/event-stream` answer.
     Sse,
-    /// A WebSocket tunnel.
+    /// A WebSocket.
     WebSocket,
     /// gRPC.
     Grpc,
-    /// Another upgrade.
+    /// Something else that passes both ways: TLS that is passed on.
     Tunnel,
 }
 
@@ -131,6 +133,7 @@ impl Protocol {
             Protocol::Http10 => "HTTP/1.0",
             Protocol::Http11 => "HTTP/1.1",
             Protocol::Http2 => "HTTP/2",
+            Protocol::Tls => "TLS",
         }
     }
 }

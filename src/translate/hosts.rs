@@ -48,6 +48,11 @@ impl Hosts {
         }
     }
 
+    /// The oldest route of a host.
+    pub(super) fn oldest(&self, host: &HostPattern) -> Option<&Key> {
+        self.states.get(host)?.members.first().map(|Age(_, key)| key)
+    }
+
     /// The hosts of a route have to be built again.
     pub(super) fn touch(&mut self, route: &RouteState) {
         self.dirty.extend(route.hosts.iter().cloned());

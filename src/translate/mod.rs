@@ -172,7 +172,8 @@ impl Translator {
         touched.extend(self.resolve(&changes, policies));
         self.build_clusters(&changes);
         touched.extend(self.build_hosts());
-        touched.extend(self.tls.build(&changes.secrets, &self.seen, &mut self.routes, &mut self.last.snapshot.tls));
+        let (hosts, tls) = (&self.hosts, &mut self.last.snapshot.tls);
+        touched.extend(self.tls.build(&changes.secrets, &self.seen, hosts, &mut self.routes, tls));
         self.last.complaint = self.tls.complaint();
         self.tell_routes(&touched);
         self.tell_upstreams(&changes);
@@ -249,6 +250,7 @@ impl Translator {
             if all || state.uses_any(&changes.services) {
                 if state.resolve(lookup, &mut self.clusters) {
                     self.hosts.touch(state);
+                    self.tls.touch(state);
                 }
                 if state.conditions.is_none() {
                     touched.push(key.clone());

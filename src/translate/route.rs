@@ -47,6 +47,15 @@ pub(super) struct RuleState {
     policies: Vec<Key>,
 }
 
+impl RuleState {
+    /// Nothing is served by it.
+    fn refuse(&mut self, why: &Problem) {
+        let action = Action::Invalid(Invalid(why.to_string().into()));
+        self.route = Arc::new(Route { action, ..Route::clone(&self.route) });
+        self.targets.clear();
+    }
+}
+
 /// What a backend refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
@@ -75,6 +84,9 @@ impl RouteState {
         let https = context.https_port;
         let transport = tls.as_deref().and_then(|tls| tls::transport(tls, https, &mut problems));
         let mut plan = tls.as_deref().and_then(|tls| TlsPlan::read(tls, key, &mut problems));
+        let passed = tls.as_deref().filter(|tls| tls.passthrough);
+        let refused = passed.map(|tls| tls::passthrough::problems(tls, hosts, rules)).unwrap_or_default();
+        let passed = passed.is_some() && !hosts.is_empty();
         if hosts.is_empty() {
             patterns.push(HostPattern::Any);
             if plan.take().is_some() {
@@ -88,7 +100,11 @@ impl RouteState {
             let name = RouteName { object: Arc::clone(&object_name), rule: name.into() };
             rule(one, name, &format!("spec.rules[{at}]"), key, context, transport.clone(), &mut problems)
         });
-        let rules: Vec<_> = rules.collect();
+        let mut rules: Vec<_> = rules.collect();
+        if let Some(why) = refused.first() {
+            rules.iter_mut().for_each(|rule| rule.refuse(why));
+        }
+        problems.extend(refused);
         if rules.is_empty() {
             problems.push(Problem::invalid("spec.rules", "a route needs at least one rule"));
         }
@@ -96,7 +112,7 @@ impl RouteState {
             age: Age(created.clone(), key.clone()),
             generation: *generation,
             hosts: patterns,
-            tls: TlsState::of(plan),
+            tls: TlsState::of(plan, passed),
             rules,
             problems,
             unresolved: Vec::new(),
@@ -110,7 +126,7 @@ impl RouteState {
     pub(super) fn resolve(&mut self, lookup: Lookup<'_>, clusters: &mut Clusters) -> bool {
         let mut unresolved = Vec::new();
         let mut changed = false;
-        let key = &self.age.1;
+        let (key, passed) = (&self.age.1, self.tls.passed);
         for (rule, RuleState { route, targets, policies }) in self.rules.iter_mut().enumerate() {
             let wrong = policies.iter().enumerate().filter_map(|(at, policy)| {
                 lookup.policies.problem(policy, || format!("spec.rules[{rule}].policies[{at}]"))
@@ -145,6 +161,8 @@ impl RouteState {
                         let upstream = lookup.settings(&source).map(|plan| &plan.age.1);
                         let policy = lookup.policies.of_request(policies, key, upstream);
                         unresolved.extend(attached(&policy));
+                        let unasked = || tls::passthrough::unasked(policy.as_deref(), rule);
+                        unresolved.extend(passed.then(unasked).flatten());
                         (Ok(clusters.acquire(source)), policy)
                     }
                     Err(problem) => {

@@ -64,6 +64,8 @@ mod targets;
 mod tls;
 mod tls_clients;
 mod tls_ends;
+mod tls_passed;
+mod tls_passed_ends;
 mod uncut;
 mod uncut_clients;
 mod upstream_tls;

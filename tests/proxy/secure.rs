@@ -16,7 +16,7 @@ fn secure(mut route: Route, redirect: bool) -> Route {
         status: http::StatusCode::PERMANENT_REDIRECT,
     };
     let hsts = Some(http::HeaderValue::from_static("max-age=7"));
-    route.transport = Some(Arc::new(Transport { redirect: redirect.then(|| to(8443)), hsts }));
+    route.transport = Some(Arc::new(Transport { redirect: redirect.then(|| to(8443)), hsts, ..Transport::default() }));
     route
 }
 

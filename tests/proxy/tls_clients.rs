@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use floodway::snapshot::{Certificate, HostPattern, HostTls, Snapshot};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
@@ -24,6 +25,9 @@ impl Authority {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        // Nobody else's, or clients take its signature for a wrong one of another's.
+        let name = format!("Authority of {:x?}", &key.public_key_raw()[1..9]);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let root = params.self_signed(&key).unwrap().der().clone();
         Authority { issuer: rcgen::Issuer::new(params, key), root }
     }
@@ -31,29 +35,29 @@ impl Authority {
     /// A certificate for these names, signed with a fresh key.
     pub fn certificate(&self, names: &[&str]) -> Arc<Certificate> {
         let key = rcgen::KeyPair::generate().unwrap();
-        let der = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        self.certify(names, &key, &der)
+        self.certify(names, &key, |_| {})
     }
 
-    /// A certificate for the key that is in `pem`.
-    pub fn certificate_of(&self, names: &[&str], pem: &str) -> Arc<Certificate> {
-        let key = rcgen::KeyPair::from_pem(pem).unwrap();
-        let der = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        self.certify(names, &key, &der)
-    }
-
-    fn certify(&self, names: &[&str], key: &rcgen::KeyPair, der: &PrivateKeyDer<'_>) -> Arc<Certificate> {
-        let owned: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let signed = rcgen::CertificateParams::new(owned).unwrap().signed_by(key, &self.issuer).unwrap();
-        let key = rustls::crypto::ring::sign::any_supported_type(der).unwrap();
-        Arc::new(Certificate {
-            source: "Secret test/certificate".into(),
-            names: names.iter().map(|name| HostPattern::parse(name).unwrap()).collect(),
-            not_after: i64::MAX,
-            issuer: "test".into(),
-            fingerprint: "test".into(),
-            key: Arc::new(CertifiedKey::new(vec![signed.der().clone()], key)),
+    /// One that has been out of date for long.
+    pub fn expired(&self, names: &[&str]) -> Arc<Certificate> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        self.certify(names, &key, |params| {
+            params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
         })
+    }
+
+    fn certify(
+        &self,
+        names: &[&str],
+        key: &rcgen::KeyPair,
+        change: impl FnOnce(&mut rcgen::CertificateParams),
+    ) -> Arc<Certificate> {
+        let owned: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(owned).unwrap();
+        change(&mut params);
+        let signed = params.signed_by(key, &self.issuer).unwrap();
+        certificate(names, signed.der().clone(), &PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 
     /// What a client trusts that speaks these protocols.
@@ -93,6 +97,24 @@ impl Authority {
         }
         pem + "-----END CERTIFICATE-----\n"
     }
+}
+
+/// A certificate from the files of a server, whoever signed it.
+pub fn pair(names: &[&str], certificate: &str, key: &str) -> Arc<Certificate> {
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    self::certificate(names, der, &PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+}
+
+fn certificate(names: &[&str], der: CertificateDer<'static>, key: &PrivateKeyDer<'_>) -> Arc<Certificate> {
+    let key = rustls::crypto::ring::sign::any_supported_type(key).unwrap();
+    Arc::new(Certificate {
+        source: "Secret test/certificate".into(),
+        names: names.iter().map(|name| HostPattern::parse(name).unwrap()).collect(),
+        not_after: i64::MAX,
+        issuer: "test".into(),
+        fingerprint: "test".into(),
+        key: Arc::new(CertifiedKey::new(vec![der], key)),
+    })
 }
 
 /// Has a snapshot end TLS for a host (`*`: for those who name none) with these certificates.

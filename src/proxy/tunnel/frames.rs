@@ -130,6 +130,11 @@ impl Frames {
         }
     }
 
+    /// No frames at all: something else than a WebSocket passes. From clients if `masked`.
+    pub(super) fn none(masked: bool) -> Self {
+        Frames { state: State::Lost, ..Frames::new(masked, false, &WebSocket::default()) }
+    }
+
     /// Whether frames are masked in this direction.
     pub(super) fn masked(&self) -> bool {
         self.masked

@@ -1,4 +1,5 @@
-//! Tunnels: bytes both ways after both sides have switched to WebSocket. An end of one side is passed on as a half-close, and
+//! Tunnels: bytes both ways after both sides have switched to WebSocket, or between a client and an endpoint that speak TLS with each
+//! other, of which nothing can be seen and in which nothing can be said. An end of one side is passed on as a half-close, and
 //! nothing is buffered but what the other side has not taken yet; the scratch they pass through is the worker's.
 //!
 //! [`direction`] moves bytes and knows, by [`frames`], where something may be said; [`pulse`] knows when a side is to be
@@ -100,14 +101,17 @@ struct Tunnel {
     parting: Option<Parting>,
     /// Who ended first.
     first: Option<Side>,
+    /// It carries something else than a WebSocket.
+    opaque: bool,
 }
 
 impl Tunnel {
-    fn new(early: Bytes, ahead: Bytes, extended: bool, worker: &Worker, exchange: &Exchange) -> Self {
+    fn new(early: Bytes, ahead: Bytes, extended: Option<bool>, worker: &Worker, exchange: &Exchange) -> Self {
         let none = WebSocket::default();
         let wanted = exchange.streaming().map_or(&none, |streaming| &streaming.web_socket);
-        let pulse = wanted.ping.map(|ping| Box::new(Pulse::new(ping, Instant::now())));
+        let pulse = wanted.ping.filter(|_| extended.is_some()).map(|ping| Box::new(Pulse::new(ping, Instant::now())));
         let frames = |masked| {
+            let Some(extended) = extended else { return Frames::none(masked) };
             let mut frames = Frames::new(masked, extended, wanted);
             if let Some(pulse) = &pulse {
                 frames.expect_pongs(pulse.token);
@@ -116,7 +120,7 @@ impl Tunnel {
         };
         let up = Direction::new(early, frames(true), worker, exchange);
         let down = Direction::new(ahead, frames(false), worker, exchange);
-        Tunnel { up, down, pulse, parting: None, first: None }
+        Tunnel { up, down, pulse, parting: None, first: None, opaque: extended.is_none() }
     }
 
     fn poll(
@@ -137,7 +141,7 @@ impl Tunnel {
                 _ => None,
             });
             if let (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) = (up, down) {
-                return Poll::Ready(Ok(self.ending()));
+                return Poll::Ready(Ok(self.ending(exchange)));
             }
             let broken = match (up, down) {
                 (Poll::Ready(Err(broken)), _) => Some((Side::Client, broken)),
@@ -159,6 +163,13 @@ impl Tunnel {
             };
             match exchange.poll_due(cx, beat) {
                 Poll::Pending => return Poll::Pending,
+                Poll::Ready(Due::Leave(farewell)) if self.opaque => {
+                    // There are no last words in it. While the process goes away, it has as long as there is; whatever else asks it
+                    // to leave has waited for it already.
+                    if farewell != Farewell::Draining {
+                        return Poll::Ready(Err(farewell.error()));
+                    }
+                }
                 Poll::Ready(Due::Leave(farewell)) => {
                     // Sides that are parting already are left to it.
                     if !self.up.frames.closed() && !self.down.frames.closed() {
@@ -186,8 +197,13 @@ impl Tunnel {
     }
 
     /// How it ended, now that both sides have.
-    fn ending(&self) -> Ending {
+    fn ending(&self, exchange: &Exchange) -> Ending {
         match (self.parting, self.first) {
+            // An endpoint that says nothing to a client that did has not served it.
+            (None, Some(Side::Client)) if self.opaque && exchange.bytes_sent() == 0 => Ending::Cut(Error::ClientGone),
+            (None, Some(Side::Endpoint)) if self.opaque && exchange.bytes_sent() == 0 => {
+                Ending::Cut(Error::UpstreamCut)
+            }
             (Some(parting), _) => parting.ending,
             // RFC 6455 7.1.4: it is closed cleanly "if the TCP connection was closed after the WebSocket closing handshake was
             // completed". One that was begun tells as much. What is no WebSocket may end as it likes.

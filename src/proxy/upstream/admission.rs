@@ -99,7 +99,7 @@ pub(crate) struct Chosen<'a> {
 }
 
 /// Chooses the endpoint for a request: the one that was picked, another one if that has as many connections as it may have, or,
-/// if all have, the first that has one to spare.
+/// if all have, the first that has one to spare. Who needs a connection `alone` has no use for those that are there.
 ///
 /// # Errors
 /// No more may wait, or it waited for too long.
@@ -108,17 +108,18 @@ pub(crate) async fn choose<'a>(
     host: &'a Rc<Host>,
     tried: &[SocketAddr],
     wish: &Wish,
+    alone: bool,
 ) -> Result<Chosen<'a>, Error> {
     let bounded =
         |limits: &crate::snapshot::Limits| limits.connections.is_some() || limits.connections_per_endpoint.is_some();
-    if !upstream.cluster.resilience.limits.as_ref().is_some_and(bounded) || upstream.has_connection(host) {
+    if !upstream.cluster.resilience.limits.as_ref().is_some_and(bounded) || !alone && upstream.has_connection(host) {
         return Ok(Chosen { host, place: None });
     }
     Ok(match upstream.place(host) {
         Some(place) => Chosen { host, place: Some(place) },
-        None => match upstream.spare(tried, wish, !upstream.others_wait()) {
+        None => match upstream.spare(tried, wish, !upstream.others_wait(), alone) {
             Some(chosen) => chosen,
-            None => Box::pin(wait_for_connection(upstream, tried, wish)).await?,
+            None => Box::pin(wait_for_connection(upstream, tried, wish, alone)).await?,
         },
     })
 }
@@ -127,15 +128,20 @@ async fn wait_for_connection<'a>(
     upstream: &'a Upstream,
     tried: &[SocketAddr],
     wish: &Wish,
+    alone: bool,
 ) -> Result<Chosen<'a>, Error> {
     let mut waiting = join(&upstream.state, Limited::Connections)?;
     loop {
         let first = called(&mut waiting).await? == Called::First;
-        if let Some(chosen) = upstream.spare(tried, wish, first) {
+        if let Some(chosen) = upstream.spare(tried, wish, first, alone) {
             return Ok(chosen);
         }
+        // What this worker keeps is of no use to it, and makes room.
+        if first && alone && upstream.give_up_one() {
+            continue;
+        }
         // HTTP/2 connections are shared, and not idle for want of one request: only for a worker without any do others give one up.
-        if first && (upstream.cluster.protocol != Protocol::Http2 || !upstream.has_any()) {
+        if first && (alone || upstream.cluster.protocol != Protocol::Http2 || !upstream.has_any()) {
             waiting.want_connection();
         }
     }
@@ -160,14 +166,15 @@ impl Upstream {
     }
 
     /// The least loaded endpoint that has a connection for a request, or to which one may be opened.
-    fn spare(&self, tried: &[SocketAddr], wish: &Wish, may_open: bool) -> Option<Chosen<'_>> {
+    fn spare(&self, tried: &[SocketAddr], wish: &Wish, may_open: bool, alone: bool) -> Option<Chosen<'_>> {
+        let has_connection = |host: &Host| !alone && self.has_connection(host);
         let may_open = may_open && self.state.limits().lane(Limited::Connections).gate.has_room();
         let fits = |host: &Host| {
-            let room = || self.has_connection(host) || may_open && host.state.connections().has_room();
+            let room = || has_connection(host) || may_open && host.state.connections().has_room();
             !tried.contains(&host.endpoint.address) && room()
         };
         let host = self.choice.least_loaded(&self.hosts, wish, fits)?;
-        if self.has_connection(host) {
+        if has_connection(host) {
             return Some(Chosen { host, place: None });
         }
         Connected::try_new(&host.state).map(|place| Chosen { host, place: Some(place) })
@@ -175,11 +182,15 @@ impl Upstream {
 
     /// Gives up connections that requests of other workers wait for.
     pub(super) fn yield_connections(&self) {
-        if let Some(host) = self.hosts.iter().find(|host| host.pool.has_any())
-            && self.state.limits().yields()
-        {
-            host.pool.give_up_one();
+        if self.has_any() && self.state.limits().yields() {
+            self.give_up_one();
         }
+    }
+
+    /// Gives up a connection that carries nothing, or the fewest; whether there was any.
+    fn give_up_one(&self) -> bool {
+        let host = self.hosts.iter().find(|host| host.pool.has_any());
+        host.map(|host| host.pool.give_up_one()).is_some()
     }
 }
 

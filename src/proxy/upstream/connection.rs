@@ -12,7 +12,7 @@ use http::uri::Scheme;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::open::open;
+use super::open::{dial, open};
 use super::{Admitted, Host, InFlight, Pool, Upstream, admission};
 use crate::proxy::body::Body;
 use crate::proxy::downstream::Downstream;
@@ -76,8 +76,8 @@ pub(crate) struct Takeover {
     pub pipe: Box<dyn Pipe>,
     /// What was read ahead on it.
     pub early: Bytes,
-    /// Whether an extension of the WebSocket was agreed on.
-    pub extended: bool,
+    /// Whether an extension of the WebSocket was agreed on; `None` if it is no WebSocket.
+    pub extended: Option<bool>,
     /// Counts it as in flight until dropped.
     pub in_flight: InFlight,
 }
@@ -89,6 +89,28 @@ pub(crate) struct SendFailure {
     pub error: Error,
     /// The request's content, if the request can be sent again: certainly nothing was made of it.
     pub unsent: Option<Body>,
+}
+
+impl Takeover {
+    /// A new connection to `host` that carries what a client and the endpoint say to each other, whatever that is.
+    ///
+    /// # Errors
+    /// [`Error::ConnectFailed`] or [`Error::ConnectTimeout`]; [`Error::UpstreamOverflow`] if it has no `place`, and there is none.
+    pub(crate) async fn connect(
+        upstream: &Upstream,
+        host: &Rc<Host>,
+        place: Option<Connected>,
+        client: SocketAddr,
+        timeout: Duration,
+        admitted: Option<&Rc<Admitted>>,
+    ) -> Result<Takeover, Error> {
+        let mut in_flight = InFlight::new(host);
+        in_flight.admitted = admitted.cloned();
+        let place = place.or_else(|| upstream.place(host)).ok_or(Error::UpstreamOverflow)?;
+        let dialled = tokio::time::timeout(timeout, dial(host, Some(client), upstream)).await;
+        let io = Io::new(dialled.map_err(|_| Error::ConnectTimeout)??, upstream.room).counted(place);
+        Ok(Takeover { pipe: Box::new(io), early: Bytes::new(), extended: None, in_flight })
+    }
 }
 
 impl Lease {
@@ -188,7 +210,8 @@ impl Lease {
                     Ok(Answered::Response(head, content)) => Ok(self.download(head, content)),
                     Ok(Answered::Switched(head, pipe)) => {
                         let extended = head.fields.contains(Known::WebSocketExtensions);
-                        let takeover = Takeover { pipe, early: Bytes::new(), extended, in_flight: self.in_flight };
+                        let (early, extended) = (Bytes::new(), Some(extended));
+                        let takeover = Takeover { pipe, early, extended, in_flight: self.in_flight };
                         Ok(Answer { response: Response { head, body: Body::empty() }, takeover: Some(takeover) })
                     }
                     Err((error, unsent)) => Err(SendFailure { error, unsent }),
@@ -200,7 +223,7 @@ impl Lease {
     fn into_takeover(self, extended: bool) -> Option<Takeover> {
         let Connection::Http1(client) = self.connection else { return None };
         let (io, early) = client.into_io()?;
-        Some(Takeover { pipe: Box::new(io), early, extended, in_flight: self.in_flight })
+        Some(Takeover { pipe: Box::new(io), early, extended: Some(extended), in_flight: self.in_flight })
     }
 
     fn download<B: Download>(self, head: ResponseHead, content: B) -> Answer {

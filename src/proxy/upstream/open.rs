@@ -24,8 +24,19 @@ pub(super) async fn open(
     client: Option<SocketAddr>,
     upstream: &Upstream,
 ) -> Result<(Io, Protocol), Error> {
+    let stream = dial(host, client, upstream).await?;
+    let cluster = upstream.cluster();
+    match &cluster.connections.tls {
+        None => Ok((Io::new(stream, upstream.room), cluster.protocol)),
+        // In a box: a handshake takes much more room than a connection.
+        Some(tls) => Box::pin(secure(stream, tls, host, upstream)).await,
+    }
+}
+
+/// Connects, and introduces the client if that is wanted.
+pub(super) async fn dial(host: &Host, client: Option<SocketAddr>, upstream: &Upstream) -> Result<TcpStream, Error> {
     let address = host.endpoint.address;
-    let (cluster, settings, room) = (upstream.cluster(), &upstream.cluster().connections, upstream.room);
+    let (settings, room) = (&upstream.cluster().connections, upstream.room);
     let mut stream = TcpStream::connect(address).await.map_err(|error| {
         tracing::debug!(%address, %error, "connect");
         Error::ConnectFailed
@@ -49,11 +60,7 @@ pub(super) async fn open(
             Error::ConnectFailed
         })?;
     }
-    match &settings.tls {
-        None => Ok((Io::new(stream, room), cluster.protocol)),
-        // In a box: a handshake takes much more room than a connection.
-        Some(tls) => Box::pin(secure(stream, tls, host, upstream)).await,
-    }
+    Ok(stream)
 }
 
 /// Shakes hands, as its cluster asks.

@@ -2,6 +2,7 @@
 
 mod access;
 mod basic;
+mod beyond;
 mod cors;
 mod jwk;
 mod jwt;

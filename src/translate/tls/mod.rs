@@ -1,10 +1,11 @@
-//! TLS with clients: what a route asks of it, and which host gets which certificates. How a Secret becomes a certificate is
+//! TLS with clients: what a route asks of it, and which host gets which certificates, or has its TLS passed on. How a Secret becomes a certificate is
 //! `certificate`'s.
 //!
 //! A Secret that cannot be served leaves its last good version in force. That is no memory of translation: whoever puts Secrets into
 //! [`Resources`] keeps that version there, beside the one that is wrong.
 
 mod certificate;
+pub(super) mod passthrough;
 mod plan;
 mod x509;
 
@@ -15,6 +16,7 @@ pub use certificate::{WrongCertificate, check_certificate};
 pub(super) use plan::{TlsPlan, transport};
 
 use super::conditions::{Problem, Verdict, reason, sentences};
+use super::hosts::Hosts;
 use super::route::{Age, RouteState};
 use super::{Key, Resources, SecretData, UNREAD_SECRET};
 use crate::snapshot::{Certificate, HostPattern, HostTls, Map, Tls};
@@ -40,6 +42,8 @@ struct Found {
 pub(super) struct TlsState {
     /// `None`: it gives its hosts no certificate.
     pub(super) plan: Option<TlsPlan>,
+    /// It has TLS of its hosts passed on.
+    pub(super) passed: bool,
     words: Words,
 }
 
@@ -52,11 +56,22 @@ struct Words {
     warnings: Vec<Problem>,
     /// Whether there is nothing to serve.
     refused: bool,
+    /// Whether all its hosts are another's, so that nothing is passed on.
+    lost: bool,
 }
 
 impl TlsState {
-    pub(super) fn of(plan: Option<TlsPlan>) -> Self {
-        TlsState { plan, words: Words::default() }
+    pub(super) fn of(plan: Option<TlsPlan>, passed: bool) -> Self {
+        TlsState { plan, passed, words: Words::default() }
+    }
+
+    /// Whether it says anything of TLS at its hosts.
+    fn asks(&self) -> bool {
+        self.plan.is_some() || self.passed
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &Key> {
+        self.plan.iter().flat_map(TlsPlan::secrets)
     }
 
     /// What cannot be served.
@@ -76,8 +91,9 @@ impl TlsState {
 
     /// How a route is served with which nothing else is wrong.
     pub(super) fn programmed(&self) -> Verdict {
-        let Words { wrong, warnings, refused } = &self.words;
+        let Words { wrong, warnings, refused, lost } = &self.words;
         match warnings.first() {
+            _ if *lost => Verdict::bad(reason::CONFLICTED, sentences(warnings)),
             _ if *refused => {
                 Verdict::bad(reason::INVALID, "handshakes for its hosts are refused, for want of a certificate")
             }
@@ -95,7 +111,7 @@ pub(super) struct TlsTable {
     default: Option<Key>,
     /// What is wrong with that.
     default_wrong: Option<String>,
-    /// The routes that give each host a certificate, oldest first.
+    /// The routes that give each host a certificate, or have its TLS passed on, oldest first.
     hosts: Map<HostPattern, BTreeSet<Age>>,
     /// The routes that refer to each Secret, and what was found there.
     secrets: Map<Key, (BTreeSet<Key>, Found)>,
@@ -118,8 +134,11 @@ impl TlsTable {
 
     /// A route asks for TLS at its hosts.
     pub(super) fn join(&mut self, route: &RouteState, resources: &Resources) {
-        let Some(plan) = &route.tls.plan else { return };
-        for secret in plan.secrets() {
+        self.look_again(route);
+        if !route.tls.asks() {
+            return;
+        }
+        for secret in route.tls.secrets() {
             let (routes, found) = self.secrets.entry(secret.clone()).or_default();
             if routes.is_empty() {
                 *found = look_up(secret, resources, found);
@@ -132,10 +151,25 @@ impl TlsTable {
         self.dirty.extend(route.hosts.iter().cloned());
     }
 
+    /// A route comes or goes that may be the oldest of a host, and so decide whether TLS is passed on there.
+    fn look_again(&mut self, route: &RouteState) {
+        self.dirty.extend(route.hosts.iter().filter(|host| self.hosts.contains_key(host)).cloned());
+    }
+
+    /// What a route passes TLS on to has changed.
+    pub(super) fn touch(&mut self, route: &RouteState) {
+        if route.tls.passed {
+            self.dirty.extend(route.hosts.iter().cloned());
+        }
+    }
+
     /// A route asks for it no longer.
     pub(super) fn leave(&mut self, route: &RouteState) {
-        let Some(plan) = &route.tls.plan else { return };
-        for secret in plan.secrets() {
+        self.look_again(route);
+        if !route.tls.asks() {
+            return;
+        }
+        for secret in route.tls.secrets() {
             if let Some((routes, _)) = self.secrets.get_mut(secret) {
                 routes.remove(&route.age.1);
             }
@@ -153,6 +187,7 @@ impl TlsTable {
         &mut self,
         changed: &BTreeSet<Key>,
         resources: &Resources,
+        hosts: &Hosts,
         routes: &mut Map<Key, Box<RouteState>>,
         tls: &mut Tls,
     ) -> Vec<Key> {
@@ -173,22 +208,23 @@ impl TlsTable {
         for host in std::mem::take(&mut self.dirty) {
             let Some(members) = self.hosts.get(&host) else { continue };
             affected.extend(members.iter().map(|Age(_, key)| key.clone()));
-            let first = members.first().and_then(|Age(_, key)| Some((key, routes.get(key)?.tls.plan.as_ref()?)));
-            match first {
-                Some((key, plan)) => {
-                    let terms = self.terms(key, plan);
+            match self.first(&host, hosts, routes) {
+                Some((key, route)) => {
+                    let terms = self.terms(key, route);
                     if tls.get(&host).is_none_or(|before| **before != terms) {
                         tls.insert(host, Arc::new(terms));
                     }
                 }
                 None => {
                     tls.remove(&host);
-                    self.hosts.remove(&host);
+                    if members.is_empty() {
+                        self.hosts.remove(&host);
+                    }
                 }
             }
         }
         let told = affected.into_iter().filter(|key| {
-            let Some(words) = routes.get(key).map(|route| self.words(key, route, routes)) else { return false };
+            let Some(words) = routes.get(key).map(|route| self.words(key, route, hosts, routes)) else { return false };
             let Some(route) = routes.get_mut(key) else { return false };
             let differs = route.tls.words != words;
             if differs {
@@ -216,13 +252,21 @@ impl TlsTable {
     }
 
     /// What a route gives its hosts.
-    fn terms(&self, key: &Key, plan: &TlsPlan) -> HostTls {
-        let found = plan.secrets().filter_map(|secret| self.secrets.get(secret)?.1.certificate.clone());
-        HostTls { route: Some(key.to_string().into()), certificates: found.collect(), min_version: plan.min_version }
+    fn terms(&self, key: &Key, route: &RouteState) -> HostTls {
+        let found = route.tls.secrets().filter_map(|secret| self.secrets.get(secret)?.1.certificate.clone());
+        HostTls {
+            route: Some(key.to_string().into()),
+            certificates: found.collect(),
+            min_version: route.tls.plan.as_ref().and_then(|plan| plan.min_version),
+            passed: route.rules.first().filter(|_| route.tls.passed).map(|rule| Arc::clone(&rule.route)),
+        }
     }
 
     /// What the owner of a route is told.
-    fn words(&self, key: &Key, route: &RouteState, routes: &Map<Key, Box<RouteState>>) -> Words {
+    fn words(&self, key: &Key, route: &RouteState, hosts: &Hosts, routes: &Map<Key, Box<RouteState>>) -> Words {
+        if route.tls.passed {
+            return self.words_of_passed(key, route, hosts, routes);
+        }
         let Some(plan) = &route.tls.plan else { return Words::default() };
         let (mut wrong, mut warnings, mut refused) = (Vec::new(), Vec::new(), true);
         for (secret, path) in plan.references() {
@@ -244,18 +288,17 @@ impl TlsTable {
             }
         }
         for host in &route.hosts {
-            let first = self.hosts.get(host).and_then(|members| members.first()).filter(|Age(_, first)| first != key);
-            let Some(Age(_, first)) = first else { continue };
-            let theirs = routes.get(first).and_then(|route| route.tls.plan.as_ref());
-            if theirs.is_some_and(|theirs| !theirs.serves_like(plan)) {
-                warnings.push(Problem {
-                    reason: reason::PARTIALLY_CONFLICTED,
-                    path: "spec.tls".to_owned(),
-                    message: format!("ProxyRoute {first}, which comes first, says which certificate host {host} has, and from which version of TLS on"),
-                });
-            }
+            let Some((first, theirs)) = self.first(host, hosts, routes).filter(|(first, _)| *first != key) else {
+                continue;
+            };
+            let what = match &theirs.tls.plan {
+                Some(theirs) if theirs.serves_like(plan) => continue,
+                Some(_) => format!("says which certificate host {host} has, and from which version of TLS on"),
+                None => format!("has TLS of host {host} passed through, so that nobody comes to this route with it"),
+            };
+            warnings.push(passthrough::conflict("spec.tls", first, &what));
         }
-        Words { wrong, warnings, refused }
+        Words { wrong, warnings, refused, lost: false }
     }
 }
 

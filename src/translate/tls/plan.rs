@@ -20,7 +20,11 @@ pub(in crate::translate) struct TlsPlan {
 impl TlsPlan {
     /// The plan of a route beside whose `key` the Secrets are; `None` if it names none.
     pub(in crate::translate) fn read(given: &api::RouteTls, key: &Key, problems: &mut Vec<Problem>) -> Option<Self> {
-        let api::RouteTls { secret_name, alternate_secret_name, redirect: _, min_version, hsts: _ } = given;
+        let api::RouteTls { secret_name, alternate_secret_name, redirect: _, min_version, hsts: _, passthrough } =
+            given;
+        if *passthrough {
+            return None;
+        }
         let beside = |name: &String| Key::new(Arc::clone(&key.namespace), name.as_str());
         let Some(secret) = secret_name.as_ref().map(beside) else {
             if alternate_secret_name.is_some() || min_version.is_some() {
@@ -60,7 +64,7 @@ pub(in crate::translate) fn transport(
     https: u16,
     problems: &mut Vec<Problem>,
 ) -> Option<Arc<Transport>> {
-    let api::RouteTls { secret_name: _, alternate_secret_name: _, redirect, min_version: _, hsts } = given;
+    let api::RouteTls { secret_name: _, alternate_secret_name: _, redirect, min_version: _, hsts, passthrough } = given;
     let redirect = redirect.then(|| Redirect {
         scheme: Some("https".into()),
         host: None,
@@ -69,7 +73,8 @@ pub(in crate::translate) fn transport(
         status: StatusCode::PERMANENT_REDIRECT,
     });
     let hsts = hsts.as_ref().map(self::hsts).and_then(|read| read.map_err(|problem| problems.push(problem)).ok());
-    (redirect.is_some() || hsts.is_some()).then(|| Arc::new(Transport { redirect, hsts }))
+    let transport = Transport { passed: *passthrough, redirect, hsts: hsts.filter(|_| !passthrough) };
+    (transport != Transport::default()).then(|| Arc::new(transport))
 }
 
 /// RFC 6797 6.1: `max-age=31536000; includeSubDomains; preload`.

@@ -184,3 +184,87 @@ fn what_is_wrong_with_the_fields_is_not_accepted() {
         assert_eq!(translation.snapshot.tls.iter().count(), 0);
     }
 }
+
+/// Has TLS of hosts passed on to a Service that is there.
+fn pass(resources: &mut Resources, name: &str, day: u8, hosts: &[&str]) {
+    let service = json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 443}]}});
+    let service = crate::translate::Service::from_object(&serde_json::from_value(service).unwrap()).unwrap();
+    resources.services.insert(key("db"), Arc::new(service));
+    let metadata =
+        json!({"name": name, "namespace": "shop", "creationTimestamp": format!("2026-01-{day:02}T00:00:00Z")});
+    let rules = json!([{"backends": [{"service": {"name": "db", "port": 443}}]}]);
+    let spec = json!({"hosts": hosts, "tls": {"passthrough": true}, "rules": rules});
+    let route: ProxyRoute = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+    resources.routes.insert(key(name), Arc::new(route.into()));
+}
+
+/// Whatever comes in between, and in whichever order: the oldest route of a host says whether its TLS is passed on, also where it says
+/// nothing of TLS, and what is remembered never shows.
+#[test]
+fn the_oldest_route_says_whether_tls_is_passed_on() {
+    const HOST: &str = "www.example.com";
+    let (mut resources, mut remembering) = (Resources::default(), translator());
+    resources.put_secret(key("www"), secret(&[HOST]));
+    let mut translate = |resources: &Resources| {
+        let translation = remembering.translate(resources);
+        assert_eq!(translator().translate(resources), translation);
+        let passed = at(&translation, HOST).map(|terms| {
+            let route = terms.passed.as_ref().map(|route| route.name.object.to_string());
+            (route, terms.certificates.len())
+        });
+        (translation, passed)
+    };
+    let passed_by = |name: &str| Some((Some(format!("shop/{name}")), 0));
+    pass(&mut resources, "passes", 5, &[HOST]);
+    let (translation, passed) = translate(&resources);
+    assert_eq!(passed, passed_by("passes"));
+    assert_eq!(told(&translation, "passes", "Programmed").1, "Programmed");
+
+    // One that is younger and ends TLS.
+    put(&mut resources, "ends", 6, &[HOST], &json!({"secretName": "www"}));
+    let (translation, passed) = translate(&resources);
+    assert_eq!(passed, passed_by("passes"));
+    let (_, _, message) = told(&translation, "ends", "Programmed");
+    assert!(
+        message.contains("ProxyRoute shop/passes, which comes first, has TLS of host www.example.com"),
+        "{message}"
+    );
+
+    // One that is older and says nothing of TLS keeps what comes to it.
+    put(&mut resources, "plain", 4, &[HOST], &json!({}));
+    let (translation, passed) = translate(&resources);
+    assert_eq!(passed, Some((None, 1)), "the certificate of the younger one");
+    let (status, reason, message) = told(&translation, "passes", "Programmed");
+    assert_eq!((status, reason), ("False", "Conflicted"));
+    assert!(message.contains("ProxyRoute shop/plain"), "{message}");
+    resources.routes.remove(&key("ends"));
+    assert_eq!(translate(&resources).1, None, "left to the default certificate");
+
+    // One that is older still, and passes it on.
+    pass(&mut resources, "first", 3, &[HOST, "other.example.com"]);
+    let (translation, passed) = translate(&resources);
+    assert_eq!(passed, passed_by("first"));
+    assert!(told(&translation, "passes", "Programmed").2.contains("ProxyRoute shop/first"));
+    resources.routes.remove(&key("first"));
+    resources.routes.remove(&key("plain"));
+    assert_eq!(translate(&resources).1, passed_by("passes"));
+    resources.routes.remove(&key("passes"));
+    assert_eq!(translate(&resources).1, None);
+}
+
+/// A change of what TLS is passed on to is seen where TLS is looked up.
+#[test]
+fn where_tls_is_passed_on_to_follows_what_is_there() {
+    let (mut resources, mut translator) = (Resources::default(), translator());
+    pass(&mut resources, "passes", 1, &["www.example.com"]);
+    let action = |translation: &Translation| {
+        let terms = at(translation, "www.example.com").unwrap();
+        let crate::snapshot::Action::Forward(action) = &terms.passed.as_ref().unwrap().action else { panic!() };
+        action.backends[0].cluster.is_ok()
+    };
+    assert!(action(&translator.translate(&resources)));
+    resources.services.remove(&key("db"));
+    let translation = translator.translate(&resources);
+    assert!(!action(&translation));
+    assert_eq!(told(&translation, "passes", "ResolvedRefs").1, "BackendNotFound");
+}
