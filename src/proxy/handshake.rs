@@ -83,7 +83,10 @@ struct Offered(Arc<HostTls>);
 
 impl ResolvesServerCert for Offered {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.choose(hello.signature_schemes()).map(|certificate| Arc::clone(&certificate.key))
+        // For a client that verifies none of them, rustls finds out that nothing is in common, and says handshake_failure; without
+        // any it would say access_denied, as if anybody had been asked who the client is.
+        let chosen = self.0.choose(hello.signature_schemes()).or_else(|| self.0.certificates.first());
+        chosen.map(|certificate| Arc::clone(&certificate.key))
     }
 }
 
@@ -184,8 +187,6 @@ fn word(error: &io::Error) -> &'static str {
         Some(Error::InvalidMessage(_) | Error::PeerMisbehaved(_) | Error::DecryptError) => "tls_malformed",
         Some(Error::PeerIncompatible(_)) => "tls_incompatible",
         Some(Error::NoApplicationProtocol) => "tls_no_application_protocol",
-        // The only one of its kind: no certificate for the signatures that the client verifies.
-        Some(Error::General(_)) => "tls_incompatible",
         Some(Error::AlertReceived(_)) => "tls_rejected",
         Some(_) => "tls_malformed",
         None => "tls_closed",
