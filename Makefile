@@ -56,6 +56,11 @@ soak: need-rust ## Streams of every kind while tables are published, for ten min
 fuzz: need-rust need-cxx ## Fuzz the HTTP/1 codec, ten minutes for each target (ARGS=60 for a minute)
 	@fuzz/run.sh $(or $(ARGS),600)
 
+.PHONY: tls-check
+tls-check: need-rust ## Scan TLS with sslyze by Mozilla's intermediate profile (fetched once from PyPI into target/sslyze)
+	@$(CARGO) build --quiet
+	@tests/sslyze/run.sh
+
 .PHONY: test-tools
 test-tools: need-go ## Build what the tests need, once, from Go modules: etcd, kube-apiserver, h2spec, gRPC's interoperability tests
 	@tests/tools/build.sh
