@@ -10,6 +10,7 @@ mod guarded;
 mod install;
 mod network;
 mod objects;
+mod planted;
 mod secrets;
 mod source;
 mod status;
