@@ -5,6 +5,7 @@ mod certificates;
 mod check;
 mod embedded;
 mod names;
+mod passed;
 mod planted;
 mod reload;
 mod secrets;
