@@ -40,6 +40,7 @@ mod outcomes;
 mod policies;
 mod policy_basic;
 mod policy_cors;
+mod policy_headers;
 mod policy_jwt;
 mod policy_key;
 mod policy_limits;

@@ -4,6 +4,7 @@
 mod access;
 mod basic;
 mod cors;
+mod headers;
 mod jwt;
 mod key;
 mod limits;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use access::IpAccess;
 pub use basic::BasicAuth;
 pub use cors::Cors;
+pub use headers::{Frames, Headers, ReferrerPolicy, SecurityHeaders};
 pub use jwt::{CLOCK_SKEW, ClaimToHeader, Issuer, Jwks, Jwt, JwtAlgorithm, JwtSource, OnExpiry, RequiredClaim};
 pub use key::ApiKey;
 pub use limits::RequestLimits;
@@ -61,6 +63,10 @@ pub struct ProxyPolicySpec {
     /// Which pages of other origins may read answers, for example `{allowOrigins: ["https://*.example.com"], allowMethods: [PUT]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// Which header fields neither clients nor backends may send, and which every answer has, for example
+    /// `{security: {}, hideServer: true}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Headers>,
     /// How large requests may be, and of which kinds, for example `{bodyBytes: 1048576, methods: [GET, POST]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<RequestLimits>,

@@ -1,12 +1,18 @@
 //! What policies make of the fields of the client's answer, whoever gives it: told before there is an answer, done once there is
 //! one. Edits that a rule asks for are made before.
 
+use std::sync::Arc;
+
 use super::Exchange;
 use crate::proxy::fields::Fields;
+use crate::proxy::policy;
+use crate::snapshot::Headers;
 
 /// Changes of the fields of an answer, in the order in which they are made.
 #[derive(Debug, Default)]
 pub(super) struct Adorned {
+    /// What a policy says of all answers.
+    headers: Option<Arc<Headers>>,
     /// Fields whose names begin like this are taken out.
     strip: Option<&'static str>,
     /// Replace what the answer has under their names.
@@ -20,6 +26,11 @@ impl Exchange {
     /// request may not pass.
     pub(in crate::proxy) fn adorn(&self, name: &str, value: &[u8]) {
         self.adorned.borrow_mut().get_or_insert_default().set.add(name, value);
+    }
+
+    /// The client's answer loses and gets what a policy says of all answers.
+    pub(in crate::proxy) fn sanitise(&self, headers: &Arc<Headers>) {
+        self.adorned.borrow_mut().get_or_insert_default().headers = Some(Arc::clone(headers));
     }
 
     /// The client's answer gets no field whose name begins like this, but for those that adorn it.
@@ -36,7 +47,10 @@ impl Exchange {
     /// Makes these changes.
     pub(in crate::proxy) fn dress(&self, answer: &mut Fields) {
         let Some(adorned) = self.adorned.take() else { return };
-        let Adorned { strip, set, vary } = *adorned;
+        let Adorned { headers, strip, set, vary } = *adorned;
+        if let Some(headers) = headers {
+            policy::headers::sanitise(&headers, answer);
+        }
         if let Some(family) = strip {
             answer.retain(|_, name, _| !name.starts_with(family.as_bytes()));
         }

@@ -10,6 +10,7 @@
 
 mod basic;
 mod cors;
+pub(super) mod headers;
 mod jwt;
 mod key;
 mod limits;
@@ -81,9 +82,13 @@ pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Op
 /// # Errors
 /// Why it may not.
 pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
-    let Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit, jwt } = policy;
+    let Policy { invalid, ip_access, cors, headers, request_limits, basic_auth, api_key, rate_limit, jwt } = policy;
     if invalid.is_some() {
         return Err(Error::InvalidPolicy);
+    }
+    // What clients may not say, nobody behind hears; and whoever is refused gets an answer like others.
+    if let Some(headers) = headers {
+        headers::admit(headers, asked.exchange, &mut asked.head.fields);
     }
     if ip_access.as_ref().is_some_and(|access| !access.allows(asked.client.address)) {
         return Err(Error::AddressDenied);

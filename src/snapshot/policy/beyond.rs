@@ -11,6 +11,7 @@ impl Policy {
             ip_access: _,
             // It protects readers of answers, whose browsers ask for it.
             cors: _,
+            headers: _,
             request_limits,
             basic_auth,
             api_key,

@@ -4,6 +4,7 @@ mod access;
 mod basic;
 mod beyond;
 mod cors;
+mod headers;
 mod jwk;
 mod jwt;
 mod key;
@@ -18,6 +19,7 @@ use serde::Serialize;
 pub use access::{IpAccess, Networks};
 pub use basic::BasicAuth;
 pub use cors::{Below, Cors, Origins};
+pub use headers::{Headers, Names};
 pub use jwk::{Algorithm, InvalidKeys, Key, Keys};
 pub use jwt::{ClaimHeader, ClaimRule, Issuer, Jwt, JwtPlace};
 pub use key::{ApiKey, Keyring};
@@ -39,6 +41,9 @@ pub struct Policy {
     /// Which pages of other origins may read answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<Arc<Cors>>,
+    /// What becomes of the fields of requests and answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Arc<Headers>>,
     /// How large requests may be, and of which kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<Arc<RequestLimits>>,
@@ -59,11 +64,13 @@ pub struct Policy {
 impl Policy {
     /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
     pub fn before(&self, farther: &Policy) -> Policy {
-        let Policy { invalid, ip_access, cors, request_limits, basic_auth, api_key, rate_limit, jwt } = self.clone();
+        let Policy { invalid, ip_access, cors, headers, request_limits, basic_auth, api_key, rate_limit, jwt } =
+            self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
             ip_access: ip_access.or_else(|| farther.ip_access.clone()),
             cors: cors.or_else(|| farther.cors.clone()),
+            headers: headers.or_else(|| farther.headers.clone()),
             request_limits: request_limits.or_else(|| farther.request_limits.clone()),
             basic_auth: basic_auth.or_else(|| farther.basic_auth.clone()),
             api_key: api_key.or_else(|| farther.api_key.clone()),
