@@ -40,6 +40,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Which inbound forwarding headers are believed.
     pub forwarding: Forwarding,
+    /// Traces that begin here.
+    pub tracing: Tracing,
     /// Values for routes that do not say otherwise.
     pub defaults: RouteDefaults,
     /// What is asked of every request, as a ProxyPolicy says it, unless one nearer to the request says otherwise.
@@ -60,6 +62,7 @@ impl Default for Settings {
             listeners: Listeners::default(),
             limits: Limits::default(),
             forwarding: Forwarding::default(),
+            tracing: Tracing::default(),
             defaults: RouteDefaults::default(),
             policy: ProxyPolicySpec::default(),
             drain: Drain::default(),
@@ -277,8 +280,24 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Forwarding {
-    /// Peers whose X-Forwarded-* , X-Request-Id and traceparent are believed. Empty: nobody's.
+    /// Peers whose X-Forwarded-* , X-Request-Id, traceparent and tracestate are believed. Empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What becomes of requests that come without the trace of a trusted proxy (W3C Trace Context).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tracing {
+    /// Whether a trace begins with them: they go on with a `traceparent`.
+    pub begin: bool,
+    /// How many of those traces are marked as sampled, in percent.
+    pub sampled_percent: u8,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Tracing { begin: true, sampled_percent: 100 }
+    }
 }
 
 /// Values for routes that do not say otherwise.

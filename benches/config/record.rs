@@ -11,6 +11,7 @@ fn exchange<'a>(route: &'a str, upstream: &'a str) -> Exchange<'a> {
     Exchange {
         request_id: "0198a1c2-77aa-7d10-9e7f-6b1f0e2d3c4b",
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+        span_id: Some(1),
         client: IpAddr::from([192, 0, 2, 1]),
         protocol: Protocol::Http11,
         method: "POST",

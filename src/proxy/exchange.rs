@@ -22,9 +22,11 @@ pub(super) use self::attempt::Beside;
 use super::clocks::{Clocks, Flow, Phase};
 use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
+use super::fields::Fields;
 use super::headers::Vouched;
 use super::streams::Stream;
 pub(super) use super::streams::{Due, Farewell, Manner};
+use super::trace::Trace;
 use super::transport::Agreed;
 use super::worker::Worker;
 use crate::resilience::rate::{Inside, Limiters};
@@ -36,8 +38,8 @@ use crate::telemetry::{End, Kind, Protocol};
 pub(super) struct Subject {
     /// The id that client and upstream see.
     pub request_id: Box<str>,
-    /// The trace id of `traceparent`.
-    pub trace_id: Option<Box<str>>,
+    /// The trace that it belongs to.
+    pub trace: Trace,
     /// The client, found through trusted proxies.
     pub client: IpAddr,
     /// Its port; 0 if only the proxies know.
@@ -120,6 +122,11 @@ impl Exchange {
     /// The id that client and upstream see.
     pub(super) fn request_id(&self) -> &str {
         &self.subject.request_id
+    }
+
+    /// Tells whoever gets the request to which trace it belongs.
+    pub(super) fn pass_trace_on(&self, fields: &mut Fields) {
+        self.subject.trace.pass_on(fields, &self.subject.request_id, &self.worker.settings.tracing);
     }
 
     /// What whoever serves the client lends.

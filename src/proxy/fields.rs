@@ -46,6 +46,7 @@ pub(super) enum Known {
     WebSocketKey,
     Te,
     Traceparent,
+    Tracestate,
     TransferEncoding,
     /// A name with an underscore, which CGI and its heirs read as one with a hyphen.
     Underscored,
@@ -83,6 +84,7 @@ impl Known {
             b"sec-websocket-key" => WebSocketKey,
             b"te" => Te,
             b"traceparent" => Traceparent,
+            b"tracestate" => Tracestate,
             b"transfer-encoding" => TransferEncoding,
             b"upgrade" => Upgrade,
             b"via" => Via,
@@ -135,7 +137,7 @@ pub(super) struct Fields {
 }
 
 /// What is added to a section on its way, so that it does not grow twice: text and lines.
-const ROOM: (usize, usize) = (160, 6);
+const ROOM: (usize, usize) = (240, 7);
 
 impl Fields {
     /// Nothing yet.

@@ -12,6 +12,7 @@ use http_body::Frame;
 use ipnet::IpNet;
 
 use super::fields::{Fields, Known};
+use super::trace;
 use super::worker::Peer;
 use crate::snapshot::HeaderEdits;
 
@@ -255,27 +256,13 @@ pub(super) fn request_id(fields: &Fields, trusted: bool) -> Box<str> {
 /// 128 random bits in hexadecimal.
 pub(super) fn new_request_id() -> Box<str> {
     let mut id = [0; 32];
-    for (pair, byte) in id.chunks_exact_mut(2).zip(fastrand::u128(..).to_ne_bytes()) {
-        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
-        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
-    }
+    // Not zero, which is the id of no trace (`trace`).
+    trace::write_hex(&mut id, &fastrand::u128(1..).to_ne_bytes());
     std::str::from_utf8(&id).unwrap_or_default().into()
 }
 
 fn is_id_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=')
-}
-
-/// The trace id of a valid W3C `traceparent`.
-pub(super) fn trace_id(fields: &Fields) -> Option<Box<str>> {
-    let value = fields.text(Known::Traceparent)?;
-    let mut parts = value.split('-');
-    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
-    let hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    let nonzero = trace.bytes().any(|byte| byte != b'0');
-    (hex(version, 2) && version != "ff" && hex(trace, 32) && hex(span, 16) && nonzero).then(|| trace.into())
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ mod secure;
 mod streams;
 mod target;
 mod timer;
+mod trace;
 mod transport;
 mod tunnel;
 mod upload;

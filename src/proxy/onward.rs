@@ -53,6 +53,7 @@ pub(super) fn go_on(
     headers::join_cookies(fields, head.version);
     headers::set_forwarded(fields, peer, client, authority);
     fields.set(headers::REQUEST_ID, exchange.request_id().as_bytes());
+    exchange.pass_trace_on(fields);
     fields.set("host", host);
     exchange.vouch(fields);
     if let Some(edits) = &route.request_headers {

@@ -24,6 +24,7 @@ use super::forward;
 use super::headers;
 use super::http1::Served;
 use super::io::Io;
+use super::trace::Trace;
 use super::upstream::{self, Admitted, Chosen, Takeover};
 use super::worker::Worker;
 use crate::clock;
@@ -54,7 +55,7 @@ pub(super) async fn reach(passed: Box<Passed>, client: SocketAddr, worker: Rc<Wo
     let Passed { socket, hello, server_name, route, snapshot } = *passed;
     let subject = Subject {
         request_id: headers::new_request_id(),
-        trace_id: None,
+        trace: Trace::none(),
         client: client.ip(),
         client_port: client.port(),
         protocol: Protocol::Tls,

@@ -25,6 +25,7 @@ use super::policy;
 use super::reply::{self, Format};
 use super::secure;
 use super::target::{self, Target};
+use super::trace::Trace;
 use super::upstream::Takeover;
 use super::worker::{Peer, Worker};
 use crate::snapshot::{Action, Backend, Matched, Policy, RequestView, Route, Snapshot};
@@ -102,7 +103,7 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, downstream: &Rc<Downstrea
     worker.recorder.connection_refused(error.reason());
     let subject = Subject {
         request_id: headers::new_request_id(),
-        trace_id: None,
+        trace: Trace::none(),
         client: peer.address.ip(),
         client_port: peer.address.port(),
         protocol: Protocol::Http11,
@@ -149,9 +150,11 @@ fn begin(
     host: Box<str>,
     downstream: &Rc<Downstream>,
 ) -> Rc<Exchange> {
+    let request_id = headers::request_id(&head.fields, client.trusted);
+    let begins = worker.settings.tracing.begin;
     let subject = Subject {
-        request_id: headers::request_id(&head.fields, client.trusted),
-        trace_id: headers::trace_id(&head.fields),
+        trace: Trace::of(&head.fields, client.trusted, &request_id, begins, headers::new_request_id),
+        request_id,
         client: client.address,
         client_port: if client.address == peer.address.ip() { peer.address.port() } else { 0 },
         protocol: match head.version {

@@ -103,6 +103,7 @@ impl Settings {
             .or_else(|| least("limits.streamBufferBytes", limits.stream_buffer_bytes as u64, 16 << 10))
             .or_else(|| most("limits.streamBufferBytes", limits.stream_buffer_bytes as u64, 16 << 20))
             .or_else(|| most("drain.spreadPercent", u64::from(self.drain.spread_percent), 100))
+            .or_else(|| most("tracing.sampledPercent", u64::from(self.tracing.sampled_percent), 100))
             .or_else(|| {
                 let keep_alive = self.listeners.tcp_keep_alive;
                 (!keep_alive.is_zero() && keep_alive.subsec_nanos() > 0).then(|| {
@@ -220,6 +221,7 @@ mod tests {
             ("listeners: {tcpKeepAlive: 500ms}\n", "listeners.tcpKeepAlive: the kernel counts whole seconds"),
             ("defaults: {stall: 0s}\n", "f.yaml:1:19: defaults.stall: must be longer than 0s"),
             ("drain: {spreadPercent: 101}\n", "f.yaml:1:24: drain.spreadPercent: 101 is too much; use at most 100"),
+            ("tracing: {sampledPercent: 101}\n", "tracing.sampledPercent: 101 is too much; use at most 100"),
             ("log: {level: loud}\n", "f.yaml:1:14: log.level: \"loud\" is not a log level; write off"),
             ("log: {format: xml}\n", "f.yaml:1:15: log.format: unknown variant `xml`, expected `json` or `text`"),
             ("a: [\n", "f.yaml:"),

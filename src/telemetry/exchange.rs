@@ -10,6 +10,8 @@ pub struct Exchange<'a> {
     pub request_id: &'a str,
     /// The trace id of a W3C `traceparent`, 32 hexadecimal digits.
     pub trace_id: Option<&'a str>,
+    /// The id of Floodway's own span in that trace.
+    pub span_id: Option<u64>,
     /// The client, found through trusted proxies.
     pub client: IpAddr,
     /// What the client spoke.
@@ -211,6 +213,7 @@ pub(super) mod tests {
         Exchange {
             request_id: "r-1",
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            span_id: Some(0x00f0_67aa_0ba9_02b7),
             client: IpAddr::from([192, 0, 2, 1]),
             protocol: Protocol::Http11,
             method: "GET",

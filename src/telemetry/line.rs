@@ -27,6 +27,7 @@ impl Lines {
         let Exchange {
             request_id,
             trace_id,
+            span_id,
             client,
             protocol,
             method,
@@ -54,6 +55,9 @@ impl Lines {
         line.push(b'"');
         text(line, "request_id", request_id, MAX_TEXT);
         optional(line, "trace_id", *trace_id);
+        if let Some(span) = span_id {
+            hexadecimal(line, "span_id", *span);
+        }
         line.extend_from_slice(b",\"client\":\"");
         address(line, *client);
         line.extend_from_slice(b"\"");
@@ -222,6 +226,14 @@ fn number(line: &mut Vec<u8>, name: &str, value: u64) {
     digits(line, value, 1);
 }
 
+/// Sixteen hexadecimal digits, without `write!` as most lines have them.
+fn hexadecimal(line: &mut Vec<u8>, name: &str, value: u64) {
+    key(line, name);
+    line.push(b'"');
+    line.extend((0..16).rev().map(|place| b"0123456789abcdef"[(value >> (4 * place)) as usize & 15]));
+    line.push(b'"');
+}
+
 /// Milliseconds with microseconds behind the point.
 fn millis(line: &mut Vec<u8>, name: &str, value: Option<Duration>) {
     let Some(value) = value else { return };
@@ -256,7 +268,8 @@ mod tests {
         assert_eq!(
             line(&sample()),
             "{\"time\":\"2025-12-31T23:59:59.007Z\",\"request_id\":\"r-1\",\
-             \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"client\":\"192.0.2.1\",\"protocol\":\"HTTP/1.1\",\
+             \"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",\"span_id\":\"00f067aa0ba902b7\",\"client\":\"192.0.2.1\",\
+             \"protocol\":\"HTTP/1.1\",\
              \"method\":\"GET\",\"host\":\"chat.example.com\",\"path\":\"/v1/events\",\"tls_version\":\"1.3\",\
              \"tls_cipher\":\"TLS13_AES_128_GCM_SHA256\",\"tls_server_name\":\"chat.example.com\",\"tls_alpn\":\"h2\",\
              \"route\":\"shop/chat\",\
@@ -270,6 +283,7 @@ mod tests {
     fn leaves_out_what_is_not_known() {
         let exchange = Exchange {
             trace_id: None,
+            span_id: None,
             tls: None,
             route: None,
             rule: None,
@@ -282,7 +296,7 @@ mod tests {
         };
         let line = line(&exchange);
         assert!(line.contains("\"reason\":\"no_route\""), "{line}");
-        for absent in ["trace_id", "tls_", "route\":", "rule", "upstream\":", "endpoint", "connect_ms", "first_byte_ms"]
+        for absent in ["trace_id", "span_id", "tls_", "route\":", "rule", "upstream\":", "endpoint", "connect_ms", "first_byte_ms"]
         {
             assert!(!line.contains(absent), "{absent}: {line}");
         }

@@ -219,3 +219,44 @@ async fn rules_redirect() {
         assert_eq!(value(&answer, "location"), Some(location), "{target}");
     }
 }
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+#[tokio::test]
+async fn strangers_begin_traces_and_trusted_proxies_go_on_with_theirs() {
+    let given = format!("00-{TRACE}-00f067aa0ba902b7-00");
+    let said = format!("Traceparent: {given}\r\nTracestate: a=1, b=2\r\n");
+    let plane = Plane::start(to(mirror().await));
+    let seen = forwarded(&plane, &said).await;
+    let (id, parent) = (value(&seen, "x-request-id").unwrap(), value(&seen, "traceparent").unwrap());
+    assert!(parent.len() == 55 && parent.starts_with(&format!("00-{id}-")) && parent.ends_with("-01"), "{parent}");
+    assert_eq!(value(&seen, "tracestate"), None);
+    assert_eq!(plane.logged("/x").await["trace_id"], id);
+
+    let trusting = |begin| {
+        move |settings: &mut floodway::settings::Settings| {
+            settings.forwarding.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+            settings.tracing.begin = begin;
+        }
+    };
+    let plane = Plane::with(to(mirror().await), trusting(true));
+    let seen = forwarded(&plane, &format!("{said}X-Request-Id: theirs\r\n")).await;
+    let logged = plane.logged("/x").await;
+    // The same trace, not recorded as before, and our own span as the parent of what the endpoint does.
+    let own = format!("00-{TRACE}-{}-00", logged["span_id"].as_str().unwrap());
+    assert_eq!((value(&seen, "traceparent"), value(&seen, "tracestate")), (Some(&*own), Some("a=1, b=2")));
+    assert!(logged["trace_id"] == TRACE && own != given, "{own}");
+
+    // Their request's id is of no form that a trace could have.
+    let plane = Plane::with(to(mirror().await), trusting(true));
+    let seen = forwarded(&plane, "Traceparent: 00-0-0-01\r\nTracestate: a=1\r\nX-Request-Id: theirs\r\n").await;
+    let logged = plane.logged("/x").await;
+    let begun = format!("00-{}-", logged["trace_id"].as_str().unwrap());
+    assert!(value(&seen, "traceparent").unwrap().starts_with(&begun) && begun.len() == 36, "{seen} {begun}");
+    assert_eq!((value(&seen, "tracestate"), &logged["request_id"]), (None, &"theirs".into()));
+
+    let plane = Plane::with(to(mirror().await), trusting(false));
+    let seen = forwarded(&plane, "Tracestate: a=1\r\n").await;
+    assert_eq!((value(&seen, "traceparent"), value(&seen, "tracestate")), (None, None));
+    assert!(plane.logged("/x").await.get("trace_id").is_none());
+}

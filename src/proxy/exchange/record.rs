@@ -47,7 +47,8 @@ impl Drop for Exchange {
         let route = self.route_name();
         worker.recorder.record(&telemetry::Exchange {
             request_id: &self.subject.request_id,
-            trace_id: self.subject.trace_id.as_deref(),
+            trace_id: self.subject.trace.id(&self.subject.request_id),
+            span_id: self.subject.trace.span(),
             client: self.subject.client,
             protocol: self.subject.protocol,
             method: self.subject.method.as_str(),
