@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::fields::{Fields, Known};
 use super::grpc;
 use super::message::Response;
-use crate::snapshot::{Redirect, Respond};
+use crate::snapshot::{ErrorPage, Redirect, Respond};
 
 /// The field that carries the reason.
 pub(super) const REASON: &str = "x-floodway-reason";
@@ -56,8 +56,8 @@ impl Format {
     }
 }
 
-/// The answer to a failed exchange.
-pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Response {
+/// The answer to a failed exchange: the first of the pages that is for it, if that one has this format.
+pub(super) fn failure(error: Error, format: Format, request_id: &str, pages: &[ErrorPage]) -> Response {
     if format == Format::Grpc {
         return grpc::failure(error);
     }
@@ -87,6 +87,12 @@ pub(super) fn failure(error: Error, format: Format, request_id: &str) -> Respons
             ("text/plain; charset=utf-8", format!("{code} {title}\nreason: {reason}\nrequest: {request_id}\n"))
         }
     };
+    let page = pages.iter().find(|page| page.is_for(code, reason)).and_then(|page| match format {
+        Format::Html => page.html.as_ref(),
+        Format::Json => page.json.as_ref(),
+        Format::Plain | Format::Grpc => page.plain.as_ref(),
+    });
+    let text = page.map_or(text, |page| page.filled(code, reason, request_id));
     let mut response = Response::new(status, Body::full(Bytes::from(text)));
     let fields = &mut response.head.fields;
     fields.add("content-type", content_type.as_bytes());

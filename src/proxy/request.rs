@@ -80,7 +80,9 @@ pub(super) fn handle(
             Err(error) => Err(error),
         };
         let mut reply = reply.unwrap_or_else(|error| {
-            let response = reply::failure(error, Format::preferred(&head.fields), exchange.request_id());
+            let pages = exchange.error_pages();
+            let pages = pages.as_deref().unwrap_or_default();
+            let response = reply::failure(error, Format::preferred(&head.fields), exchange.request_id(), pages);
             exchange.refused(error, response.head.status);
             Reply { response, exchange: Rc::clone(&exchange), local: true, last: error.casts_doubt(), takeover: None }
         });
@@ -114,7 +116,7 @@ pub(super) fn refuse(worker: &Rc<Worker>, peer: &Peer, downstream: &Rc<Downstrea
     };
     let exchange = Exchange::new(Rc::clone(worker), subject, Rc::clone(downstream));
     exchange.refused(error, error.status());
-    let mut response = reply::failure(error, Format::Plain, exchange.request_id());
+    let mut response = reply::failure(error, Format::Plain, exchange.request_id(), &[]);
     name(&mut response, &exchange);
     Reply { response, exchange, local: true, last: true, takeover: None }
 }

@@ -126,8 +126,9 @@ impl Settings {
     }
 }
 
-/// Sections of a policy that do not make sense without a namespace.
-const NEED_SECRETS: [&str; 2] = ["basicAuth", "apiKey"];
+/// Sections of a policy that do not make sense without a namespace, and what they look for in it.
+const NEED_NAMESPACE: [(&str, &str); 3] =
+    [("basicAuth", "a Secret"), ("apiKey", "a Secret"), ("errorPages", "a ConfigMap")];
 
 /// What is wrong with the default policy, which is the spec of a ProxyPolicy without targets.
 fn wrong_policy(spec: &Value) -> Option<(String, String)> {
@@ -135,9 +136,10 @@ fn wrong_policy(spec: &Value) -> Option<(String, String)> {
         let message = "the policy of the settings is for every request; remove targetRefs";
         return Some(("policy.targetRefs".to_owned(), message.to_owned()));
     }
-    if let Some(section) = NEED_SECRETS.into_iter().find(|section| spec.get(section).is_some()) {
-        let message = "this needs a Secret, and settings have no namespace to look for it in; say it in a ProxyPolicy";
-        return Some((format!("policy.{section}"), message.to_owned()));
+    if let Some((section, what)) = NEED_NAMESPACE.into_iter().find(|(section, _)| spec.get(section).is_some()) {
+        let message =
+            format!("this needs {what}, and settings have no namespace to look for it in; say it in a ProxyPolicy");
+        return Some((format!("policy.{section}"), message));
     }
     let object = json!({"metadata": {"name": "settings"}, "spec": spec});
     let violation = validate("ProxyPolicy", &object).into_iter().next()?;
@@ -226,6 +228,7 @@ mod tests {
             ("log: {format: xml}\n", "f.yaml:1:15: log.format: unknown variant `xml`, expected `json` or `text`"),
             ("a: [\n", "f.yaml:"),
             ("policy: {basicAuth: {secretName: a}}\n", "policy.basicAuth: this needs a Secret"),
+            ("policy: {errorPages: []}\n", "policy.errorPages: this needs a ConfigMap"),
             ("workers: 2\n---\nworkers: 3\n", "f.yaml:3:1: document 2: a settings file is one document"),
             ("[1]\n", "f.yaml:1:1: settings are fields with values"),
         ] {

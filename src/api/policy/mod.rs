@@ -8,6 +8,7 @@ mod headers;
 mod jwt;
 mod key;
 mod limits;
+mod pages;
 mod place;
 mod rate_limit;
 
@@ -22,6 +23,7 @@ pub use headers::{Frames, Headers, ReferrerPolicy, SecurityHeaders};
 pub use jwt::{CLOCK_SKEW, ClaimToHeader, Issuer, Jwks, Jwt, JwtAlgorithm, JwtSource, OnExpiry, RequiredClaim};
 pub use key::ApiKey;
 pub use limits::RequestLimits;
+pub use pages::ErrorPage;
 pub use place::TokenSource;
 pub use rate_limit::{AddressKey, OnMissingKey, RATE_PERIOD, RateKey, RateLimit, StreamLimit, Tell};
 
@@ -67,6 +69,11 @@ pub struct ProxyPolicySpec {
     /// `{security: {}, hideServer: true}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Headers>,
+    /// What Floodway's own answers to failures look like, for example `[{statuses: ["5xx"], configMapName: pages, html: sorry.html}]`;
+    /// the first that fits is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub error_pages: Vec<ErrorPage>,
     /// How large requests may be, and of which kinds, for example `{bodyBytes: 1048576, methods: [GET, POST]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<RequestLimits>,

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use super::Exchange;
 use crate::proxy::fields::Fields;
 use crate::proxy::policy;
-use crate::snapshot::Headers;
+use crate::snapshot::{ErrorPage, Headers};
 
 /// Changes of the fields of an answer, in the order in which they are made.
 #[derive(Debug, Default)]
 pub(super) struct Adorned {
+    /// What failures look like.
+    pages: Option<Arc<[ErrorPage]>>,
     /// What a policy says of all answers.
     headers: Option<Arc<Headers>>,
     /// Fields whose names begin like this are taken out.
@@ -26,6 +28,16 @@ impl Exchange {
     /// request may not pass.
     pub(in crate::proxy) fn adorn(&self, name: &str, value: &[u8]) {
         self.adorned.borrow_mut().get_or_insert_default().set.add(name, value);
+    }
+
+    /// Failures look like this.
+    pub(in crate::proxy) fn shows(&self, pages: &Arc<[ErrorPage]>) {
+        self.adorned.borrow_mut().get_or_insert_default().pages = Some(Arc::clone(pages));
+    }
+
+    /// What failures look like, if a policy says so.
+    pub(in crate::proxy) fn error_pages(&self) -> Option<Arc<[ErrorPage]>> {
+        self.adorned.borrow().as_ref()?.pages.clone()
     }
 
     /// The client's answer loses and gets what a policy says of all answers.
@@ -47,7 +59,7 @@ impl Exchange {
     /// Makes these changes.
     pub(in crate::proxy) fn dress(&self, answer: &mut Fields) {
         let Some(adorned) = self.adorned.take() else { return };
-        let Adorned { headers, strip, set, vary } = *adorned;
+        let Adorned { pages: _, headers, strip, set, vary } = *adorned;
         if let Some(headers) = headers {
             policy::headers::sanitise(&headers, answer);
         }

@@ -82,7 +82,12 @@ pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Op
 /// # Errors
 /// Why it may not.
 pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
-    let Policy { invalid, ip_access, cors, headers, request_limits, basic_auth, api_key, rate_limit, jwt } = policy;
+    let Policy { invalid, ip_access, cors, headers, error_pages, request_limits, basic_auth, api_key, rate_limit, jwt } =
+        policy;
+    // From here on failures look as the policy says, that it cannot be applied among them.
+    if let Some(pages) = error_pages {
+        asked.exchange.shows(pages);
+    }
     if invalid.is_some() {
         return Err(Error::InvalidPolicy);
     }

@@ -9,6 +9,7 @@ mod jwk;
 mod jwt;
 mod key;
 mod limits;
+mod pages;
 mod place;
 mod rate_limit;
 
@@ -24,6 +25,7 @@ pub use jwk::{Algorithm, InvalidKeys, Key, Keys};
 pub use jwt::{ClaimHeader, ClaimRule, Issuer, Jwt, JwtPlace};
 pub use key::{ApiKey, Keyring};
 pub use limits::{MediaTypes, Methods, RequestLimits};
+pub use pages::{ErrorPage, Page};
 pub use place::TokenPlace;
 pub use rate_limit::{MissingKey, RateKey, RateLimit, RequestRate, Tell};
 
@@ -44,6 +46,9 @@ pub struct Policy {
     /// What becomes of the fields of requests and answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Arc<Headers>>,
+    /// What Floodway's own answers to failures look like; the first that fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_pages: Option<Arc<[ErrorPage]>>,
     /// How large requests may be, and of which kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<Arc<RequestLimits>>,
@@ -64,13 +69,13 @@ pub struct Policy {
 impl Policy {
     /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
     pub fn before(&self, farther: &Policy) -> Policy {
-        let Policy { invalid, ip_access, cors, headers, request_limits, basic_auth, api_key, rate_limit, jwt } =
-            self.clone();
+        let Policy { invalid, ip_access, cors, headers, error_pages, request_limits, basic_auth, api_key, rate_limit, jwt } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
             ip_access: ip_access.or_else(|| farther.ip_access.clone()),
             cors: cors.or_else(|| farther.cors.clone()),
             headers: headers.or_else(|| farther.headers.clone()),
+            error_pages: error_pages.or_else(|| farther.error_pages.clone()),
             request_limits: request_limits.or_else(|| farther.request_limits.clone()),
             basic_auth: basic_auth.or_else(|| farther.basic_auth.clone()),
             api_key: api_key.or_else(|| farther.api_key.clone()),

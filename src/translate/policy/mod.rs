@@ -9,6 +9,7 @@ mod headers;
 mod jwt;
 mod key;
 mod limits;
+mod pages;
 mod place;
 mod rate_limit;
 
@@ -32,6 +33,8 @@ pub(super) struct PolicyPlan {
     problems: Vec<Problem>,
     /// What is wrong with what it refers to.
     unresolved: Vec<Problem>,
+    /// What it has to do without, though it can be applied.
+    lacking: Vec<Problem>,
     /// What it refers to, whether that is there or not.
     secrets: BTreeSet<Key>,
     config_maps: BTreeSet<Key>,
@@ -42,14 +45,15 @@ pub(super) struct Material<'a> {
     resources: &'a Resources,
     namespace: &'a Arc<str>,
     pub(super) unresolved: Vec<Problem>,
+    pub(super) lacking: Vec<Problem>,
     pub(super) secrets: BTreeSet<Key>,
     pub(super) config_maps: BTreeSet<Key>,
 }
 
 impl<'a> Material<'a> {
     pub(super) fn new(resources: &'a Resources, namespace: &'a Arc<str>) -> Self {
-        let (unresolved, secrets, config_maps) = Default::default();
-        Material { resources, namespace, unresolved, secrets, config_maps }
+        let (unresolved, lacking, secrets, config_maps) = Default::default();
+        Material { resources, namespace, unresolved, lacking, secrets, config_maps }
     }
 
     /// A Secret beside the policy. One that is missing is told of with the path of the field, and keeps the policy from being applied.
@@ -79,6 +83,22 @@ impl<'a> Material<'a> {
         self.unresolved.push(Problem::invalid(path, message));
     }
 
+    /// A ConfigMap beside the policy, which can be applied without it.
+    fn pages(&mut self, name: &str, path: &str) -> Option<&'a Arc<ConfigMapData>> {
+        let key = Key { namespace: Arc::clone(self.namespace), name: name.into() };
+        let found = self.resources.config_maps.get(&key);
+        if found.is_none() {
+            self.lacks(path.to_owned(), format!("ConfigMap {key} {UNREAD_CONFIG_MAP}; Floodway's own page is shown"));
+        }
+        self.config_maps.insert(key);
+        found
+    }
+
+    /// What the policy has to do without.
+    fn lacks(&mut self, path: String, message: String) {
+        self.lacking.push(Problem { reason: reason::REF_NOT_FOUND, path, message });
+    }
+
     fn missing(&mut self, path: &str, message: String) {
         self.unresolved.push(Problem { reason: reason::REF_NOT_FOUND, path: path.to_owned(), message });
     }
@@ -94,7 +114,7 @@ impl PolicyPlan {
         let mut problems: Vec<_> = unread.into_iter().collect();
         let mut material = Material::new(resources, &key.namespace);
         let policy = policy(spec, &key.to_string().into(), &mut material, &mut problems);
-        let Material { unresolved, secrets, config_maps, .. } = material;
+        let Material { unresolved, lacking, secrets, config_maps, .. } = material;
         let target = |target: &api::PolicyTarget| {
             (target.kind, Key { namespace: Arc::clone(&key.namespace), name: target.name.as_str().into() })
         };
@@ -105,6 +125,7 @@ impl PolicyPlan {
             policy: Arc::new(policy),
             problems,
             unresolved,
+            lacking,
             secrets,
             config_maps,
         }
@@ -123,7 +144,7 @@ impl PolicyPlan {
         });
         let missing: Vec<_> = missing.collect();
         let all_missing = !missing.is_empty() && missing.len() == self.targets.len();
-        let unresolved = [&self.unresolved[..], &missing].concat();
+        let unresolved = [&self.unresolved[..], &self.lacking, &missing].concat();
         let accepted = Verdict::of_problems(&self.problems);
         let programmed = if accepted.is_some() || !self.unresolved.is_empty() {
             Verdict::bad(
@@ -147,20 +168,13 @@ impl PolicyPlan {
 
 /// What a spec says, made ready to be asked. What is wrong with it, or missing, lets nobody pass.
 fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Policy {
-    let ProxyPolicySpec {
-        target_refs: _,
-        ip_access,
-        cors,
-        headers,
-        request_limits,
-        basic_auth,
-        api_key,
-        rate_limit,
-        jwt,
-    } = spec;
+    let ProxyPolicySpec { target_refs: _, ip_access, cors, headers, error_pages, request_limits, basic_auth, api_key, rate_limit, jwt } =
+        spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
     let cors = cors.as_ref().map(|given| Arc::new(cors::cors(given, "spec.cors", problems)));
     let headers = headers.as_ref().map(|given| Arc::new(headers::headers(given, "spec.headers", problems)));
+    let error_pages =
+        (!error_pages.is_empty()).then(|| pages::error_pages(error_pages, "spec.errorPages", material, problems));
     let request_limits =
         request_limits.as_ref().map(|given| Arc::new(limits::request_limits(given, "spec.requestLimits", problems)));
     let basic_auth = basic_auth
@@ -172,7 +186,7 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         (!rate_limit.is_empty()).then(|| rate_limit::rate_limit(rate_limit, name, "spec.rateLimit", problems));
     let jwt = jwt.as_ref().map(|given| Arc::new(jwt::jwt(given, "spec.jwt", material, problems)));
     let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
-    Policy { invalid, ip_access, cors, headers, request_limits, basic_auth, api_key, rate_limit, jwt }
+    Policy { invalid, ip_access, cors, headers, error_pages, request_limits, basic_auth, api_key, rate_limit, jwt }
 }
 
 /// All policies.

@@ -130,7 +130,7 @@ pub(super) fn breaker(
 }
 
 /// `503`, or `5xx` for all from 500 to 599.
-fn status_range(text: &str) -> Option<(u16, u16)> {
+pub(in crate::translate) fn status_range(text: &str) -> Option<(u16, u16)> {
     let [class @ b'1'..=b'5', rest @ ..] = text.as_bytes() else { return None };
     let first = u16::from(class - b'0') * 100;
     match rest {

@@ -8,6 +8,8 @@ mod health;
 mod limits;
 mod retry;
 
+pub(super) use breaker::status_range;
+
 use super::Key;
 use super::conditions::Problem;
 use super::route::Target;
