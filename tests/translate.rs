@@ -12,7 +12,9 @@ use std::{env, fs};
 use floodway::api::{Condition, DEFAULT_CLASS, ProxyPolicy, ProxyRoute, ProxyUpstream};
 use floodway::settings::RouteDefaults;
 use floodway::snapshot::{SharedMap, duration};
-use floodway::translate::{AddressSlice, Context, Key, Resources, SecretData, Service, Translation, Translator};
+use floodway::translate::{
+    AddressSlice, ConfigMapData, Context, Key, Resources, SecretData, Service, Translation, Translator,
+};
 use serde_json::{Value, json};
 
 #[test]
@@ -71,6 +73,7 @@ fn resources(text: &str) -> Resources {
                 resources.policies.insert(key, Arc::new(policy.into()));
             }
             "Secret" => resources.put_secret(key, Arc::new(SecretData::read(object).unwrap())),
+            "ConfigMap" => drop(resources.config_maps.insert(key, Arc::new(ConfigMapData::read(object).unwrap()))),
             "Service" => {
                 let service = Service::from_object(&serde_json::from_value(object).unwrap()).unwrap();
                 resources.services.insert(key, Arc::new(service));

@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::fields::{Fields, Known};
 use super::grpc;
 use super::message::Response;
-use crate::snapshot::{ErrorPage, Redirect, Respond};
+use crate::snapshot::{ErrorPage, Page, Redirect, Respond};
 
 /// The field that carries the reason.
 pub(super) const REASON: &str = "x-floodway-reason";
@@ -54,6 +54,26 @@ impl Format {
         }
         best.0
     }
+
+    /// What it is called.
+    pub(super) fn content_type(self) -> &'static [u8] {
+        match self {
+            Format::Json => b"application/json",
+            Format::Html => b"text/html; charset=utf-8",
+            Format::Plain => b"text/plain; charset=utf-8",
+            Format::Grpc => b"application/grpc",
+        }
+    }
+
+    /// The page in it, if there is one.
+    pub(super) fn of(self, page: &ErrorPage) -> Option<&Page> {
+        match self {
+            Format::Html => page.html.as_ref(),
+            Format::Json => page.json.as_ref(),
+            Format::Plain => page.plain.as_ref(),
+            Format::Grpc => None,
+        }
+    }
 }
 
 /// The answer to a failed exchange: the first of the pages that is for it, if that one has this format.
@@ -66,36 +86,24 @@ pub(super) fn failure(error: Error, format: Format, request_id: &str, pages: &[E
     let code = status.as_u16();
     let reason = error.reason();
     // Nothing here needs escaping: the words are ours and a request id is visible ASCII without quotes or brackets.
-    let (content_type, text) = match format {
-        Format::Json => (
-            "application/json",
-            format!(
-                "{{\"status\":{code},\"title\":\"{title}\",\"reason\":\"{reason}\",\"requestId\":\"{request_id}\"}}\n"
-            ),
+    let own = || match format {
+        Format::Json => format!(
+            "{{\"status\":{code},\"title\":\"{title}\",\"reason\":\"{reason}\",\"requestId\":\"{request_id}\"}}\n"
         ),
-        Format::Html => (
-            "text/html; charset=utf-8",
-            format!(
-                "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{code} {title}</title>\n\
-                 <style>body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32em;padding:0 1em;\
-                 color-scheme:light dark}}code{{opacity:.7}}</style>\n\
-                 <h1>{code} {title}</h1>\n<p><code>{reason}</code></p>\n<p>Request <code>{request_id}</code></p>\n\
-                 </html>\n"
-            ),
+        Format::Html => format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{code} {title}</title>\n\
+             <style>body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:32em;padding:0 1em;\
+             color-scheme:light dark}}code{{opacity:.7}}</style>\n\
+             <h1>{code} {title}</h1>\n<p><code>{reason}</code></p>\n<p>Request <code>{request_id}</code></p>\n\
+             </html>\n"
         ),
-        Format::Plain | Format::Grpc => {
-            ("text/plain; charset=utf-8", format!("{code} {title}\nreason: {reason}\nrequest: {request_id}\n"))
-        }
+        Format::Plain | Format::Grpc => format!("{code} {title}\nreason: {reason}\nrequest: {request_id}\n"),
     };
-    let page = pages.iter().find(|page| page.is_for(code, reason)).and_then(|page| match format {
-        Format::Html => page.html.as_ref(),
-        Format::Json => page.json.as_ref(),
-        Format::Plain | Format::Grpc => page.plain.as_ref(),
-    });
-    let text = page.map_or(text, |page| page.filled(code, reason, request_id));
+    let page = pages.iter().find(|page| page.is_for(code, reason)).and_then(|page| format.of(page));
+    let text = page.map_or_else(own, |page| page.filled(code, reason, request_id));
     let mut response = Response::new(status, Body::full(Bytes::from(text)));
     let fields = &mut response.head.fields;
-    fields.add("content-type", content_type.as_bytes());
+    fields.add("content-type", format.content_type());
     fields.add("cache-control", b"no-store");
     fields.add(REASON, reason.as_bytes());
     if let Some(seconds) = error.retry_after() {

@@ -86,6 +86,7 @@ pub(super) fn handle(
             exchange.refused(error, response.head.status);
             Reply { response, exchange: Rc::clone(&exchange), local: true, last: error.casts_doubt(), takeover: None }
         });
+        policy::finish(&mut reply, &head);
         name(&mut reply.response, &exchange);
         reply
     }

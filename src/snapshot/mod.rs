@@ -30,8 +30,9 @@ pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use policy::{Algorithm as JwtAlgorithm, ClaimHeader, ClaimRule, InvalidKeys, Issuer, Jwt, JwtPlace, Key, Keys};
 pub use policy::{
-    ApiKey, BasicAuth, Below, Cors, ErrorPage, Headers, IpAccess, Keyring, MediaTypes, Methods, MissingKey, Names, Networks,
-    Origins, Page, Policy, RateKey, RateLimit, RequestLimits, RequestRate, Tell, TokenPlace,
+    ApiKey, BasicAuth, Below, Compression, Cors, ErrorPage, Headers, IpAccess, Keyring, MediaTypes, Methods,
+    MissingKey, Names, Networks, Origins, Page, Policy, RateKey, RateLimit, RequestLimits, RequestRate, Tell,
+    TokenPlace,
 };
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{

@@ -296,8 +296,17 @@ mod tests {
         };
         let line = line(&exchange);
         assert!(line.contains("\"reason\":\"no_route\""), "{line}");
-        for absent in ["trace_id", "span_id", "tls_", "route\":", "rule", "upstream\":", "endpoint", "connect_ms", "first_byte_ms"]
-        {
+        for absent in [
+            "trace_id",
+            "span_id",
+            "tls_",
+            "route\":",
+            "rule",
+            "upstream\":",
+            "endpoint",
+            "connect_ms",
+            "first_byte_ms",
+        ] {
             assert!(!line.contains(absent), "{absent}: {line}");
         }
     }

@@ -21,8 +21,7 @@ fn parts(message: &str) -> (String, Vec<String>, String) {
 }
 
 /// What the proxy adds to every request.
-const FORWARDED: &str =
-    "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: a\r\nx-request-id: ID\r\n\
+const FORWARDED: &str = "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: a\r\nx-request-id: ID\r\n\
      traceparent: PARENT\r\n";
 
 #[tokio::test]

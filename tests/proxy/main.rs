@@ -39,6 +39,7 @@ mod network;
 mod outcomes;
 mod policies;
 mod policy_basic;
+mod policy_compression;
 mod policy_cors;
 mod policy_headers;
 mod policy_jwt;

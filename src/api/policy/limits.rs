@@ -37,7 +37,7 @@ pub struct RequestLimits {
 }
 
 /// A media type without parameters, or all of a kind.
-fn media_type() -> serde_json::Value {
+pub(super) fn media_type() -> serde_json::Value {
     rules([(
         r#"self.matches("^[-!#$%&'+.^_`|~0-9A-Za-z]+/([*]|[-!#$%&'+.^_`|~0-9A-Za-z]+)$")"#,
         "write a media type without parameters, for example 'application/json' or 'image/*'",

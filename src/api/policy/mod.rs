@@ -3,6 +3,7 @@
 
 mod access;
 mod basic;
+mod compression;
 mod cors;
 mod headers;
 mod jwt;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::IpAccess;
 pub use basic::BasicAuth;
+pub use compression::Compression;
 pub use cors::Cors;
 pub use headers::{Frames, Headers, ReferrerPolicy, SecurityHeaders};
 pub use jwt::{CLOCK_SKEW, ClaimToHeader, Issuer, Jwks, Jwt, JwtAlgorithm, JwtSource, OnExpiry, RequiredClaim};
@@ -69,7 +71,10 @@ pub struct ProxyPolicySpec {
     /// `{security: {}, hideServer: true}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Headers>,
-    /// What Floodway's own answers to failures look like, for example `[{statuses: ["5xx"], configMapName: pages, html: sorry.html}]`;
+    /// Which answers are compressed, for example `{}` for the usual ones, or `{types: [application/json], minBytes: 256}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// What answers to failures look like, for example `[{statuses: ["5xx"], configMapName: pages, html: sorry.html}]`;
     /// the first that fits is shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "atomic"))]

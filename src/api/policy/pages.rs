@@ -1,4 +1,4 @@
-//! What Floodway's own answers to failures look like.
+//! What answers to failures look like.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,13 +6,19 @@ use serde_json::Value;
 
 use crate::api::rules::{object_name, rules, texts};
 
-/// What Floodway's own answers to failures look like, by their status.
+/// What answers to failures look like, by their status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules([(
-    "has(self.html) || has(self.json) || has(self.plain)",
-    "an error page needs html, json or plain: the entry of the ConfigMap that has it",
-)])))]
+#[schemars(extend("x-kubernetes-validations" = rules([
+    (
+        "has(self.html) || has(self.json) || has(self.plain)",
+        "an error page needs html, json or plain: the entry of the ConfigMap that has it",
+    ),
+    (
+        "!(has(self.endpointAnswers) && self.endpointAnswers && has(self.reasons))",
+        "answers of endpoints have no reasons; leave out endpointAnswers or reasons",
+    ),
+])))]
 pub struct ErrorPage {
     /// The statuses that it is for, for example `["5xx", "404"]`.
     #[schemars(length(min = 1, max = 16), extend("items" = texts(3, status()), "x-kubernetes-list-type" = "set"))]
@@ -21,6 +27,10 @@ pub struct ErrorPage {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 64), extend("items" = texts(64, reason()), "x-kubernetes-list-type" = "set"))]
     pub reasons: Vec<String>,
+    /// Whether answers of endpoints with these statuses look like this, too, and not only Floodway's own. Those to HEAD, gRPC, WebSockets
+    /// and event streams never do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub endpoint_answers: bool,
     /// The ConfigMap that has the pages, in the namespace of the policy, with the label `floodway.dev/use: "true"`.
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
     pub config_map_name: String,

@@ -1,4 +1,4 @@
-//! What policies make of the fields of the client's answer, whoever gives it: told before there is an answer, done once there is
+//! What policies make of the client's answer, whoever gives it: told before there is an answer, done once there is
 //! one. Edits that a rule asks for are made before.
 
 use std::sync::Arc;
@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::Exchange;
 use crate::proxy::fields::Fields;
 use crate::proxy::policy;
-use crate::snapshot::{ErrorPage, Headers};
+use crate::snapshot::{Compression, ErrorPage, Headers};
 
 /// Changes of the fields of an answer, in the order in which they are made.
 #[derive(Debug, Default)]
 pub(super) struct Adorned {
     /// What failures look like.
     pages: Option<Arc<[ErrorPage]>>,
+    /// How the content is compressed, and whether the client takes that.
+    compression: Option<(Arc<Compression>, bool)>,
     /// What a policy says of all answers.
     headers: Option<Arc<Headers>>,
     /// Fields whose names begin like this are taken out.
@@ -40,6 +42,16 @@ impl Exchange {
         self.adorned.borrow().as_ref()?.pages.clone()
     }
 
+    /// The content of the client's answer may be compressed, if the client `takes` that.
+    pub(in crate::proxy) fn compresses(&self, compression: &Arc<Compression>, takes: bool) {
+        self.adorned.borrow_mut().get_or_insert_default().compression = Some((Arc::clone(compression), takes));
+    }
+
+    /// How the content of the client's answer is compressed, if a policy says so, and whether the client takes that.
+    pub(in crate::proxy) fn compression(&self) -> Option<(Arc<Compression>, bool)> {
+        self.adorned.borrow().as_ref()?.compression.clone()
+    }
+
     /// The client's answer loses and gets what a policy says of all answers.
     pub(in crate::proxy) fn sanitise(&self, headers: &Arc<Headers>) {
         self.adorned.borrow_mut().get_or_insert_default().headers = Some(Arc::clone(headers));
@@ -59,7 +71,7 @@ impl Exchange {
     /// Makes these changes.
     pub(in crate::proxy) fn dress(&self, answer: &mut Fields) {
         let Some(adorned) = self.adorned.take() else { return };
-        let Adorned { pages: _, headers, strip, set, vary } = *adorned;
+        let Adorned { pages: _, compression: _, headers, strip, set, vary } = *adorned;
         if let Some(headers) = headers {
             policy::headers::sanitise(&headers, answer);
         }

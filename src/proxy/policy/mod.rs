@@ -9,11 +9,13 @@
 //! [`may_wait`]; only requests under these are admitted by a future of their own.
 
 mod basic;
+mod compression;
 mod cors;
 pub(super) mod headers;
 mod jwt;
 mod key;
 mod limits;
+mod pages;
 mod passwords;
 mod place;
 mod rate_limit;
@@ -28,6 +30,7 @@ use super::error::Error;
 use super::exchange::Exchange;
 use super::headers::Client;
 use super::message::{RequestHead, Response};
+use super::request::Reply;
 use super::worker::Worker;
 use crate::snapshot::Policy;
 
@@ -82,8 +85,19 @@ pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Op
 /// # Errors
 /// Why it may not.
 pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
-    let Policy { invalid, ip_access, cors, headers, error_pages, request_limits, basic_auth, api_key, rate_limit, jwt } =
-        policy;
+    let Policy {
+        invalid,
+        ip_access,
+        cors,
+        headers,
+        compression,
+        error_pages,
+        request_limits,
+        basic_auth,
+        api_key,
+        rate_limit,
+        jwt,
+    } = policy;
     // From here on failures look as the policy says, that it cannot be applied among them.
     if let Some(pages) = error_pages {
         asked.exchange.shows(pages);
@@ -94,6 +108,9 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
     // What clients may not say, nobody behind hears; and whoever is refused gets an answer like others.
     if let Some(headers) = headers {
         headers::admit(headers, asked.exchange, &mut asked.head.fields);
+    }
+    if let Some(compression) = compression {
+        compression::admit(compression, asked);
     }
     if ip_access.as_ref().is_some_and(|access| !access.allows(asked.client.address)) {
         return Err(Error::AddressDenied);
@@ -121,4 +138,16 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
         rate_limit::admit(limits, asked)?;
     }
     Ok(None)
+}
+
+/// Does with the answer of a request what its sections want, whoever gives it, once all is known of it but the id.
+pub(super) fn finish(reply: &mut Reply, head: &RequestHead) {
+    if let Some(pages) = reply.exchange.error_pages() {
+        pages::finish(&pages, reply, head);
+    }
+    if let Some((compression, takes)) = reply.exchange.compression()
+        && reply.takeover.is_none()
+    {
+        compression::finish(&compression, takes, &mut reply.response, head);
+    }
 }

@@ -12,6 +12,7 @@ impl Policy {
             // It protects readers of answers, whose browsers ask for it.
             cors: _,
             headers: _,
+            compression: _,
             error_pages: _,
             request_limits,
             basic_auth,

@@ -3,6 +3,7 @@
 mod access;
 mod basic;
 mod beyond;
+mod compression;
 mod cors;
 mod headers;
 mod jwk;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 pub use access::{IpAccess, Networks};
 pub use basic::BasicAuth;
+pub use compression::Compression;
 pub use cors::{Below, Cors, Origins};
 pub use headers::{Headers, Names};
 pub use jwk::{Algorithm, InvalidKeys, Key, Keys};
@@ -46,7 +48,10 @@ pub struct Policy {
     /// What becomes of the fields of requests and answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Arc<Headers>>,
-    /// What Floodway's own answers to failures look like; the first that fits.
+    /// Which answers are compressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Arc<Compression>>,
+    /// What answers to failures look like; the first that fits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_pages: Option<Arc<[ErrorPage]>>,
     /// How large requests may be, and of which kinds.
@@ -69,12 +74,25 @@ pub struct Policy {
 impl Policy {
     /// What is said here, and of the rest what `farther` says. What cannot be applied, here or there, lets nobody pass.
     pub fn before(&self, farther: &Policy) -> Policy {
-        let Policy { invalid, ip_access, cors, headers, error_pages, request_limits, basic_auth, api_key, rate_limit, jwt } = self.clone();
+        let Policy {
+            invalid,
+            ip_access,
+            cors,
+            headers,
+            compression,
+            error_pages,
+            request_limits,
+            basic_auth,
+            api_key,
+            rate_limit,
+            jwt,
+        } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
             ip_access: ip_access.or_else(|| farther.ip_access.clone()),
             cors: cors.or_else(|| farther.cors.clone()),
             headers: headers.or_else(|| farther.headers.clone()),
+            compression: compression.or_else(|| farther.compression.clone()),
             error_pages: error_pages.or_else(|| farther.error_pages.clone()),
             request_limits: request_limits.or_else(|| farther.request_limits.clone()),
             basic_auth: basic_auth.or_else(|| farther.basic_auth.clone()),

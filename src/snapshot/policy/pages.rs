@@ -9,6 +9,8 @@ pub struct ErrorPage {
     pub statuses: Vec<(u16, u16)>,
     /// Reasons that it is for; all if there are none.
     pub reasons: Box<[Box<str>]>,
+    /// Whether it is for answers of endpoints, too.
+    pub endpoint_answers: bool,
     /// In HTML.
     pub html: Option<Page>,
     /// In JSON.
@@ -18,10 +20,18 @@ pub struct ErrorPage {
 }
 
 impl ErrorPage {
-    /// Whether it is for a failure.
+    /// Whether it is for a failure that Floodway tells of.
     pub fn is_for(&self, status: u16, reason: &str) -> bool {
+        self.has(status) && (self.reasons.is_empty() || self.reasons.iter().any(|one| **one == *reason))
+    }
+
+    /// Whether it is for an answer of an endpoint.
+    pub fn is_for_endpoints(&self, status: u16) -> bool {
+        self.endpoint_answers && self.has(status)
+    }
+
+    fn has(&self, status: u16) -> bool {
         self.statuses.iter().any(|(first, last)| (*first..=*last).contains(&status))
-            && (self.reasons.is_empty() || self.reasons.iter().any(|one| **one == *reason))
     }
 }
 
@@ -112,6 +122,7 @@ mod tests {
         let page = |statuses: &[(u16, u16)], reasons: &[&str]| ErrorPage {
             statuses: statuses.to_vec(),
             reasons: reasons.iter().map(|reason| (*reason).into()).collect(),
+            endpoint_answers: false,
             html: None,
             json: None,
             plain: None,
@@ -119,5 +130,8 @@ mod tests {
         assert!(page(&[(500, 599)], &[]).is_for(503, "a") && !page(&[(500, 599)], &[]).is_for(404, "a"));
         assert!(page(&[(404, 404), (500, 599)], &["a", "b"]).is_for(404, "b"));
         assert!(!page(&[(500, 599)], &["a"]).is_for(503, "b"));
+        let all = ErrorPage { endpoint_answers: true, ..page(&[(500, 599)], &[]) };
+        assert!(all.is_for_endpoints(500) && !all.is_for_endpoints(404));
+        assert!(!page(&[(500, 599)], &[]).is_for_endpoints(500));
     }
 }

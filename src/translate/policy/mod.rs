@@ -4,6 +4,7 @@
 
 mod access;
 mod basic;
+mod compression;
 mod cors;
 mod headers;
 mod jwt;
@@ -168,11 +169,24 @@ impl PolicyPlan {
 
 /// What a spec says, made ready to be asked. What is wrong with it, or missing, lets nobody pass.
 fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Policy {
-    let ProxyPolicySpec { target_refs: _, ip_access, cors, headers, error_pages, request_limits, basic_auth, api_key, rate_limit, jwt } =
-        spec;
+    let ProxyPolicySpec {
+        target_refs: _,
+        ip_access,
+        cors,
+        headers,
+        compression,
+        error_pages,
+        request_limits,
+        basic_auth,
+        api_key,
+        rate_limit,
+        jwt,
+    } = spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
     let cors = cors.as_ref().map(|given| Arc::new(cors::cors(given, "spec.cors", problems)));
     let headers = headers.as_ref().map(|given| Arc::new(headers::headers(given, "spec.headers", problems)));
+    let compression =
+        compression.as_ref().map(|given| Arc::new(compression::compression(given, "spec.compression", problems)));
     let error_pages =
         (!error_pages.is_empty()).then(|| pages::error_pages(error_pages, "spec.errorPages", material, problems));
     let request_limits =
@@ -186,7 +200,19 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         (!rate_limit.is_empty()).then(|| rate_limit::rate_limit(rate_limit, name, "spec.rateLimit", problems));
     let jwt = jwt.as_ref().map(|given| Arc::new(jwt::jwt(given, "spec.jwt", material, problems)));
     let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
-    Policy { invalid, ip_access, cors, headers, error_pages, request_limits, basic_auth, api_key, rate_limit, jwt }
+    Policy {
+        invalid,
+        ip_access,
+        cors,
+        headers,
+        compression,
+        error_pages,
+        request_limits,
+        basic_auth,
+        api_key,
+        rate_limit,
+        jwt,
+    }
 }
 
 /// All policies.

@@ -20,7 +20,7 @@ pub(super) fn error_pages(
     problems: &mut Vec<Problem>,
 ) -> Arc<[ErrorPage]> {
     let pages = given.iter().enumerate().map(|(at, given)| {
-        let api::ErrorPage { statuses, reasons, config_map_name, html, json, plain } = given;
+        let api::ErrorPage { statuses, reasons, endpoint_answers, config_map_name, html, json, plain } = given;
         let path = format!("{path}[{at}]");
         let ranges = statuses.iter().enumerate().filter_map(|(at, text)| {
             let range = status_range(text);
@@ -44,6 +44,7 @@ pub(super) fn error_pages(
         ErrorPage {
             statuses,
             reasons: reasons.iter().map(|reason| reason.as_str().into()).collect(),
+            endpoint_answers: *endpoint_answers,
             html,
             json,
             plain,
