@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use floodway::snapshot::{
-    Action, Invalid, IpAccess, Limits, Networks, Policy, Protocol, RequestLimits, Resilience, Route, Snapshot,
-    Streaming,
+    Action, BreakerMode, ClusterName, Fallback, Invalid, IpAccess, Limits, Networks, Policy, Protocol, RequestLimits,
+    Resilience, Route, Snapshot, Streaming,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::outcomes::breaker;
 use super::policies::under;
 use super::support::*;
 use super::tls_clients::*;
@@ -272,4 +273,34 @@ async fn a_drain_leaves_it_until_the_deadline() {
     endpoint.rest().await;
     plane.metric_becomes("floodway_drained_streams_total", "kind=\"tunnel\",outcome=\"cut\"", 1.0).await;
     within(plane.ended()).await;
+}
+
+/// What becomes of connections is what is known of endpoints: who takes them and says nothing opens its breaker, and then the upstream
+/// that this one falls back to is asked.
+#[tokio::test]
+async fn endpoints_are_judged_by_it() {
+    let (good, mut arrivals) = played().await;
+    let silent = backend(|mut connection| async move {
+        let mut some = [0; 16];
+        let _ = connection.0.read_exact(&mut some).await;
+    })
+    .await;
+    let guarded = |fallback| {
+        let mut backend = cluster("backend", Protocol::Http1, &[silent]);
+        let breaker = breaker(BreakerMode::Automatic, 4, LONG);
+        let resilience = Resilience { circuit_breaker: Some(breaker), fallback, ..Resilience::default() };
+        backend.resilience = Arc::new(resilience);
+        let other = cluster("other", Protocol::Http1, &[good]);
+        passed(snapshot(vec![], vec![backend, other]), HOST, &Arc::new(passing("backend")))
+    };
+    let plane = secure(guarded(None));
+    for _ in 0..4 {
+        assert!(comes(&plane).await.rest().await.bytes.is_empty());
+    }
+    plane.metric_becomes("floodway_breakers", r#"scope="upstream",state="open""#, 1.0).await;
+    assert_eq!(comes(&plane).await.rest().await.bytes, INTERNAL_ERROR);
+    plane.metric_becomes("floodway_failures_total", "breaker_open", 1.0).await;
+    assert!(plane.publisher.publish(guarded(Some(Fallback::Cluster(ClusterName::new("other"))))));
+    let (mut client, mut endpoint) = tunnel(&plane, &mut arrivals).await;
+    goes_on(&mut client, &mut endpoint).await;
 }
