@@ -162,7 +162,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     use proptest::option::of;
     prop_oneof![
         (0u8..4, 0i64..3).prop_map(|(at, generation)| Edit::Again(at, generation)),
-        (0u8..4, of((0u8..3, vec(0u8..3, 0..3), 0u8..8, vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
+        (0u8..4, of((0u8..3, vec(0u8..3, 0..3), 0u8..12, vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
         (0u8..2, of(0u8..4)).prop_map(|(at, to)| Edit::Secret(at, to)),
         (0u8..3, of((0u8..3, 0u8..6, 0u8..9))).prop_map(|(at, to)| Edit::Upstream(at, to)),
         (0u8..3, of((0u8..3, 0u8..6))).prop_map(|(at, to)| Edit::Policy(at, to)),
@@ -212,6 +212,8 @@ fn tls(choice: u8) -> Option<serde_json::Value> {
         1 => json!({"secretName": "c1", "minVersion": "1.3"}),
         2 => json!({"secretName": "c0", "alternateSecretName": "c1"}),
         3 => json!({"hsts": {"maxAge": "8760h"}}),
+        4 => json!({"passthrough": true}),
+        5 => json!({"passthrough": true, "redirect": true}),
         _ => return None,
     })
 }
@@ -246,7 +248,9 @@ fn apply(resources: &mut Resources, edit: Edit) {
         Edit::Route(at, to) => {
             let built = to.map(|(created, hosts, tls, rules)| {
                 let hosts: Vec<_> = hosts.into_iter().map(|host| format!("h{host}.example.com")).collect();
-                let rules: Vec<_> = rules.into_iter().map(rule).collect();
+                // Most of those that pass TLS on may do so.
+                let (most, kinds) = if matches!(tls, 4 | 5) { (1, 4) } else { (usize::MAX, 12) };
+                let rules: Vec<_> = rules.into_iter().take(most).map(|choice| rule(choice % kinds)).collect();
                 route(
                     &at.to_string(),
                     created.checked_sub(1),
