@@ -21,7 +21,7 @@ metadata:
   labels:
     pod-security.kubernetes.io/enforce: restricted
 HEAD
-    "$helm" template floodway charts/floodway --namespace floodway-system |
+    "$helm" template floodway charts/floodway --namespace floodway-system --skip-tests |
         sed -e '/^ *app.kubernetes.io\/managed-by: Helm$/d' -e '/^ *helm.sh\/chart: /d' -e '/^# Source: /d' -e '/^$/d'
 }
 

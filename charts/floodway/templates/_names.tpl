@@ -6,27 +6,74 @@
 {{ .Values.serviceAccount.name | default (include "floodway.name" .) }}
 {{- end }}
 
+{{- define "floodway.image" -}}
+{{ .Values.image.repository }}{{ with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
 {{- define "floodway.selector" -}}
 app.kubernetes.io/name: floodway
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- define "floodway.labels" -}}
-{{ include "floodway.selector" . }}
+{{/* What all objects have that are not chosen by the selector. */}}
+{{- define "floodway.origin" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
-{{/* The settings file. What the chart decides wins over .Values.settings. */}}
+{{- define "floodway.labels" -}}
+{{ include "floodway.selector" . }}
+{{ include "floodway.origin" . }}
+{{- end }}
+
+{{/* The listeners for clients, as a list in JSON: {listeners: [{name, port, protocol, servicePort, nodePort, hostPort}]}; 0 is none. */}}
+{{- define "floodway.listeners" -}}
+{{- $v := .Values -}}
+{{- $all := list
+  (dict "name" "http" "protocol" "http" "port" $v.ports.http "servicePort" $v.service.port
+    "nodePort" $v.service.nodePorts.http "hostPort" $v.hostPorts.http "value" "ports.http")
+  (dict "name" "https" "protocol" "https" "port" $v.ports.https "servicePort" $v.service.httpsPort
+    "nodePort" $v.service.nodePorts.https "hostPort" $v.hostPorts.https "value" "ports.https")
+-}}
+{{- range $index, $extra := $v.extraPorts }}
+{{- $all = append $all (merge (deepCopy $extra)
+  (dict "protocol" "http" "servicePort" 0 "nodePort" 0 "hostPort" 0 "value" (printf "extraPorts[%d].port" $index))) -}}
+{{- end }}
+{{- dict "listeners" $all | toJson }}
+{{- end }}
+
+{{/* Not empty if a port of the node is asked for. */}}
+{{- define "floodway.hasHostPorts" -}}
+{{- range (include "floodway.listeners" . | fromJson).listeners }}{{ if .hostPort }}yes{{ end }}{{ end }}
+{{- end }}
+
+{{/* Not empty if there is more than one pod at any time. */}}
+{{- define "floodway.several" -}}
+{{- if .Values.autoscaling.enabled }}{{ if gt (int .Values.autoscaling.minReplicas) 1 }}yes{{ end }}
+{{- else if gt (int .Values.replicas) 1 }}yes{{ end }}
+{{- end }}
+
+{{/* Not empty if kinds of the Prometheus operator may be made. */}}
+{{- define "floodway.operator" -}}
+{{- if or .Values.monitoring.force (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1") }}yes{{ end }}
+{{- end }}
+
+{{/* The settings file. What the chart decides wins over .Values.settings, which `floodway.check` holds to not saying it. */}}
 {{- define "floodway.settings" -}}
+{{- $http := list -}}
+{{- $https := list -}}
+{{- range (include "floodway.listeners" . | fromJson).listeners }}
+{{- $address := printf "%s:%d" $.Values.bindAddress (int .port) -}}
+{{- if eq .protocol "https" }}{{ $https = append $https $address }}{{ else }}{{ $http = append $http $address }}{{ end }}
+{{- end }}
 {{- $own := dict
   "className" .Values.className
   "watchNamespaces" .Values.watchNamespaces
   "kubernetes" (dict "secrets" (dict "watch" .Values.secrets.watch "namespaces" .Values.secrets.namespaces))
   "listeners" (dict
-    "http" (list (printf "%s:%d" .Values.bindAddress (int .Values.ports.http)))
-    "https" (list (printf "%s:%d" .Values.bindAddress (int .Values.ports.https)))
+    "http" $http
+    "https" $https
     "admin" (printf "%s:%d" .Values.bindAddress (int .Values.ports.admin)))
   "drain" (dict
     "delay" (printf "%ds" (int .Values.drain.delaySeconds))
@@ -60,4 +107,32 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [secrets, configmaps]
   verbs: [list, watch]
+{{- end }}
+
+{{/* The pod of `helm test`, which no Service leads to. */}}
+{{- define "floodway.testSelector" -}}
+app.kubernetes.io/name: floodway-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* How a monitor scrapes. */}}
+{{- define "floodway.scrape" -}}
+path: /metrics
+interval: {{ .interval }}
+scrapeTimeout: {{ .scrapeTimeout }}
+{{- with .relabelings }}
+relabelings: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The bytes of an amount of memory such as 512Mi; empty if there is none, or it is written in another way. */}}
+{{- define "floodway.bytes" -}}
+{{- $text := . | toString -}}
+{{- if regexMatch "^[0-9]+([KMGT]i|[kMGT])?$" $text -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mul (regexFind "^[0-9]+" $text | int64) (get $units (regexFind "[A-Za-z]*$" $text)) -}}
+{{- end -}}
 {{- end }}
