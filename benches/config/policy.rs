@@ -92,6 +92,16 @@ fn cases() -> Vec<Case> {
             "Origin: https://shop.example.com\r\n",
         ),
         case(
+            "`headers`",
+            json!({"headers": {"security": {}, "hideServer": true, "requestRemove": ["x-internal-*"]}}),
+            "",
+        ),
+        case(
+            "`compression`, of an answer that is too short for it",
+            json!({"compression": {}}),
+            "Accept-Encoding: gzip\r\n",
+        ),
+        case(
             "`requestLimits`",
             json!({"requestLimits": {"bodyBytes": 1_048_576, "headerBytes": 8192, "methods": ["GET", "POST"]}}),
             "",

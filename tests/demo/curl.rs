@@ -47,7 +47,15 @@ fn run(line: &str) -> Outcome {
         _ if line.contains("/limited") => (told.trim_end().ends_with("429"), ""),
         _ if line.contains("/staff") => (told.contains("\"x-user\": \"ada\""), ""),
         _ if line.contains("/partners") => (told.contains("\"x-client\": \"acme\""), ""),
-        _ if line.contains("/office") => (told.starts_with("HTTP/1.1 403"), ""),
+        _ if line.contains("/office") => {
+            (told.starts_with("HTTP/1.1 403") && told.contains("Only from the office. (address_denied"), "")
+        }
+        _ if line.contains("/dressed") => (
+            ["\r\ncontent-encoding: gzip\r\n", "\r\nx-frame-options: DENY\r\n", "\"path\": \"/dressed\""]
+                .iter()
+                .all(|part| told.contains(part)),
+            "",
+        ),
         _ if line.contains("/pages") => (
             told.contains("access-control-allow-origin: https://shop.example.com"),
             "with the field that browsers want",
