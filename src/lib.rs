@@ -11,6 +11,7 @@ pub mod clock;
 pub mod demo;
 pub mod drain;
 pub mod health;
+pub mod jwks;
 pub mod proxy;
 pub mod proxy_protocol;
 pub mod ready;

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::api::ProxyPolicySpec;
-use crate::snapshot::TlsVersion;
+use crate::snapshot::{HostPattern, KeyHosts, TlsVersion};
 
 /// Everything a settings file can say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct Settings {
     pub forwarding: Forwarding,
     /// Traces that begin here.
     pub tracing: Tracing,
+    /// Keys of issuers that policies have fetched.
+    pub jwks: Jwks,
     /// Values for routes that do not say otherwise.
     pub defaults: RouteDefaults,
     /// What is asked of every request, as a ProxyPolicy says it, unless one nearer to the request says otherwise.
@@ -63,6 +65,7 @@ impl Default for Settings {
             limits: Limits::default(),
             forwarding: Forwarding::default(),
             tracing: Tracing::default(),
+            jwks: Jwks::default(),
             defaults: RouteDefaults::default(),
             policy: ProxyPolicySpec::default(),
             drain: Drain::default(),
@@ -297,6 +300,26 @@ pub struct Tracing {
 impl Default for Tracing {
     fn default() -> Self {
         Tracing { begin: true, sampled_percent: 100 }
+    }
+}
+
+/// Keys of issuers that policies have fetched.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Jwks {
+    /// Hosts that may be asked for keys, `id.example.com` or `*.example.com`. Empty: any, so that whoever writes policies can have
+    /// Floodway ask whatever it can reach.
+    pub allow_hosts: Vec<String>,
+}
+
+impl Jwks {
+    /// The same, made ready to be asked. `None` if one is no host.
+    pub fn hosts(&self) -> Option<KeyHosts> {
+        if self.allow_hosts.is_empty() {
+            return Some(KeyHosts::default());
+        }
+        let hosts: Result<Vec<_>, _> = self.allow_hosts.iter().map(|host| HostPattern::parse(host)).collect();
+        hosts.ok().map(KeyHosts::only)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Objects in, snapshot and statuses out: every `tests/translate/NAME.yaml` has a `NAME.golden.yaml` beside it, which
 //! `UPDATE_GOLDEN=1` rewrites. Beside Kubernetes' and our kinds, a document of kind `Resolved` holds the addresses of
-//! names.
+//! names, and one of kind `Fetched` what is known of keys.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -11,9 +11,9 @@ use std::{env, fs};
 
 use floodway::api::{Condition, DEFAULT_CLASS, ProxyPolicy, ProxyRoute, ProxyUpstream};
 use floodway::settings::RouteDefaults;
-use floodway::snapshot::{SharedMap, duration};
+use floodway::snapshot::{FetchedKeys, KeySource, SharedMap, duration};
 use floodway::translate::{
-    AddressSlice, ConfigMapData, Context, Key, Resources, SecretData, Service, Translation, Translator,
+    AddressSlice, ConfigMapData, Context, Key, KeySet, Resources, SecretData, Service, Translation, Translator,
 };
 use serde_json::{Value, json};
 
@@ -50,6 +50,7 @@ fn translator() -> Translator {
         default_certificate: None,
         https_port: 443,
         roots: Default::default(),
+        key_hosts: Default::default(),
     })
 }
 
@@ -92,19 +93,31 @@ fn resources(text: &str) -> Resources {
                     resources.resolved.insert(name.clone(), addresses.collect());
                 }
             }
+            "Fetched" => {
+                for (name, known) in object["sources"].as_object().unwrap() {
+                    let fetched = known["fetched"].as_bool().unwrap_or_default();
+                    let trouble = known["trouble"].as_str().map(Arc::from);
+                    let keys = FetchedKeys::new(Arc::default());
+                    resources.key_sets.insert(name.clone(), KeySet { keys, fetched, trouble });
+                }
+            }
             other => panic!("{other}?"),
         }
     }
     resources
 }
 
-fn describe(Translation { snapshot, statuses, hostnames, complaint }: &Translation) -> String {
+fn describe(translation: &Translation) -> String {
+    let Translation { snapshot, statuses, hostnames, key_sources, complaint } = translation;
+    let source = |source: &KeySource| json!({"url": source.url.as_str(), "issuer": source.issuer, "insecure": source.insecure, "tls": source.tls});
+    let sources: BTreeMap<_, _> = key_sources.iter().map(|(name, one)| (name, source(one))).collect();
     let clusters: BTreeMap<_, _> = snapshot.clusters.iter().map(|(name, cluster)| (name.as_str(), cluster)).collect();
     let mut all = json!({
         "hosts": snapshot.router,
         "clusters": clusters,
         "statuses": statuses.kinds().map(|(kind, of)| (kind, told(of))).into_iter().collect::<BTreeMap<_, _>>(),
         "hostnames": hostnames,
+        "keySources": sources,
         "tls": snapshot.tls,
         "complaint": complaint,
     });

@@ -171,6 +171,7 @@ fn sections(report: &mut Report) {
         default_certificate: None,
         https_port: 443,
         roots: Default::default(),
+        key_hosts: Default::default(),
     };
     let mut settings = Settings::default();
     settings.listeners.http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use floodway::proxy::Tokens;
-use floodway::snapshot::{Issuer, Jwt, Keys};
+use floodway::snapshot::{FetchedKeys, Issuer, IssuerKeys, Jwt, Keys, RemoteKeys};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::json;
@@ -21,8 +21,19 @@ const RS256: &str = "eyJhbGciOiJSUzI1NiJ9.\
      FZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
 const RSA: &str = r#"{"keys": [{"kty": "RSA", "e": "AQAB", "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}"#;
 
-fn jwt(keys: &str) -> Arc<Jwt> {
-    let keys = Keys::read(keys.as_bytes(), &[], false).unwrap();
+fn given(keys: &str) -> IssuerKeys {
+    Keys::read(keys.as_bytes(), &[], false).unwrap().into()
+}
+
+/// Keys that are fetched, and may be others at any time.
+fn fetched(keys: &str) -> IssuerKeys {
+    let place = FetchedKeys::new(Arc::default());
+    place.put(Keys::fetched(keys.as_bytes()).unwrap(), u64::MAX);
+    let (fetched, max_stale) = ("https://id.test/keys".into(), Duration::from_secs(60));
+    IssuerKeys::Fetched(RemoteKeys { fetched, max_stale, algorithms: [].into(), keys: Some(place) })
+}
+
+fn jwt(keys: IssuerKeys) -> Arc<Jwt> {
     Arc::new(Jwt {
         issuers: [Issuer { issuer: "joe".into(), audiences: [].into(), keys }].into(),
         from: [].into(),
@@ -58,7 +69,11 @@ pub(crate) fn es256(expires: u64) -> (String, String) {
 pub(crate) fn run(report: &mut Report) {
     report.table("A token of a request", &["Token", "Bytes", "Known", "Verified for the first time"]);
     let (key, token) = es256(1_300_819_380);
-    for (name, keys, token) in [("ES256", &*key, &*token), ("RS256, 2048 bits", RSA, RS256)] {
+    for (name, keys, token) in [
+        ("ES256", given(&key), &*token),
+        ("ES256, keys from a URL", fetched(&key), &*token),
+        ("RS256, 2048 bits", given(RSA), RS256),
+    ] {
         let (jwt, tokens) = (jwt(keys), Tokens::default());
         tokens.verify(&jwt, token.as_bytes(), 2).unwrap();
         let known = time(|| tokens.verify(&jwt, token.as_bytes(), 2).unwrap());

@@ -18,6 +18,7 @@ pub(crate) fn context() -> Context {
         default_certificate: None,
         https_port: 443,
         roots: Default::default(),
+        key_hosts: Default::default(),
     }
 }
 

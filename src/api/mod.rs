@@ -18,10 +18,10 @@ pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Re
 pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
 pub use policy::{
-    AddressKey, ApiKey, BasicAuth, CLOCK_SKEW, ClaimToHeader, Compression, Cors, ErrorPage, Frames, Headers, IpAccess,
-    Issuer, Jwks, Jwt, JwtAlgorithm, JwtSource, OnExpiry, OnMissingKey, PolicyRef, PolicyStatus, PolicyTarget,
-    PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey, RateLimit, ReferrerPolicy, RequestLimits,
-    RequiredClaim, SecurityHeaders, StreamLimit, Tell, TokenSource,
+    AUTH_TIMEOUT, AddressKey, ApiKey, BasicAuth, CLOCK_SKEW, ClaimToHeader, Compression, Cors, ErrorPage, ExternalAuth,
+    Frames, Headers, IpAccess, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE, OnAuthFailure, OnExpiry, OnMissingKey,
+    PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey,
+    RateLimit, ReferrerPolicy, RequestLimits, RequiredClaim, SecurityHeaders, StreamLimit, Tell, TokenSource,
 };
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{

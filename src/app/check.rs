@@ -15,8 +15,9 @@ use crate::api::Condition;
 use crate::api::ProxyPolicySpec;
 use crate::args::CheckArgs;
 use crate::settings::RouteDefaults;
+use crate::snapshot::{FetchedKeys, KeyHosts};
 use crate::source::files::{self, Found, MAX_BYTES, Object, Parsed, Sound};
-use crate::translate::{Context, Key, Resources, Translator, WrongCertificate, check_certificate};
+use crate::translate::{Context, Key, KeySet, Resources, Translation, Translator, WrongCertificate, check_certificate};
 use crate::yaml::Problem;
 
 /// What was found, and how bad it is.
@@ -145,10 +146,13 @@ impl Findings {
             default_certificate: None,
             https_port: 443,
             roots: system(),
+            key_hosts: KeyHosts::default(),
         };
         let mut translator = Translator::new(context);
-        // Names are not resolved here; take them as good.
-        let hostnames = translator.translate(&resources).hostnames;
+        // Names are not resolved here, and keys not fetched; take them as good.
+        let Translation { hostnames, key_sources, .. } = translator.translate(&resources);
+        let keys = || KeySet { keys: FetchedKeys::new(Arc::default()), fetched: true, trouble: None };
+        resources.key_sets = key_sources.keys().map(|name| (name.to_string(), keys())).collect();
         let somewhere: Arc<[IpAddr]> = Arc::from([IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))]);
         resources.resolved = hostnames.into_iter().map(|name| (name, Arc::clone(&somewhere))).collect();
         let statuses = translator.translate(&resources).statuses;

@@ -23,6 +23,7 @@ use super::{expiry, roots, vigil, wellness};
 use crate::admin::{self, AdminState};
 use crate::drain::{self, DrainTrigger};
 use crate::health;
+use crate::jwks;
 use crate::proxy;
 use crate::ready::{Live, Ready};
 use crate::resilience::Registry;
@@ -118,14 +119,18 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         default_certificate: settings.listeners.tls.default_secret().map(|(namespace, name)| Key::new(namespace, name)),
         https_port: settings.listeners.tls.redirect_port,
         roots: roots::system(),
+        key_hosts: settings.jwks.hosts().context("settings: jwks.allowHosts has something that is no host")?,
     };
     let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
     let metrics = telemetry.metrics().clone();
     let looked_up = move |succeeded| metrics.dns_lookup(succeeded);
-    tokio::spawn(dns::run(store.clone(), table.hostnames(), dns::System::new(), looked_up));
+    let names = dns::System::new();
+    tokio::spawn(dns::run(store.clone(), table.hostnames(), names.clone(), looked_up));
     // The tick of what is translated here; there may be none.
     let _ = store.changed().now_or_never();
     let routes = table.translate();
+    let fetching = ready.block("the keys of issuers");
+    tokio::spawn(jwks::run(store.clone(), table.key_sources(), names, telemetry.metrics().clone(), fetching));
 
     let (trigger, watcher) = drain::channel();
     // Without a cluster nobody takes them.

@@ -12,7 +12,7 @@ use crate::api::Condition;
 use crate::snapshot::{Cluster, Publisher, SharedMap, Snapshot};
 use crate::source::{Store, burst};
 use crate::telemetry::{Live, Telemetry};
-use crate::translate::{Context, Key, Statuses, Translator};
+use crate::translate::{Context, Key, KeySources, Statuses, Translator};
 
 /// Turns what is in the store into the table in force.
 pub(super) struct Table {
@@ -21,6 +21,7 @@ pub(super) struct Table {
     publisher: Publisher,
     telemetry: Telemetry,
     hostnames: watch::Sender<BTreeSet<String>>,
+    key_sources: watch::Sender<KeySources>,
     statuses: watch::Sender<Statuses>,
     /// How long the last translation took.
     cost: Duration,
@@ -38,6 +39,7 @@ impl Table {
             publisher,
             telemetry,
             hostnames: watch::Sender::default(),
+            key_sources: watch::Sender::default(),
             statuses: watch::Sender::default(),
             cost: Duration::ZERO,
             routes: 0,
@@ -48,6 +50,11 @@ impl Table {
     /// The names that the table needs an address of.
     pub(super) fn hostnames(&self) -> watch::Receiver<BTreeSet<String>> {
         self.hostnames.subscribe()
+    }
+
+    /// From where keys are fetched that the table needs.
+    pub(super) fn key_sources(&self) -> watch::Receiver<KeySources> {
+        self.key_sources.subscribe()
     }
 
     /// What to tell the owners of the objects.
@@ -98,6 +105,7 @@ impl Table {
             self.complaint = translation.complaint;
         }
         replace(&self.hostnames, translation.hostnames);
+        replace(&self.key_sources, translation.key_sources);
         replace(&self.statuses, translation.statuses);
         tracing::debug!(routes = self.routes, published, cost = ?self.cost, "translated");
         self.routes
@@ -159,6 +167,7 @@ mod tests {
             default_certificate: None,
             https_port: 443,
             roots: Default::default(),
+            key_hosts: Default::default(),
         };
         let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
         tokio::select! {

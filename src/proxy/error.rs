@@ -74,6 +74,9 @@ pub(super) enum Error {
     /// Nobody has the key.
     #[error("API key is not valid")]
     ApiKeyInvalid,
+    /// The service that is asked who may pass refused, with this status.
+    #[error("the service that says who may pass refuses")]
+    AuthDenied(StatusCode),
     /// Nobody can say at the moment whether the request may pass.
     #[error("authentication is not available")]
     AuthUnavailable,
@@ -98,6 +101,9 @@ pub(super) enum Error {
     /// Its token does not say what it has to.
     #[error("claims do not suffice")]
     ClaimsRefused,
+    /// The keys of the issuer of its token could not be fetched.
+    #[error("keys are not available")]
+    KeysUnavailable,
     /// The rule has no backend with a weight.
     #[error("no backend")]
     NoBackend,
@@ -204,10 +210,13 @@ impl Error {
             Misdirected => StatusCode::MISDIRECTED_REQUEST,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
             AddressDenied | ClaimsRefused | OriginDenied => StatusCode::FORBIDDEN,
+            AuthDenied(status) => status,
             TokenMissing | TokenInvalid | TokenExpired | TokenRanOut(_) | BasicAuthMissing | BasicAuthInvalid
             | ApiKeyMissing | ApiKeyInvalid => StatusCode::UNAUTHORIZED,
-            InvalidPolicy | AuthUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
-            | QueueTimeout | Draining | MaxAge | EndpointGone | RouteRemoved => StatusCode::SERVICE_UNAVAILABLE,
+            InvalidPolicy | AuthUnavailable | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_)
+            | UpstreamOverflow | QueueTimeout | Draining | MaxAge | EndpointGone | RouteRemoved => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             ConnectFailed | UpstreamTls | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => {
                 StatusCode::BAD_GATEWAY
             }
@@ -242,6 +251,7 @@ impl Error {
             BasicAuthInvalid => "basic_auth_invalid",
             ApiKeyMissing => "api_key_missing",
             ApiKeyInvalid => "api_key_invalid",
+            AuthDenied(_) => "auth_denied",
             AuthUnavailable => "auth_unavailable",
             RateLimited(..) => "rate_limited",
             TooManyStreams(_) => "too_many_streams",
@@ -250,6 +260,7 @@ impl Error {
             TokenInvalid => "token_invalid",
             TokenExpired | TokenRanOut(_) => "token_expired",
             ClaimsRefused => "claims_refused",
+            KeysUnavailable => "keys_unavailable",
             NoBackend => "no_backend",
             NoEndpoint => "no_endpoint",
             UpstreamOverflow => "upstream_overflow",
@@ -307,11 +318,12 @@ impl Error {
             | MessageTooLarge => true,
             NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
             | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid
-            | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid
-            | TokenExpired | ClaimsRefused | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
-            | QueueTimeout | ConnectFailed | UpstreamTls | ConnectTimeout | UpstreamReset | UpstreamProtocol
-            | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
-            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => false,
+            | AuthDenied(_) | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | TokenMissing
+            | TokenInvalid | TokenExpired | ClaimsRefused | KeysUnavailable | NoBackend | NoEndpoint
+            | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | UpstreamTls | ConnectTimeout
+            | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle
+            | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone
+            | RouteRemoved | TokenRanOut(_) => false,
         }
     }
 
@@ -321,9 +333,11 @@ impl Error {
             Error::BreakerOpen(seconds @ 1..) => Some(seconds),
             Error::RateLimited(_, seconds) => Some(seconds),
             // Room may come at any time; a client that asks again at once would only wait in line again.
-            Error::UpstreamOverflow | Error::QueueTimeout | Error::TooManyStreams(_) | Error::AuthUnavailable => {
-                Some(1)
-            }
+            Error::UpstreamOverflow
+            | Error::QueueTimeout
+            | Error::TooManyStreams(_)
+            | Error::AuthUnavailable
+            | Error::KeysUnavailable => Some(1),
             _ => None,
         }
     }

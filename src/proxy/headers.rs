@@ -41,26 +41,6 @@ pub(super) fn remove_hop_by_hop(fields: &mut Fields) {
     fields.remove_each(&[Connection, KeepAlive, ProxyConnection, TransferEncoding, Upgrade, Http2Settings]);
 }
 
-/// Gives the backend a field that Floodway vouches for, or none if there is nothing to say: nothing that the client sent can
-/// pass for it, or take it away.
-pub(super) fn vouch(fields: &mut Fields, name: &HeaderName, value: Option<&[u8]>) {
-    let name = name.as_str();
-    // CGI and its heirs read `-` and `_` as one.
-    let alike = |line: &[u8]| {
-        let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        line.len() == name.len() && line.iter().zip(name.as_bytes()).all(|(&a, &b)| fold(a) == fold(b))
-    };
-    if fields.tokens(Known::Connection).any(alike) {
-        let others: Vec<&[u8]> = fields.tokens(Known::Connection).filter(|token| !alike(token)).collect();
-        let others = others.join(&b", "[..]);
-        fields.set("connection", &others);
-    }
-    fields.retain(|_, line, _| !alike(line));
-    if let Some(value) = value {
-        fields.add(name, value);
-    }
-}
-
 /// The fields of a request that goes on, apart from Host and framing, which the connection sets.
 pub(super) fn clean_request(fields: &mut Fields) {
     // RFC 9110 10.1.4: "te: trailers" says that the client takes trailers, and so do we on its behalf.
@@ -91,7 +71,7 @@ pub(super) fn clean_response(fields: &mut Fields) {
 
 /// A field whose value Floodway vouches for: a client's own under this name, however it is spelled, does not go on. `None` if there
 /// is nothing to be said.
-pub(super) type Vouched = (HeaderName, Option<Box<str>>);
+pub(super) type Vouched = (HeaderName, Option<Box<[u8]>>);
 
 /// Puts such a field in the place of what a client sent. CGI and its heirs read `-` and `_` as one.
 pub(super) fn put_vouched(fields: &mut Fields, (name, value): &Vouched) {
@@ -99,7 +79,7 @@ pub(super) fn put_vouched(fields: &mut Fields, (name, value): &Vouched) {
     let same = |one: &[u8]| one.iter().copied().map(plain).eq(name.as_str().bytes().map(plain));
     fields.retain(|_, line, _| !same(line));
     if let Some(value) = value {
-        fields.add(name.as_str(), value.as_bytes());
+        fields.add(name.as_str(), value);
     }
 }
 

@@ -217,8 +217,17 @@ fn decide(
             let backend = backend.and_then(|chosen| forward::place(&route.action, chosen));
             return Ok(Decided::Ask(Box::new(Found { authority, snapshot, backend, policy })));
         }
-        let asked =
-            &mut policy::Asked { worker, client, exchange, head: &mut *head, content: body, token: None, sender: None };
+        let asked = &mut policy::Asked {
+            worker,
+            snapshot: &snapshot,
+            peer,
+            client,
+            exchange,
+            head: &mut *head,
+            content: body,
+            token: None,
+            sender: None,
+        };
         if let Some(answer) = policy::admit_at_once(policy, asked)? {
             exchange.replied(answer.head.status);
             return Ok(Decided::Step(Step::Answer(answer)));
@@ -240,8 +249,17 @@ async fn ask(
     let Found { authority, snapshot, backend, policy } = *found;
     // As it was found before: in the same snapshot, by a head that nobody has changed yet.
     let (matched, path) = find(&snapshot, head, exchange)?;
-    let mut asked =
-        policy::Asked { worker, client, exchange, head: &mut *head, content: body, token: None, sender: None };
+    let mut asked = policy::Asked {
+        worker,
+        snapshot: &snapshot,
+        peer,
+        client,
+        exchange,
+        head: &mut *head,
+        content: body,
+        token: None,
+        sender: None,
+    };
     if let Some(answer) = exchange.within(pin!(policy::admit(&policy, &mut asked))).await.flatten()? {
         exchange.replied(answer.head.status);
         return Ok(Step::Answer(answer));

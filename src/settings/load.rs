@@ -94,6 +94,10 @@ impl Settings {
                 })
             })
             .or_else(|| least("listeners.tls.redirectPort", u64::from(self.listeners.tls.redirect_port), 1))
+            .or_else(|| {
+                let why = "write hosts without a port, like id.example.com or *.example.com";
+                self.jwks.hosts().is_none().then(|| ("jwks.allowHosts", why.to_owned()))
+            })
             .or_else(|| least("workers", workers as u64, 1))
             .or_else(|| (workers > 1024).then(|| ("workers", format!("{workers} is too many; use at most 1024"))))
             .or_else(|| least("limits.connections", limits.connections as u64, 1))
@@ -127,8 +131,12 @@ impl Settings {
 }
 
 /// Sections of a policy that do not make sense without a namespace, and what they look for in it.
-const NEED_NAMESPACE: [(&str, &str); 3] =
-    [("basicAuth", "a Secret"), ("apiKey", "a Secret"), ("errorPages", "a ConfigMap")];
+const NEED_NAMESPACE: [(&str, &str); 4] = [
+    ("basicAuth", "a Secret"),
+    ("apiKey", "a Secret"),
+    ("errorPages", "a ConfigMap"),
+    ("externalAuth", "a Service or a ProxyUpstream"),
+];
 
 /// What is wrong with the default policy, which is the spec of a ProxyPolicy without targets.
 fn wrong_policy(spec: &Value) -> Option<(String, String)> {
@@ -136,7 +144,9 @@ fn wrong_policy(spec: &Value) -> Option<(String, String)> {
         let message = "the policy of the settings is for every request; remove targetRefs";
         return Some(("policy.targetRefs".to_owned(), message.to_owned()));
     }
-    if let Some((section, what)) = NEED_NAMESPACE.into_iter().find(|(section, _)| spec.get(section).is_some()) {
+    let section = NEED_NAMESPACE.into_iter().find(|(section, _)| spec.get(section).is_some());
+    let section = section.map(|(section, what)| (section.to_owned(), what)).or_else(|| referring_keys(spec));
+    if let Some((section, what)) = section {
         let message =
             format!("this needs {what}, and settings have no namespace to look for it in; say it in a ProxyPolicy");
         return Some((format!("policy.{section}"), message));
@@ -145,6 +155,17 @@ fn wrong_policy(spec: &Value) -> Option<(String, String)> {
     let violation = validate("ProxyPolicy", &object).into_iter().next()?;
     let path = violation.path.strip_prefix("spec").map_or(String::new(), |path| format!("policy{path}"));
     Some((path, violation.message))
+}
+
+/// The keys of an issuer that are in an object, or are verified by one.
+fn referring_keys(spec: &Value) -> Option<(String, &'static str)> {
+    let issuers = spec.pointer("/jwt/issuers")?.as_array()?;
+    issuers.iter().enumerate().find_map(|(at, issuer)| {
+        let fields = [("secretName", "a Secret"), ("caSecretName", "a Secret"), ("caConfigMapName", "a ConfigMap")];
+        let is_there = |(field, _): &(&str, &str)| issuer.pointer(&format!("/jwks/{field}")).is_some();
+        let (field, what) = fields.into_iter().find(is_there)?;
+        Some((format!("jwt.issuers[{at}].jwks.{field}"), what))
+    })
 }
 
 /// Puts `over` on `under`, field by field; lists are replaced whole.
@@ -229,6 +250,14 @@ mod tests {
             ("a: [\n", "f.yaml:"),
             ("policy: {basicAuth: {secretName: a}}\n", "policy.basicAuth: this needs a Secret"),
             ("policy: {errorPages: []}\n", "policy.errorPages: this needs a ConfigMap"),
+            (
+                "policy: {jwt: {issuers: [{issuer: a, jwks: {secretName: a}}]}}\n",
+                "policy.jwt.issuers[0].jwks.secretName: this needs a Secret",
+            ),
+            (
+                "jwks: {allowHosts: [\"https://id.example.com\"]}\n",
+                "f.yaml:1:8: jwks.allowHosts: write hosts without a port",
+            ),
             ("workers: 2\n---\nworkers: 3\n", "f.yaml:3:1: document 2: a settings file is one document"),
             ("[1]\n", "f.yaml:1:1: settings are fields with values"),
         ] {

@@ -28,10 +28,13 @@ use serde::Serialize;
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, ProxyProtocol, Upkeep};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
-pub use policy::{Algorithm as JwtAlgorithm, ClaimHeader, ClaimRule, InvalidKeys, Issuer, Jwt, JwtPlace, Key, Keys};
 pub use policy::{
-    ApiKey, BasicAuth, Below, Compression, Cors, ErrorPage, Headers, IpAccess, Keyring, MediaTypes, Methods,
-    MissingKey, Names, Networks, Origins, Page, Policy, RateKey, RateLimit, RequestLimits, RequestRate, Tell,
+    Algorithm as JwtAlgorithm, ClaimHeader, ClaimRule, CurrentKeys, Fetched, FetchedKeys, InvalidKeys, InvalidUrl,
+    Issuer, IssuerKeys, Jwt, Key, KeyHosts, KeySource, KeyUrl, Keys, RemoteKeys,
+};
+pub use policy::{
+    ApiKey, BasicAuth, Below, Compression, Cors, ErrorPage, ExternalAuth, Headers, IpAccess, Keyring, MediaTypes,
+    Methods, MissingKey, Names, Networks, Origins, Page, Policy, RateKey, RateLimit, RequestLimits, RequestRate, Tell,
     TokenPlace,
 };
 pub use publish::{Publisher, Reader, channel};

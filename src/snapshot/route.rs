@@ -215,7 +215,8 @@ pub(super) fn optional_name<S: Serializer>(name: &Option<HeaderName>, serializer
     name.as_ref().map(HeaderName::as_str).serialize(serializer)
 }
 
-fn names<S: Serializer>(names: &[HeaderName], serializer: S) -> Result<S::Ok, S::Error> {
+/// The names of fields.
+pub(super) fn names<S: Serializer>(names: &[HeaderName], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(names.iter().map(HeaderName::as_str))
 }
 

@@ -143,6 +143,10 @@ declare! {
         "When a watched kind last said something, in seconds since 1970.";
     DNS: Counter "floodway_dns_lookups_total" ["result"]
         "Names of upstreams looked up.";
+    JWKS_FETCHES: Counter "floodway_jwks_fetches_total" ["source", "outcome"]
+        "Keys of issuers fetched, by from where and by how that went.";
+    JWKS_LAST: Gauge "floodway_jwks_last_fetch_timestamp_seconds" ["source"]
+        "When the keys of an issuer were last fetched, in seconds since 1970.";
     HEALTH_CHECKS: Counter "floodway_health_checks_total" ["upstream", "outcome"]
         "Health checks of endpoints, by how they went.";
     STATUS_WRITES: Counter "floodway_status_writes_total" ["kind", "result"]
@@ -218,8 +222,10 @@ pub struct Metrics {
     source_errors: IntCounterVec,
     source_relists: IntCounterVec,
     source_last_event: GaugeVec,
-    dns: IntCounterVec,
-    health_checks: IntCounterVec,
+    pub(super) dns: IntCounterVec,
+    pub(super) jwks_fetches: IntCounterVec,
+    pub(super) jwks_last: GaugeVec,
+    pub(super) health_checks: IntCounterVec,
     status_writes: IntCounterVec,
     leader: IntGauge,
 }
@@ -244,6 +250,8 @@ impl Metrics {
             source_relists: register(&registry, IntCounterVec::new(SOURCE_RELISTS.opts(), SOURCE_RELISTS.labels)),
             source_last_event: register(&registry, GaugeVec::new(SOURCE_LAST_EVENT.opts(), SOURCE_LAST_EVENT.labels)),
             dns: register(&registry, IntCounterVec::new(DNS.opts(), DNS.labels)),
+            jwks_fetches: register(&registry, IntCounterVec::new(JWKS_FETCHES.opts(), JWKS_FETCHES.labels)),
+            jwks_last: register(&registry, GaugeVec::new(JWKS_LAST.opts(), JWKS_LAST.labels)),
             health_checks: register(&registry, IntCounterVec::new(HEALTH_CHECKS.opts(), HEALTH_CHECKS.labels)),
             status_writes: register(&registry, IntCounterVec::new(STATUS_WRITES.opts(), STATUS_WRITES.labels)),
             leader: register(&registry, IntGauge::with_opts(LEADER.opts())),
@@ -335,24 +343,6 @@ impl Metrics {
     pub fn source_event(&self, source: &'static str) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.source_last_event.with_label_values(&[source]).set(now.as_secs_f64());
-    }
-
-    /// The name of an upstream was looked up.
-    pub fn dns_lookup(&self, succeeded: bool) {
-        self.dns.with_label_values(&[outcome(succeeded)]).inc();
-    }
-
-    /// An endpoint of an upstream was checked, or was to be.
-    pub fn health_check(&self, upstream: &str, outcome: &'static str) {
-        self.health_checks.with_label_values(&[upstream, outcome]).inc();
-    }
-
-    /// An upstream is not checked any more: its series end.
-    pub fn forget_health_checks(&self, upstream: &str, outcomes: &[&'static str]) {
-        for outcome in outcomes {
-            // There is none of outcomes that never happened.
-            let _ = self.health_checks.remove_label_values(&[upstream, outcome]);
-        }
     }
 
     /// A status was written.

@@ -2,6 +2,7 @@
 //! Nothing here knows the rest of the crate; facts come in as plain values.
 
 mod access;
+mod asked;
 mod breakers;
 mod cells;
 mod certificates;

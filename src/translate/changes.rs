@@ -21,13 +21,25 @@ pub(super) struct Changes {
     pub(super) secrets: BTreeSet<Key>,
     pub(super) config_maps: BTreeSet<Key>,
     pub(super) resolved: BTreeSet<String>,
+    /// Names of sources of keys.
+    pub(super) key_sets: BTreeSet<String>,
 }
 
 impl Changes {
     /// Brings `seen` up to `now` and says what that took.
     pub(super) fn follow(seen: &mut Resources, now: &Resources) -> Self {
-        let Resources { routes, upstreams, policies, services, slices, secrets, good_secrets, config_maps, resolved } =
-            now;
+        let Resources {
+            routes,
+            upstreams,
+            policies,
+            services,
+            slices,
+            secrets,
+            good_secrets,
+            config_maps,
+            resolved,
+            key_sets,
+        } = now;
         let mut changed_secrets = follow(&mut seen.secrets, secrets, Arc::ptr_eq);
         changed_secrets.extend(follow(&mut seen.good_secrets, good_secrets, Arc::ptr_eq));
         Changes {
@@ -39,14 +51,15 @@ impl Changes {
             secrets: changed_secrets,
             config_maps: follow(&mut seen.config_maps, config_maps, Arc::ptr_eq),
             resolved: follow_names(&mut seen.resolved, resolved),
+            key_sets: follow_names(&mut seen.key_sets, key_sets),
         }
     }
 
     /// Whether nothing changed.
     pub(super) fn is_empty(&self) -> bool {
-        let Changes { routes, upstreams, policies, services, slices, secrets, config_maps, resolved } = self;
+        let Changes { routes, upstreams, policies, services, slices, secrets, config_maps, resolved, key_sets } = self;
         let keys = [routes, upstreams, policies, services, slices, secrets, config_maps];
-        keys.iter().all(|keys| keys.is_empty()) && resolved.is_empty()
+        keys.iter().all(|keys| keys.is_empty()) && resolved.is_empty() && key_sets.is_empty()
     }
 }
 

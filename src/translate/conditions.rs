@@ -21,6 +21,7 @@ pub(super) mod reason {
     pub(crate) const INVALID_STAPLE: &str = "InvalidStaple";
     pub(crate) const POLICY_NOT_FOUND: &str = "PolicyNotFound";
     pub(crate) const POLICY_INVALID: &str = "PolicyInvalid";
+    pub(crate) const KEYS_UNAVAILABLE: &str = "KeysUnavailable";
     pub(crate) const CONFLICTED: &str = "Conflicted";
     pub(crate) const PARTIALLY_CONFLICTED: &str = "PartiallyConflicted";
 }

@@ -21,12 +21,13 @@ mod tls;
 mod upstream;
 mod upstream_tls;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use convert::Malformed;
 pub use resources::{
-    AddressSlice, Key, Own, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, Slices, TargetPort,
+    AddressSlice, Key, KeySet, Own, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, Slices,
+    TargetPort,
 };
 pub use secrets::{
     ConfigMapData, MAX_DATA_BYTES, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE, TLS_TYPE, UNREAD_CONFIG_MAP,
@@ -47,7 +48,7 @@ use self::tls::TlsTable;
 use self::upstream::{Place, UpstreamPlan, Upstreams};
 use crate::api::{Condition, ProxyPolicySpec};
 use crate::settings::RouteDefaults;
-use crate::snapshot::{Map, SharedMap, Snapshot};
+use crate::snapshot::{KeyHosts, KeySource, Map, SharedMap, Snapshot};
 
 /// What translation needs to know of the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +67,8 @@ pub struct Context {
     pub https_port: u16,
     /// Whom the system trusts.
     pub roots: Roots,
+    /// From whom keys may be fetched.
+    pub key_hosts: KeyHosts,
 }
 
 /// The authorities whose certificates are good for endpoints where nobody names one.
@@ -116,6 +119,9 @@ impl Statuses {
     }
 }
 
+/// From where keys are fetched, by name.
+pub type KeySources = BTreeMap<Arc<str>, Arc<KeySource>>;
+
 /// What came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Translation {
@@ -125,6 +131,8 @@ pub struct Translation {
     pub statuses: Statuses,
     /// Names that the table needs an address of; the answers come back as [`Resources::resolved`].
     pub hostnames: BTreeSet<String>,
+    /// Keys that the table needs; what is known of them comes back as [`Resources::key_sets`].
+    pub key_sources: KeySources,
     /// What is wrong with what the settings refer to.
     pub complaint: Option<String>,
 }
@@ -150,10 +158,11 @@ pub struct Translator {
 impl Translator {
     /// A translator that remembers nothing yet.
     pub fn new(context: Context) -> Self {
-        let policies = Policies::new(&context.policy);
+        let policies = Policies::new(&context);
         let tls = TlsTable::new(context.default_certificate.clone());
         let (seen, routes, upstreams, clusters, hosts, flawless) = Default::default();
-        let last = Translation { complaint: tls.complaint(), ..Translation::default() };
+        let (complaint, key_sources) = (tls.complaint(), policies.key_sources());
+        let last = Translation { complaint, key_sources, ..Translation::default() };
         Translator { context, seen, routes, upstreams, policies, clusters, hosts, tls, flawless, last }
     }
 
@@ -166,7 +175,11 @@ impl Translator {
         // What an upstream refers to is a part of it.
         changes.upstreams.extend(self.upstreams.using(&changes));
         self.read_upstreams(&changes);
-        let policies = self.policies.read(&changes, &self.seen);
+        let policies = self.policies.read(&changes, &self.seen, &self.context);
+        if policies {
+            self.last.key_sources = self.policies.key_sources();
+        }
+        let policies = self.resolve_policies(&changes, policies) || policies;
         let mut touched = self.read_routes(&changes);
         self.resolve_fallbacks(&changes);
         touched.extend(self.resolve(&changes, policies));
@@ -258,6 +271,23 @@ impl Translator {
             }
         }
         touched
+    }
+
+    /// Looks up again whom policies ask; returns whether that changed any.
+    fn resolve_policies(&mut self, changes: &Changes, policies: bool) -> bool {
+        if !policies && changes.upstreams.is_empty() && changes.services.is_empty() && changes.resolved.is_empty() {
+            return false;
+        }
+        let lookup = Lookup::new(&self.seen, &self.upstreams, &self.policies, &self.context);
+        let mut found = Map::default();
+        for (key, target) in self.policies.asking() {
+            let resolved = match lookup.resolve(target, || "spec.externalAuth".to_owned()) {
+                Ok((source, pending)) => (Some(self.clusters.acquire(source)), pending),
+                Err(problem) => (None, Some(problem)),
+            };
+            found.insert(key.clone(), resolved);
+        }
+        self.policies.lead(found, &mut self.clusters)
     }
 
     /// Looks up again what the fallbacks of upstreams lead to.

@@ -12,7 +12,7 @@ use super::convert::Malformed;
 use super::secrets::{ConfigMapData, SecretData};
 use super::tls;
 use crate::api::{ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
-use crate::snapshot::SharedMap;
+use crate::snapshot::{FetchedKeys, SharedMap};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +58,25 @@ pub struct Resources {
     pub config_maps: SharedMap<Key, Arc<ConfigMapData>>,
     /// The addresses of names that translation asked for. Absent: not known yet; empty: the name has none.
     pub resolved: BTreeMap<String, Arc<[IpAddr]>>,
+    /// The keys that translation asked for, by the names of their sources. Absent: nobody fetches them yet.
+    pub key_sets: BTreeMap<String, KeySet>,
+}
+
+/// What is known of keys that are fetched.
+#[derive(Clone, Debug)]
+pub struct KeySet {
+    /// Where they are. Newer ones come there without a word.
+    pub keys: Arc<FetchedKeys>,
+    /// Whether they were fetched at least once.
+    pub fetched: bool,
+    /// Why they cannot be fetched at the moment.
+    pub trouble: Option<Arc<str>>,
+}
+
+impl PartialEq for KeySet {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.keys, &other.keys) && self.fetched == other.fetched && self.trouble == other.trouble
+    }
 }
 
 impl Resources {

@@ -17,6 +17,7 @@ fn translator() -> Translator {
         default_certificate: Some(key("c1")),
         https_port: 443,
         roots: Default::default(),
+        key_hosts: Default::default(),
     })
 }
 

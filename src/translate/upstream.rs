@@ -107,9 +107,9 @@ impl UpstreamPlan {
             }
         };
         let (resilience, fallback) = resilience(spec, key, &mut problems);
-        let mut material = Material::new(resources, &key.namespace);
+        let mut material = Material::new(resources, &key.namespace, context);
         let tls = match tls {
-            Some(given) => upstream_tls(given, &mut material, &context.roots, &mut problems),
+            Some(given) => upstream_tls(given, "spec.tls", &mut material, &context.roots, &mut problems),
             None => None,
         };
         let Material { unresolved, secrets, config_maps, .. } = material;

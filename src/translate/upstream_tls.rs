@@ -20,9 +20,10 @@ use crate::snapshot::{Protocol, SecretBytes, UpstreamTerms, UpstreamTls};
 const AUTHORITY: &str = "ca.crt";
 
 /// What an upstream says of TLS, of clusters whose protocol and whose endpoints' name are still to be said. `None` if something is wrong,
-/// which is told.
+/// which is told, with the path of the section.
 pub(super) fn upstream_tls(
     given: &api::UpstreamTls,
+    at: &str,
     material: &mut Material<'_>,
     roots: &Roots,
     problems: &mut Vec<Problem>,
@@ -40,28 +41,28 @@ pub(super) fn upstream_tls(
         name.map_err(|_| problems.push(Problem::invalid(path, format_args!("{text:?} is not the name of a host")))).ok()
     };
     let server_name = match server_name {
-        Some(text) => Some(name(text, "spec.tls.serverName".to_owned())?),
+        Some(text) => Some(name(text, format!("{at}.serverName"))?),
         None => None,
     };
     let mut alternatives = Vec::new();
-    for (at, text) in subject_alt_names.iter().enumerate() {
-        alternatives.push(name(text, format!("spec.tls.subjectAltNames[{at}]"))?);
+    for (place, text) in subject_alt_names.iter().enumerate() {
+        alternatives.push(name(text, format!("{at}.subjectAltNames[{place}]"))?);
     }
     let authority = match (ca_secret_name, ca_config_map_name) {
         (Some(_), Some(_)) => {
             let message =
                 "the authority is in a Secret or in a ConfigMap: only one of caSecretName and caConfigMapName";
-            problems.push(Problem::invalid("spec.tls", message));
+            problems.push(Problem::invalid(at, message));
             return None;
         }
         (Some(name), None) => {
-            let path = "spec.tls.caSecretName";
-            let entry = material.secret(name, path)?.entry(AUTHORITY).cloned();
+            let path = format!("{at}.caSecretName");
+            let entry = material.secret(name, &path)?.entry(AUTHORITY).cloned();
             Some((path, entry))
         }
         (None, Some(name)) => {
-            let path = "spec.tls.caConfigMapName";
-            let entry = material.config_map(name, path)?.entry(AUTHORITY).cloned();
+            let path = format!("{at}.caConfigMapName");
+            let entry = material.config_map(name, &path)?.entry(AUTHORITY).cloned();
             Some((path, entry))
         }
         (None, None) => None,
@@ -70,17 +71,17 @@ pub(super) fn upstream_tls(
         None => None,
         Some((_, Some(pem))) => Some(pem),
         Some((path, None)) => {
-            material.wrong(path, format_args!("it has no entry {AUTHORITY:?} with certificates in PEM"));
+            material.wrong(&path, format_args!("it has no entry {AUTHORITY:?} with certificates in PEM"));
             return None;
         }
     };
     let identity = match client_certificate_secret_name {
         None => None,
         Some(name) => {
-            let path = "spec.tls.clientCertificateSecretName";
-            let secret = material.secret(name, path)?;
+            let path = format!("{at}{IDENTITY_FIELD}");
+            let secret = material.secret(name, &path)?;
             let (Some(certificate), Some(key)) = (secret.entry(TLS_CERTIFICATE), secret.entry(TLS_KEY)) else {
-                material.wrong(path, format_args!("it has no entries {TLS_CERTIFICATE:?} and {TLS_KEY:?}"));
+                material.wrong(&path, format_args!("it has no entries {TLS_CERTIFICATE:?} and {TLS_KEY:?}"));
                 return None;
             };
             Some((certificate.clone(), key.clone()))
@@ -96,20 +97,20 @@ pub(super) fn upstream_tls(
     };
     match config(&terms, alternatives, roots) {
         Ok(config) => Some(UpstreamTls { terms, config: Arc::new(config) }),
-        Err((path, why)) => {
-            material.wrong(path, why);
+        Err((field, why)) => {
+            material.wrong(&format!("{at}{field}"), why);
             None
         }
     }
 }
 
-/// The field that is wrong, and what is.
+/// What the path of the field that is wrong has behind that of the section, and what is wrong.
 type Wrong = (&'static str, &'static str);
 
 fn config(terms: &UpstreamTerms, names: Vec<ServerName<'static>>, roots: &Roots) -> Result<ClientConfig, Wrong> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|_| ("spec.tls", "there is no version of TLS to speak"))?;
+    let builder = builder.map_err(|_| ("", "there is no version of TLS to speak"))?;
     let verifier: Arc<dyn ServerCertVerifier> = if terms.insecure {
         Arc::new(Anybody(provider))
     } else {
@@ -117,7 +118,7 @@ fn config(terms: &UpstreamTerms, names: Vec<ServerName<'static>>, roots: &Roots)
             Some(pem) => (Arc::new(authority(pem)?), AUTHORITY_FIELD, "it has no certificates in PEM"),
             None => (
                 Arc::clone(&roots.0),
-                "spec.tls",
+                "",
                 "the system trusts nobody (there is no file of certificates); name an authority in caSecretName or caConfigMapName",
             ),
         };
@@ -129,7 +130,7 @@ fn config(terms: &UpstreamTerms, names: Vec<ServerName<'static>>, roots: &Roots)
     let mut config = match &terms.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let field = "spec.tls.clientCertificateSecretName";
+            let field = IDENTITY_FIELD;
             let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.expose()).collect();
             let chain = chain.ok().filter(|chain| !chain.is_empty());
             let chain = chain.ok_or((field, "its tls.crt is not certificates in PEM"))?;
@@ -145,7 +146,8 @@ fn config(terms: &UpstreamTerms, names: Vec<ServerName<'static>>, roots: &Roots)
     Ok(config)
 }
 
-const AUTHORITY_FIELD: &str = "spec.tls";
+const AUTHORITY_FIELD: &str = "";
+const IDENTITY_FIELD: &str = ".clientCertificateSecretName";
 
 fn authority(pem: &SecretBytes) -> Result<RootCertStore, Wrong> {
     let mut roots = RootCertStore::empty();

@@ -41,6 +41,7 @@ mod policies;
 mod policy_basic;
 mod policy_compression;
 mod policy_cors;
+mod policy_external;
 mod policy_headers;
 mod policy_jwt;
 mod policy_key;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use floodway::snapshot::{Action, ClaimHeader, ClaimRule, Issuer, Jwt, JwtPlace, Keys, Policy, Protocol, Snapshot};
+use floodway::snapshot::{Action, ClaimHeader, ClaimRule, Issuer, Jwt, Keys, Policy, Protocol, Snapshot, TokenPlace};
 use http::HeaderName;
 use serde_json::{Value, json};
 
@@ -37,11 +37,12 @@ pub fn jwt() -> Jwt {
     let keys = Keys::read(keys.as_bytes(), &[], true).unwrap();
     let header = |claim: &str, name| ClaimHeader { claim: claim.into(), header: HeaderName::from_static(name) };
     Jwt {
-        issuers: [Issuer { issuer: "https://id.test".into(), audiences: ["chat".into()].into(), keys }].into(),
+        issuers: [Issuer { issuer: "https://id.test".into(), audiences: ["chat".into()].into(), keys: keys.into() }]
+            .into(),
         from: [
-            JwtPlace::Header(http::header::AUTHORIZATION, "Bearer".into()),
-            JwtPlace::Cookie("session".into()),
-            JwtPlace::Query("access_token".into()),
+            TokenPlace::Header(http::header::AUTHORIZATION, "Bearer".into()),
+            TokenPlace::Cookie("session".into()),
+            TokenPlace::Query("access_token".into()),
         ]
         .into(),
         skew: Duration::ZERO,

@@ -144,6 +144,11 @@ impl Raw {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// The same to somebody who may not want all of it.
+    pub async fn send_all(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.0.write_all(bytes.as_ref()).await
+    }
+
     /// Everything until the other side closes; a reset is an end, too.
     pub async fn to_end(&mut self) -> String {
         let mut all = Vec::new();

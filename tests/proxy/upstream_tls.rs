@@ -143,6 +143,7 @@ fn translated(endpoint: SocketAddr, protocol: &str, tls: Value, add: impl FnOnce
         default_certificate: None,
         https_port: 443,
         roots: Default::default(),
+        key_hosts: Default::default(),
     };
     Translator::new(context).translate(&resources)
 }

@@ -4,6 +4,7 @@
 mod certificates;
 mod check;
 mod embedded;
+mod keys;
 mod names;
 mod passed;
 mod planted;

@@ -3,9 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::TokenSource;
 use crate::api::TimeBounds;
-use crate::api::rules::{duration_within, editable_header_name, header_name, object_name, rules, texts};
+use crate::api::rules::{duration_within, editable_header_name, object_name, rules, texts};
 
+/// Of `jwks.maxStale`.
+pub const MAX_STALE: TimeBounds = ("1m", "720h");
 /// Of `jwt.clockSkew`.
 pub const CLOCK_SKEW: TimeBounds = ("1s", "10m");
 
@@ -29,7 +32,7 @@ pub struct Jwt {
     /// WebSockets and EventSource headers, but cookies and queries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 8), extend("x-kubernetes-list-type" = "atomic"))]
-    pub from: Vec<JwtSource>,
+    pub from: Vec<TokenSource>,
     /// By how much the clocks of an issuer and of Floodway may differ, for example `30s`; `1m` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(CLOCK_SKEW)))]
@@ -71,6 +74,17 @@ pub struct Jwt {
 /// Somebody who signs tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([
+    (
+        r"!has(self.jwks.discover) || !self.jwks.discover || self.issuer.matches('^https?://([-._a-zA-Z0-9]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?(/[!$-;=@-\\[\\]_a-z~]*)?$')",
+        "discover needs an issuer that is a URL without query, for example 'https://id.example.com'",
+    ),
+    (
+        "!has(self.jwks.discover) || !self.jwks.discover || !self.issuer.startsWith('http://') || \
+         (has(self.jwks.insecureHttp) && self.jwks.insecureHttp)",
+        "whoever is on the way can replace keys that come without TLS, and let in everybody: an issuer of https, or insecureHttp: true",
+    ),
+])))]
 pub struct Issuer {
     /// What its tokens have as `iss`, to the letter: for example `https://id.example.com`.
     #[schemars(length(min = 1, max = 512))]
@@ -92,15 +106,28 @@ pub struct Issuer {
     pub jwks: Jwks,
 }
 
-/// Where keys are: a JSON Web Key Set (RFC 7517) of at most 32 keys.
+/// Where keys are: a JSON Web Key Set (RFC 7517) of at most 32 keys, or of 128 if it is fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules([
     (
-        "has(self.inline) != has(self.secretName)",
-        "jwks needs exactly one of inline and secretName, for example {secretName: id-keys}",
+        "(has(self.inline) ? 1 : 0) + (has(self.secretName) ? 1 : 0) + (has(self.url) ? 1 : 0) + (has(self.discover) && self.discover ? 1 : 0) == 1",
+        "jwks needs exactly one of inline, secretName, url and discover, for example {url: 'https://id.example.com/keys'}",
     ),
     ("!has(self.secretEntry) || has(self.secretName)", "secretEntry is of a Secret: it needs secretName"),
+    (
+        "has(self.url) || (has(self.discover) && self.discover) || \
+         !(has(self.maxStale) || has(self.caSecretName) || has(self.caConfigMapName) || (has(self.insecureHttp) && self.insecureHttp))",
+        "maxStale, caSecretName, caConfigMapName and insecureHttp are of keys that are fetched: they need url or discover",
+    ),
+    (
+        "!(has(self.caSecretName) && has(self.caConfigMapName))",
+        "the authority is in a Secret or in a ConfigMap: only one of caSecretName and caConfigMapName",
+    ),
+    (
+        "!has(self.url) || !self.url.startsWith('http://') || (has(self.insecureHttp) && self.insecureHttp)",
+        "whoever is on the way can replace keys that come without TLS, and let in everybody: write https, or insecureHttp: true",
+    ),
 ])))]
 pub struct Jwks {
     /// The set itself, of public keys: `'{"keys": [{"kty": "EC", …}]}'`.
@@ -118,35 +145,34 @@ pub struct Jwks {
         "write the name of an entry of a Secret: letters, digits, '-', '_' and '.'",
     )])))]
     pub secret_entry: Option<String>,
-}
-
-/// A place where a token can be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules([
-    (
-        "(has(self.header) ? 1 : 0) + (has(self.cookie) ? 1 : 0) + (has(self.query) ? 1 : 0) == 1",
-        "a place needs exactly one of header, cookie and query, for example {cookie: session}",
-    ),
-    ("!has(self.prefix) || has(self.header)", "prefix is of a header: it needs header"),
-])))]
-pub struct JwtSource {
-    /// A header field, for example `authorization`.
+    /// Where it is fetched, again and again, for example `https://id.example.com/keys`. Redirects are not followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = header_name()))]
-    pub header: Option<String>,
-    /// The word before the token in it, in any case; `Bearer` in `authorization` and nothing in others when absent.
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules([(
+        r"self.matches('^https?://([-._a-zA-Z0-9]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?([/?][!$-;=?-\\[\\]_a-z~]*)?$')",
+        "write a URL without user, password or fragment, for example 'https://id.example.com/keys'",
+    )])))]
+    pub url: Option<String>,
+    /// Whether the issuer itself tells where it is, in `/.well-known/openid-configuration` below its name (OpenID Connect
+    /// Discovery), which then has to be a URL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discover: bool,
+    /// How long fetched keys count that cannot be fetched anew, for example `1h`; `24h` when absent. Requests with tokens of this issuer
+    /// get 503 then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = token()))]
-    pub prefix: Option<String>,
-    /// A cookie, for example `session`.
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(MAX_STALE)))]
+    pub max_stale: Option<String>,
+    /// The Secret beside the policy whose `ca.crt` has the authorities that the host of the keys is verified by; those that the system
+    /// trusts when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = token()))]
-    pub cookie: Option<String>,
-    /// A parameter of the query, for example `access_token`.
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
+    pub ca_secret_name: Option<String>,
+    /// The ConfigMap that has the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = token()))]
-    pub query: Option<String>,
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = object_name()))]
+    pub ca_config_map_name: Option<String>,
+    /// Whether keys may be fetched without TLS. INSECURE: whoever is on the way can replace them, and sign tokens for everybody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_http: bool,
 }
 
 /// What a claim has to say.
@@ -202,9 +228,4 @@ pub enum OnExpiry {
     CloseStream,
     /// It goes on.
     Ignore,
-}
-
-/// A word that needs no quotes anywhere.
-fn token() -> serde_json::Value {
-    rules([("self.matches('^[-._~A-Za-z0-9]+$')", "write letters, digits, '-', '_', '.' and '~'")])
 }

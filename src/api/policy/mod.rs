@@ -5,6 +5,7 @@ mod access;
 mod basic;
 mod compression;
 mod cors;
+mod external;
 mod headers;
 mod jwt;
 mod key;
@@ -21,8 +22,9 @@ pub use access::IpAccess;
 pub use basic::BasicAuth;
 pub use compression::Compression;
 pub use cors::Cors;
+pub use external::{AUTH_TIMEOUT, ExternalAuth, OnAuthFailure};
 pub use headers::{Frames, Headers, ReferrerPolicy, SecurityHeaders};
-pub use jwt::{CLOCK_SKEW, ClaimToHeader, Issuer, Jwks, Jwt, JwtAlgorithm, JwtSource, OnExpiry, RequiredClaim};
+pub use jwt::{CLOCK_SKEW, ClaimToHeader, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE, OnExpiry, RequiredClaim};
 pub use key::ApiKey;
 pub use limits::RequestLimits;
 pub use pages::ErrorPage;
@@ -88,6 +90,9 @@ pub struct ProxyPolicySpec {
     /// Keys of programs, for example `{secretName: clients}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKey>,
+    /// Whom another service lets pass, for example `{service: {name: auth, port: http}, path: /verify}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_auth: Option<ExternalAuth>,
     /// How many requests may come, and how much there may be at once, for example
     /// `[{name: per-user, key: [{header: x-user}], requests: 100, per: 1m}]`. A request has to be within all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

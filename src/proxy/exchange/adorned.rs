@@ -21,6 +21,8 @@ pub(super) struct Adorned {
     strip: Option<&'static str>,
     /// Replace what the answer has under their names.
     set: Fields,
+    /// Come beside what the answer has.
+    beside: Fields,
     /// Comes beside what the answer says that it depends on.
     vary: Option<&'static str>,
 }
@@ -57,6 +59,11 @@ impl Exchange {
         self.adorned.borrow_mut().get_or_insert_default().headers = Some(Arc::clone(headers));
     }
 
+    /// The client's answer gets a field beside those that it has under that name.
+    pub(in crate::proxy) fn adorn_beside(&self, name: &str, value: &[u8]) {
+        self.adorned.borrow_mut().get_or_insert_default().beside.add(name, value);
+    }
+
     /// The client's answer gets no field whose name begins like this, but for those that adorn it.
     pub(in crate::proxy) fn strip(&self, family: &'static str) {
         self.adorned.borrow_mut().get_or_insert_default().strip = Some(family);
@@ -71,7 +78,7 @@ impl Exchange {
     /// Makes these changes.
     pub(in crate::proxy) fn dress(&self, answer: &mut Fields) {
         let Some(adorned) = self.adorned.take() else { return };
-        let Adorned { pages: _, compression: _, headers, strip, set, vary } = *adorned;
+        let Adorned { pages: _, compression: _, headers, strip, set, beside, vary } = *adorned;
         if let Some(headers) = headers {
             policy::headers::sanitise(&headers, answer);
         }
@@ -81,7 +88,7 @@ impl Exchange {
         set.iter()
             .filter_map(|(name, _)| std::str::from_utf8(name).ok())
             .for_each(|name| answer.remove_named(name.as_bytes()));
-        for (name, value) in set.iter() {
+        for (name, value) in set.iter().chain(beside.iter()) {
             answer.add(std::str::from_utf8(name).unwrap_or_default(), value);
         }
         if let Some(names) = vary {

@@ -69,7 +69,7 @@ impl Attempt {
     }
 }
 
-/// An attempt beside that of an exchange. Dropped without a word, it says nothing of its endpoint.
+/// An attempt beside that of an exchange, or one that asks about it. Dropped without a word, it says nothing of its endpoint.
 #[derive(Debug)]
 pub(in crate::proxy) struct Beside {
     permission: Permission,
@@ -77,6 +77,11 @@ pub(in crate::proxy) struct Beside {
 }
 
 impl Beside {
+    /// One that begins now, and is not counted among those of an exchange.
+    pub(in crate::proxy) fn of(permission: Permission) -> Self {
+        Beside { permission, began: Instant::now() }
+    }
+
     /// The endpoint.
     pub(in crate::proxy) fn host(&self) -> &Rc<Host> {
         self.permission.host()
@@ -110,7 +115,7 @@ impl Exchange {
     /// An endpoint is tried beside the one that is being tried.
     pub(in crate::proxy) fn attempt_beside(&self, permission: Permission) -> Beside {
         self.attempt.number.set(self.attempt.number.get() + 1);
-        Beside { permission, began: Instant::now() }
+        Beside::of(permission)
     }
 
     /// What was an attempt beside another is the only one from now on.
@@ -202,10 +207,12 @@ fn unanswered(error: Error) -> Outcome {
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
         | BodyIncomplete | ClientGone | NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied
         | RateLimited(..) | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing
-        | ApiKeyInvalid | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | TokenMissing
-        | TokenInvalid | TokenExpired | ClaimsRefused | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
-        | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled | MessageTooLarge | ClientSilent
-        | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => Outcome::Unknown,
+        | ApiKeyInvalid | AuthDenied(_) | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType
+        | TokenMissing | TokenInvalid | TokenExpired | ClaimsRefused | KeysUnavailable | NoBackend | NoEndpoint
+        | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled
+        | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => {
+            Outcome::Unknown
+        }
     }
 }
 

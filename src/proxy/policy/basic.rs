@@ -7,7 +7,6 @@ use zeroize::Zeroizing;
 use super::{Asked, Sender};
 use crate::proxy::error::Error;
 use crate::proxy::fields::{Fields, Known};
-use crate::proxy::headers;
 use crate::snapshot::BasicAuth;
 
 /// The longest name with password that is looked at, in base64. bcrypt looks at 72 bytes of a password.
@@ -36,12 +35,11 @@ async fn compare(basic: &BasicAuth, asked: &mut Asked<'_>) -> Result<(), Error> 
     if hash.is_none() || !right {
         return Err(Error::BasicAuthInvalid);
     }
-    let fields = &mut asked.head.fields;
     if !basic.forward {
-        fields.remove(Known::Authorization);
+        asked.head.fields.remove(Known::Authorization);
     }
     if let Some(name) = &basic.forward_user {
-        headers::vouch(fields, name, Some(user.as_bytes()));
+        asked.vouch(name, Some(user.as_bytes()));
     }
     asked.sender = Some(Sender::User(user.into()));
     Ok(())

@@ -2,7 +2,6 @@
 
 use super::{Asked, Sender, place};
 use crate::proxy::error::Error;
-use crate::proxy::headers;
 use crate::snapshot::ApiKey;
 
 /// Lets a request pass that has a key, which is taken out of it.
@@ -16,7 +15,7 @@ pub(super) fn admit(keys: &ApiKey, asked: &mut Asked<'_>) -> Result<(), Error> {
     })?;
     place::strip(&keys.from, asked.head);
     if let Some(field) = &keys.forward_name {
-        headers::vouch(&mut asked.head.fields, field, Some(name.as_bytes()));
+        asked.vouch(field, Some(name.as_bytes()));
     }
     // The nearer to a person, the better.
     if asked.sender.is_none() {
@@ -27,5 +26,5 @@ pub(super) fn admit(keys: &ApiKey, asked: &mut Asked<'_>) -> Result<(), Error> {
 
 fn find<'a>(keys: &'a ApiKey, asked: &Asked<'_>) -> Result<&'a str, Error> {
     let key = place::find(&keys.from, asked.head).map_err(|place::Several| Error::ApiKeyInvalid)?;
-    keys.keys.name(&key.ok_or(Error::ApiKeyMissing)?).ok_or(Error::ApiKeyInvalid)
+    keys.keys.name(&key.ok_or(Error::ApiKeyMissing)?.decoded()).ok_or(Error::ApiKeyInvalid)
 }

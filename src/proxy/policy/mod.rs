@@ -11,6 +11,7 @@
 mod basic;
 mod compression;
 mod cors;
+mod external;
 pub(super) mod headers;
 mod jwt;
 mod key;
@@ -24,22 +25,27 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use http::HeaderName;
+
 pub use self::jwt::{Refusal, Tokens, Verified};
+pub(super) use self::passwords::Passwords;
 use super::body::Body;
 use super::error::Error;
 use super::exchange::Exchange;
-use super::headers::Client;
+use super::headers::{Client, came_by_tls, put_vouched};
 use super::message::{RequestHead, Response};
 use super::request::Reply;
-use super::worker::Worker;
-use crate::snapshot::Policy;
-
-pub(super) use passwords::Passwords;
+use super::worker::{Peer, Worker};
+use crate::snapshot::{Policy, Snapshot};
 
 /// The request that wants to pass.
 pub(super) struct Asked<'a> {
     /// Who serves it.
     pub worker: &'a Worker,
+    /// The snapshot that it sees.
+    pub snapshot: &'a Snapshot,
+    /// Where it came in.
+    pub peer: &'a Peer,
     /// Who sends it.
     pub client: Client,
     /// Gets what the answer is to be told.
@@ -63,9 +69,25 @@ pub(super) enum Sender {
     KeyOf(Box<str>),
 }
 
+impl Asked<'_> {
+    /// The request goes on with a field that Floodway vouches for, or without it, and with none that its client sends under that
+    /// name. Sections behind see it already; it is put in again once everything else is as it goes on, so that nothing of what the
+    /// client says takes it away.
+    fn vouch(&mut self, name: &HeaderName, value: Option<&[u8]>) {
+        let vouched = (name.clone(), value.map(Box::from));
+        put_vouched(&mut self.head.fields, &vouched);
+        self.exchange.vouches(vouched);
+    }
+
+    /// What the client speaks with us, or with a trusted proxy that says so.
+    fn scheme(&self) -> &'static str {
+        if came_by_tls(&self.head.fields, self.peer, self.client) { "https" } else { "http" }
+    }
+}
+
 /// Whether [`admit`] may have to wait.
 pub(super) fn may_wait(policy: &Policy) -> bool {
-    policy.basic_auth.is_some()
+    policy.basic_auth.is_some() || policy.external_auth.is_some()
 }
 
 /// Lets a request pass, or answers it, under a policy that never has to wait.
@@ -97,6 +119,7 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
         api_key,
         rate_limit,
         jwt,
+        external_auth,
     } = policy;
     // From here on failures look as the policy says, that it cannot be applied among them.
     if let Some(pages) = error_pages {
@@ -136,6 +159,10 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
     }
     if let Some(limits) = rate_limit {
         rate_limit::admit(limits, asked)?;
+    }
+    if let Some(external) = external_auth {
+        // In a box, so that others have no room for it.
+        Box::pin(external::admit(external, asked)).await?;
     }
     Ok(None)
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode, percent_decode_str};
 
 use crate::proxy::fields::{Fields, Known};
 use crate::proxy::message::{PathAndQuery, RequestHead};
@@ -12,32 +12,45 @@ use crate::snapshot::TokenPlace;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Several;
 
+/// What was found in a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found<'a> {
+    text: &'a [u8],
+    /// Whether it may be percent-encoded, as queries have it.
+    encoded: bool,
+}
+
+impl<'a> Found<'a> {
+    /// To the letter: tokens have no characters that need encoding, and are signed as they are.
+    pub(super) fn as_written(self) -> &'a [u8] {
+        self.text
+    }
+
+    /// As it is meant.
+    pub(super) fn decoded(self) -> Cow<'a, [u8]> {
+        if self.encoded { percent_decode(self.text).into() } else { Cow::Borrowed(self.text) }
+    }
+}
+
 /// What the first place has that has something.
 ///
 /// # Errors
 /// That place has several.
-pub(super) fn find<'a>(places: &[TokenPlace], head: &'a RequestHead) -> Result<Option<Cow<'a, [u8]>>, Several> {
+pub(super) fn find<'a>(places: &[TokenPlace], head: &'a RequestHead) -> Result<Option<Found<'a>>, Several> {
     for place in places {
         let found = match place {
             TokenPlace::Header(name, prefix) => {
                 let lines = head.fields.iter().filter(|(line, _)| *line == name.as_str().as_bytes());
-                only(lines.filter_map(|(_, value)| behind(prefix, value)).map(Cow::Borrowed))
+                only(lines.filter_map(|(_, value)| behind(prefix, value)))
             }
-            TokenPlace::Cookie(name) => {
-                only(cookies(&head.fields).filter_map(|pair| cookie(pair, name)).map(Cow::Borrowed))
-            }
+            TokenPlace::Cookie(name) => only(cookies(&head.fields).filter_map(|pair| cookie(pair, name))),
             TokenPlace::Query(name) => {
                 let query = head.path_and_query.query().unwrap_or_default();
-                only(
-                    query
-                        .split('&')
-                        .filter_map(|pair| parameter(pair, name))
-                        .map(|text| percent_decode_str(text).into()),
-                )
+                only(query.split('&').filter_map(|pair| parameter(pair, name)).map(str::as_bytes))
             }
         }?;
-        if found.is_some() {
-            return Ok(found);
+        if let Some(text) = found {
+            return Ok(Some(Found { text, encoded: matches!(place, TokenPlace::Query(_)) }));
         }
     }
     Ok(None)
@@ -62,7 +75,7 @@ pub(super) fn strip(places: &[TokenPlace], head: &mut RequestHead) {
     }
 }
 
-fn only<'a>(found: impl Iterator<Item = Cow<'a, [u8]>>) -> Result<Option<Cow<'a, [u8]>>, Several> {
+fn only<'a>(found: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a [u8]>, Several> {
     let mut found = found.filter(|one| !one.is_empty());
     let first = found.next();
     if found.next().is_some() { Err(Several) } else { Ok(first) }
@@ -136,9 +149,10 @@ mod tests {
         }
     }
 
-    fn places() -> [TokenPlace; 3] {
+    fn places() -> [TokenPlace; 4] {
         [
             TokenPlace::Header(HeaderName::from_static("authorization"), "Bearer".into()),
+            TokenPlace::Header(HeaderName::from_static("x-token"), "".into()),
             TokenPlace::Query("key".into()),
             TokenPlace::Cookie("id".into()),
         ]
@@ -148,18 +162,33 @@ mod tests {
     fn the_first_place_that_has_something_counts() {
         for (target, lines, found) in [
             ("/a?key=q", &[("authorization", "bearer  h "), ("cookie", "id=c")][..], Ok(Some("h"))),
-            ("/a?x&key=q%2Bq", &[("authorization", "Basic h"), ("cookie", "id=c")], Ok(Some("q+q"))),
+            ("/a?x&key=q", &[("authorization", "Basic h"), ("cookie", "id=c")], Ok(Some("q"))),
+            ("/a?key=q", &[("authorization", "Basic x"), ("x-token", " t ")], Ok(Some("t"))),
             ("/a?k%65y=q", &[], Ok(Some("q"))),
             ("/a?key=&keys=x", &[("cookie", "xid=1; id=c;id2=2")], Ok(Some("c"))),
-            ("/a?key", &[("cookie", "id")], Ok(None)),
-            ("/a", &[("authorization", "Bearer"), ("authorization", "Bearerx y")], Ok(None)),
+            ("/a?key", &[("cookie", "a=id=t; Id=u; xid=v; id")], Ok(None)),
+            ("/a", &[("authorization", "Bearer"), ("authorization", "Bearerx y"), ("authorization", "")], Ok(None)),
             ("/a?key=1&key=2", &[], Err(Several)),
             ("/a", &[("authorization", "Bearer a"), ("authorization", "Bearer b")], Err(Several)),
             ("/a", &[("cookie", "id=1"), ("cookie", "id=1")], Err(Several)),
         ] {
             let head = head(target, lines);
-            let seen = find(&places(), &head).map(|found| found.map(|it| String::from_utf8(it.into_owned()).unwrap()));
-            assert_eq!(seen, found.map(|found| found.map(str::to_owned)), "{target} {lines:?}");
+            let seen =
+                find(&places(), &head).map(|found| found.map(|it| std::str::from_utf8(it.as_written()).unwrap()));
+            assert_eq!(seen, found, "{target} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn only_queries_are_encoded() {
+        for (target, lines, written, decoded) in [
+            ("/?key=a%2Bb", &[][..], "a%2Bb", "a+b"),
+            ("/", &[("x-token", "a%2Bb")], "a%2Bb", "a%2Bb"),
+            ("/", &[("cookie", "id=a%2Bb")], "a%2Bb", "a%2Bb"),
+        ] {
+            let head = head(target, lines);
+            let found = find(&places(), &head).unwrap().unwrap();
+            assert_eq!((found.as_written(), &*found.decoded()), (written.as_bytes(), decoded.as_bytes()), "{target}");
         }
     }
 
@@ -171,8 +200,13 @@ mod tests {
         assert_eq!(given.path_and_query.as_str(), "/a?x=1&y=%26key%3D");
         let left = [("authorization", "Basic b"), ("cookie", "a=1; b=2")];
         assert_eq!(given.fields.to_lines(), left.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let mut bare = head("/a?key=q", &[("cookie", "id=c")]);
+        let mut bare = head("/a?key=q", &[("cookie", "id=c"), ("x-token", "t")]);
         strip(&places(), &mut bare);
         assert_eq!((bare.path_and_query.as_str(), bare.fields.len()), ("/a", 0));
+        // What nobody asked for stays to the letter.
+        let lines = [("cookie", "a=1;b=2"), ("cookie", "xid=t")];
+        let mut other = head("/a?x=key", &lines);
+        strip(&places(), &mut other);
+        assert_eq!(other.fields.to_lines(), lines.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

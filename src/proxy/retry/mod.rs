@@ -315,7 +315,7 @@ impl Drop for Retrying<'_> {
 
 /// Reads the rest of an answer that nobody gets, so that its connection can be used again, if there is not too much of it. If
 /// the request was not read to its end, there is nothing to save.
-fn discard(answer: Answer, is_read: bool) {
+pub(super) fn discard(answer: Answer, is_read: bool) {
     let mut body = answer.response.body;
     if !is_read || body.is_end_stream() || body.size_hint().lower() > DISCARDED as u64 {
         return;

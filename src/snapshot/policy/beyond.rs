@@ -19,6 +19,7 @@ impl Policy {
             api_key,
             rate_limit,
             jwt,
+            external_auth,
         } = self;
         let asked = [
             ("requestLimits", request_limits.is_some()),
@@ -26,6 +27,7 @@ impl Policy {
             ("apiKey", api_key.is_some()),
             ("rateLimit", rate_limit.is_some()),
             ("jwt", jwt.is_some()),
+            ("externalAuth", external_auth.is_some()),
         ];
         asked.into_iter().find(|(_, asked)| *asked).map(|(name, _)| name)
     }

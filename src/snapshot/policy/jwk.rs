@@ -11,8 +11,20 @@ use zeroize::Zeroize as _;
 
 use crate::snapshot::SecretBytes;
 
-/// The most keys in a set.
+/// The most keys in a set that somebody wrote into a policy, and in one that is fetched.
 const MOST_KEYS: usize = 32;
+const MOST_FETCHED: usize = 128;
+
+/// Where a set comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Somewhere that many can read.
+    Policy,
+    Secret,
+    /// From its issuer. RFC 7517 5: implementations "SHOULD ignore JWKs within a JWK Set" that are of kinds that they do not
+    /// understand, "that are missing required members, or for which values are out of the supported ranges".
+    Url,
+}
 
 /// An algorithm of JSON Web Signatures (RFC 7518 3.1, RFC 8037 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -102,6 +114,9 @@ pub struct Key {
     pub id: Option<Box<str>>,
     /// What it is for.
     pub algorithm: Algorithm,
+    /// Whether it is for that, too, if nobody says which algorithms are wanted.
+    #[serde(skip)]
+    pub usual: bool,
     #[serde(skip)]
     material: Material,
 }
@@ -208,6 +223,19 @@ impl Keys {
     /// # Errors
     /// [`InvalidKeys`], also if no key is left.
     pub fn read(text: &[u8], wanted: &[Algorithm], secret: bool) -> Result<Self, InvalidKeys> {
+        Self::of(text, wanted, if secret { Origin::Secret } else { Origin::Policy })
+    }
+
+    /// Reads a set that was fetched from its issuer. Keys that cannot be used are left out, whatever is wrong with them. An RSA key
+    /// that does not say what it is for is one for each algorithm.
+    ///
+    /// # Errors
+    /// [`InvalidKeys`], also if no key is left.
+    pub fn fetched(text: &[u8]) -> Result<Self, InvalidKeys> {
+        Self::of(text, &[], Origin::Url)
+    }
+
+    fn of(text: &[u8], wanted: &[Algorithm], origin: Origin) -> Result<Self, InvalidKeys> {
         // What serde says may repeat what it read.
         let place = |error: serde_json::Error| {
             InvalidKeys(format!(
@@ -217,19 +245,25 @@ impl Keys {
             ))
         };
         let Set { keys: given } = serde_json::from_slice(text).map_err(place)?;
-        if given.len() > MOST_KEYS {
-            return Err(InvalidKeys(format!("there are {} keys, and {MOST_KEYS} is the most", given.len())));
+        let most = if origin == Origin::Url { MOST_FETCHED } else { MOST_KEYS };
+        if given.len() > most {
+            return Err(InvalidKeys(format!("there are {} keys, and {most} is the most", given.len())));
         }
         let mut keys: Vec<Key> = Vec::with_capacity(given.len());
         for (at, jwk) in given.iter().enumerate() {
             let wrong = |why: &str| InvalidKeys(format!("keys[{at}] {why}"));
-            let Some((material, algorithms)) = jwk.read(wanted, secret).map_err(|why| wrong(&why))? else { continue };
+            let read = match jwk.read(wanted, origin) {
+                Err(_) if origin == Origin::Url => None,
+                read => read.map_err(|why| wrong(&why))?,
+            };
+            let Some((material, algorithms)) = read else { continue };
             for algorithm in algorithms {
+                let usual = jwk.alg.is_some() || algorithm.kind() != Kind::Rsa || algorithm == Algorithm::RS256;
                 let id = jwk.kid.as_deref().map(Box::from);
                 if id.is_some() && keys.iter().any(|key| key.id == id && key.algorithm == algorithm) {
                     return Err(wrong("has the same kid and algorithm as one before"));
                 }
-                keys.push(Key { id, algorithm, material: material.clone() });
+                keys.push(Key { id, algorithm, usual, material: material.clone() });
             }
         }
         if keys.is_empty() {
@@ -249,7 +283,7 @@ impl Keys {
 
 impl Jwk {
     /// What the key is made of, and what it is for; `None` if it is left out.
-    fn read(&self, wanted: &[Algorithm], secret: bool) -> Result<Option<(Material, Vec<Algorithm>)>, String> {
+    fn read(&self, wanted: &[Algorithm], origin: Origin) -> Result<Option<(Material, Vec<Algorithm>)>, String> {
         let signs = self.usage.as_deref().is_none_or(|usage| usage == "sig")
             && self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         let kind = match (&*self.kty, self.crv.as_deref()) {
@@ -272,6 +306,8 @@ impl Jwk {
             None => {
                 let fitting = |algorithm: &Algorithm| algorithm.kind() == kind;
                 match kind {
+                    // Those who use it say for what.
+                    Kind::Rsa if origin == Origin::Url => Algorithm::ALL.into_iter().filter(fitting).collect(),
                     Kind::Symmetric | Kind::Rsa if !wanted.is_empty() => {
                         wanted.iter().copied().filter(fitting).collect()
                     }
@@ -288,7 +324,7 @@ impl Jwk {
             return Ok(None);
         }
         let material = match kind {
-            Kind::Symmetric if !secret => {
+            Kind::Symmetric if origin != Origin::Secret => {
                 return Err("is symmetric: who can read it can sign, so it belongs into a Secret".to_owned());
             }
             Kind::Symmetric => {

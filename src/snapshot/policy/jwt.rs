@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 use serde::{Serialize, Serializer};
 
-use super::Keys;
+use super::{IssuerKeys, TokenPlace};
 
 /// What a request has to show that it comes from somebody who is signed in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -13,7 +13,7 @@ pub struct Jwt {
     /// Whose tokens may pass.
     pub issuers: Box<[Issuer]>,
     /// Where a token can be; the first place that has one counts.
-    pub from: Box<[JwtPlace]>,
+    pub from: Box<[TokenPlace]>,
     /// By how much clocks may differ.
     #[serde(serialize_with = "seconds")]
     pub skew: Duration,
@@ -37,18 +37,7 @@ pub struct Issuer {
     /// Whom they have to be for; nobody if empty.
     pub audiences: Box<[Box<str>]>,
     /// By which they are verified.
-    pub keys: Keys,
-}
-
-/// A place where a token can be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub enum JwtPlace {
-    /// A header field, and the word before the token in it; empty if there is none.
-    Header(#[serde(serialize_with = "name")] HeaderName, Box<str>),
-    /// A cookie.
-    Cookie(Box<str>),
-    /// A parameter of the query.
-    Query(Box<str>),
+    pub keys: IssuerKeys,
 }
 
 /// What a claim has to say: it is one of these, or a list with one of these.

@@ -5,10 +5,13 @@ mod basic;
 mod beyond;
 mod compression;
 mod cors;
+mod external;
+mod fetched;
 mod headers;
 mod jwk;
 mod jwt;
 mod key;
+mod key_url;
 mod limits;
 mod pages;
 mod place;
@@ -22,10 +25,13 @@ pub use access::{IpAccess, Networks};
 pub use basic::BasicAuth;
 pub use compression::Compression;
 pub use cors::{Below, Cors, Origins};
+pub use external::ExternalAuth;
+pub use fetched::{CurrentKeys, Fetched, FetchedKeys, IssuerKeys, KeySource, RemoteKeys};
 pub use headers::{Headers, Names};
 pub use jwk::{Algorithm, InvalidKeys, Key, Keys};
-pub use jwt::{ClaimHeader, ClaimRule, Issuer, Jwt, JwtPlace};
+pub use jwt::{ClaimHeader, ClaimRule, Issuer, Jwt};
 pub use key::{ApiKey, Keyring};
+pub use key_url::{InvalidUrl, KeyHosts, KeyUrl};
 pub use limits::{MediaTypes, Methods, RequestLimits};
 pub use pages::{ErrorPage, Page};
 pub use place::TokenPlace;
@@ -69,6 +75,9 @@ pub struct Policy {
     /// Which tokens requests have to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Arc<Jwt>>,
+    /// Whom another service lets pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_auth: Option<Arc<ExternalAuth>>,
 }
 
 impl Policy {
@@ -86,6 +95,7 @@ impl Policy {
             api_key,
             rate_limit,
             jwt,
+            external_auth,
         } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
@@ -99,6 +109,7 @@ impl Policy {
             api_key: api_key.or_else(|| farther.api_key.clone()),
             rate_limit: rate_limit.or_else(|| farther.rate_limit.clone()),
             jwt: jwt.or_else(|| farther.jwt.clone()),
+            external_auth: external_auth.or_else(|| farther.external_auth.clone()),
         }
     }
 }

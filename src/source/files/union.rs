@@ -37,6 +37,7 @@ impl Union {
             good_secrets,
             config_maps,
             resolved: _,
+            key_sets: _,
         } = &mut self.objects;
         self.len = held.len();
         retain(routes, |key| held.contains_key(&("ProxyRoute", key)));
@@ -71,6 +72,7 @@ impl Union {
             good_secrets: _,
             config_maps,
             resolved: _,
+            key_sets: _,
         } = &mut self.objects;
         match object {
             Object::Route(route) => put(routes, key, route),
@@ -104,6 +106,7 @@ impl Union {
             good_secrets,
             config_maps,
             resolved: _,
+            key_sets: _,
         } = &self.objects;
         let changed = differ(routes, &resources.routes)
             || differ(upstreams, &resources.upstreams)
@@ -114,8 +117,9 @@ impl Union {
             || differ(config_maps, &resources.config_maps)
             || slices.differing(&resources.slices, Slices::are).next().is_some();
         if changed {
-            let resolved = std::mem::take(&mut resources.resolved);
-            *resources = Resources { resolved, ..self.objects.clone() };
+            let (resolved, key_sets) =
+                (std::mem::take(&mut resources.resolved), std::mem::take(&mut resources.key_sets));
+            *resources = Resources { resolved, key_sets, ..self.objects.clone() };
         }
         changed
     }

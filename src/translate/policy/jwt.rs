@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
-
-use super::Material;
+use super::place::{header_name, places};
+use super::{Material, jwks};
 use crate::api;
-use crate::snapshot::{ClaimHeader, ClaimRule, Issuer, Jwt, JwtAlgorithm, JwtPlace, Keys};
+use crate::snapshot::{ClaimHeader, ClaimRule, Issuer, IssuerKeys, Jwt, JwtAlgorithm, Keys, TokenPlace};
 use crate::translate::conditions::Problem;
 use crate::translate::streaming::time_within;
 
@@ -46,13 +45,9 @@ pub(super) fn jwt(given: &api::Jwt, path: &str, material: &mut Material<'_>, pro
         problems.push(problem);
         None
     });
-    let mut places: Vec<_> = from
-        .iter()
-        .enumerate()
-        .filter_map(|(at, source)| place(source, &format!("{path}.from[{at}]"), problems))
-        .collect();
+    let mut places = places(from, &format!("{path}.from"), problems);
     if from.is_empty() {
-        places.push(JwtPlace::Header(http::header::AUTHORIZATION, "Bearer".into()));
+        places.push(TokenPlace::Header(http::header::AUTHORIZATION, "Bearer".into()));
     }
     if close_code.is_some_and(|code| !(3000..=4999).contains(&code)) {
         problems.push(Problem::invalid(format!("{path}.closeCode"), "a status of one's own is from 3000 to 4999"));
@@ -64,7 +59,7 @@ pub(super) fn jwt(given: &api::Jwt, path: &str, material: &mut Material<'_>, pro
         problems.push(Problem::invalid(format!("{path}.realm"), "write a realm without quotes and backslashes"));
     }
     let headers = claims_to_headers.iter().enumerate().filter_map(|(at, api::ClaimToHeader { claim, header })| {
-        let header = header_name(header, || format!("{path}.claimsToHeaders[{at}].header"), problems)?;
+        let header = header_name(header, &format!("{path}.claimsToHeaders[{at}].header"), problems)?;
         Some(ClaimHeader { claim: claim.as_str().into(), header })
     });
     Jwt {
@@ -91,64 +86,50 @@ pub(super) fn jwt(given: &api::Jwt, path: &str, material: &mut Material<'_>, pro
 fn issuer(given: &api::Issuer, path: &str, material: &mut Material<'_>, problems: &mut Vec<Problem>) -> Issuer {
     let api::Issuer { issuer, audiences, algorithms, jwks } = given;
     let algorithms: Vec<_> = algorithms.iter().map(|&one| algorithm(one)).collect();
-    let keys = keys(jwks, &algorithms, &format!("{path}.jwks"), material, problems);
+    let path = format!("{path}.jwks");
+    let api::Jwks { inline, secret_name, url, discover, .. } = jwks;
+    let places = [inline.is_some(), secret_name.is_some(), url.is_some(), *discover];
+    let keys = if places.iter().filter(|there| **there).count() != 1 {
+        let problem = "jwks needs exactly one of inline, secretName, url and discover, for example \
+                       {url: 'https://id.example.com/keys'}";
+        problems.push(Problem::invalid(path, problem));
+        None
+    } else if url.is_some() || *discover {
+        jwks::remote(issuer, jwks, &algorithms, &path, material, problems).map(IssuerKeys::Fetched)
+    } else {
+        given_keys(jwks, &algorithms, &path, material, problems).map(IssuerKeys::Given)
+    };
     Issuer {
         issuer: issuer.as_str().into(),
         audiences: audiences.iter().map(|audience| audience.as_str().into()).collect(),
         // Without keys nobody passes, and the policy cannot be applied anyway.
-        keys: keys.unwrap_or_default(),
+        keys: keys.unwrap_or(IssuerKeys::Given(Keys::default())),
     }
 }
 
-fn keys(
+/// Keys that are in the policy or in a Secret.
+fn given_keys(
     given: &api::Jwks,
     wanted: &[JwtAlgorithm],
     path: &str,
     material: &mut Material<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Keys> {
-    let api::Jwks { inline, secret_name, secret_entry } = given;
-    let (read, path) = match (inline, secret_name) {
-        (Some(text), None) => (Keys::read(text.as_bytes(), wanted, false), format!("{path}.inline")),
-        (None, Some(name)) => {
-            let secret = material.secret(name, &format!("{path}.secretName"))?;
-            let entry = secret_entry.as_deref().unwrap_or(ENTRY);
-            let Some(text) = secret.entry(entry) else {
-                let problem = format!("Secret {name} has no entry {entry}; name another one with secretEntry");
-                material.missing(&format!("{path}.secretName"), problem);
-                return None;
-            };
-            (Keys::read(text.expose(), wanted, true), format!("{path}.secretName"))
-        }
-        _ => {
-            let problem = "jwks needs exactly one of inline and secretName, for example {secretName: id-keys}";
-            problems.push(Problem::invalid(path, problem));
+    let api::Jwks { inline, secret_name, secret_entry, .. } = given;
+    let (read, path) = if let Some(name) = secret_name {
+        let secret = material.secret(name, &format!("{path}.secretName"))?;
+        let entry = secret_entry.as_deref().unwrap_or(ENTRY);
+        let Some(text) = secret.entry(entry) else {
+            let problem = format!("Secret {name} has no entry {entry}; name another one with secretEntry");
+            material.missing(&format!("{path}.secretName"), problem);
             return None;
-        }
+        };
+        (Keys::read(text.expose(), wanted, true), format!("{path}.secretName"))
+    } else {
+        let text = inline.as_deref().unwrap_or_default();
+        (Keys::read(text.as_bytes(), wanted, false), format!("{path}.inline"))
     };
     read.map_err(|why| problems.push(Problem::invalid(path, why))).ok()
-}
-
-fn place(given: &api::JwtSource, path: &str, problems: &mut Vec<Problem>) -> Option<JwtPlace> {
-    let api::JwtSource { header, prefix, cookie, query } = given;
-    match (header, cookie, query) {
-        (Some(header), None, None) => {
-            let header = header_name(header, || format!("{path}.header"), problems)?;
-            let usual = if header == http::header::AUTHORIZATION { "Bearer" } else { "" };
-            Some(JwtPlace::Header(header, prefix.as_deref().unwrap_or(usual).into()))
-        }
-        (None, Some(cookie), None) => Some(JwtPlace::Cookie(cookie.as_str().into())),
-        (None, None, Some(query)) => Some(JwtPlace::Query(query.as_str().into())),
-        _ => {
-            problems.push(Problem::invalid(path, "a place needs exactly one of header, cookie and query"));
-            None
-        }
-    }
-}
-
-fn header_name(name: &str, path: impl FnOnce() -> String, problems: &mut Vec<Problem>) -> Option<HeaderName> {
-    let read = HeaderName::from_bytes(name.as_bytes());
-    read.map_err(|_| problems.push(Problem::invalid(path(), format_args!("{name:?} is no name of a header")))).ok()
 }
 
 fn algorithm(given: api::JwtAlgorithm) -> JwtAlgorithm {

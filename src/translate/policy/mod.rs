@@ -6,10 +6,13 @@ mod access;
 mod basic;
 mod compression;
 mod cors;
+mod external;
 mod headers;
+mod jwks;
 mod jwt;
 mod key;
 mod limits;
+mod material;
 mod pages;
 mod place;
 mod rate_limit;
@@ -17,12 +20,14 @@ mod rate_limit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(super) use self::material::Material;
 use super::changes::Changes;
+use super::clusters::Clusters;
 use super::conditions::{Problem, Verdict, conditions, reason};
-use super::route::Age;
-use super::{ConfigMapData, Key, Own, Resources, SecretData, UNREAD_CONFIG_MAP, UNREAD_SECRET};
+use super::route::{self, Age};
+use super::{Context, Key, KeySources, Own, Resources};
 use crate::api::{self, Condition, PolicyTargetKind, ProxyPolicySpec};
-use crate::snapshot::{Invalid, Map, Policy};
+use crate::snapshot::{ClusterName, ExternalAuth, Invalid, Map, Policy};
 
 /// What a ProxyPolicy says.
 #[derive(Debug)]
@@ -36,86 +41,27 @@ pub(super) struct PolicyPlan {
     unresolved: Vec<Problem>,
     /// What it has to do without, though it can be applied.
     lacking: Vec<Problem>,
+    /// Whom it asks, and what is wrong with that.
+    asks: Option<route::Target>,
+    unanswered: Option<Problem>,
+    /// From where its keys are fetched.
+    key_sources: KeySources,
     /// What it refers to, whether that is there or not.
     secrets: BTreeSet<Key>,
     config_maps: BTreeSet<Key>,
-}
-
-/// Where sections look up what they refer to, which is noted.
-pub(super) struct Material<'a> {
-    resources: &'a Resources,
-    namespace: &'a Arc<str>,
-    pub(super) unresolved: Vec<Problem>,
-    pub(super) lacking: Vec<Problem>,
-    pub(super) secrets: BTreeSet<Key>,
-    pub(super) config_maps: BTreeSet<Key>,
-}
-
-impl<'a> Material<'a> {
-    pub(super) fn new(resources: &'a Resources, namespace: &'a Arc<str>) -> Self {
-        let (unresolved, lacking, secrets, config_maps) = Default::default();
-        Material { resources, namespace, unresolved, lacking, secrets, config_maps }
-    }
-
-    /// A Secret beside the policy. One that is missing is told of with the path of the field, and keeps the policy from being applied.
-    pub(super) fn secret(&mut self, name: &str, path: &str) -> Option<&'a Arc<SecretData>> {
-        let key = Key { namespace: Arc::clone(self.namespace), name: name.into() };
-        let found = self.resources.secrets.get(&key);
-        if found.is_none() {
-            self.missing(path, format!("Secret {key} {UNREAD_SECRET}"));
-        }
-        self.secrets.insert(key);
-        found
-    }
-
-    /// The same for a ConfigMap.
-    pub(super) fn config_map(&mut self, name: &str, path: &str) -> Option<&'a Arc<ConfigMapData>> {
-        let key = Key { namespace: Arc::clone(self.namespace), name: name.into() };
-        let found = self.resources.config_maps.get(&key);
-        if found.is_none() {
-            self.missing(path, format!("ConfigMap {key} {UNREAD_CONFIG_MAP}"));
-        }
-        self.config_maps.insert(key);
-        found
-    }
-
-    /// What a field refers to is there, and not what it has to be.
-    pub(super) fn unusable(&mut self, path: &str, message: String) {
-        self.unresolved.push(Problem::invalid(path, message));
-    }
-
-    /// A ConfigMap beside the policy, which can be applied without it.
-    fn pages(&mut self, name: &str, path: &str) -> Option<&'a Arc<ConfigMapData>> {
-        let key = Key { namespace: Arc::clone(self.namespace), name: name.into() };
-        let found = self.resources.config_maps.get(&key);
-        if found.is_none() {
-            self.lacks(path.to_owned(), format!("ConfigMap {key} {UNREAD_CONFIG_MAP}; Floodway's own page is shown"));
-        }
-        self.config_maps.insert(key);
-        found
-    }
-
-    /// What the policy has to do without.
-    fn lacks(&mut self, path: String, message: String) {
-        self.lacking.push(Problem { reason: reason::REF_NOT_FOUND, path, message });
-    }
-
-    fn missing(&mut self, path: &str, message: String) {
-        self.unresolved.push(Problem { reason: reason::REF_NOT_FOUND, path: path.to_owned(), message });
-    }
 }
 
 /// What a policy is for.
 pub(super) type Target = (PolicyTargetKind, Key);
 
 impl PolicyPlan {
-    pub(super) fn read(key: &Key, object: &Own<ProxyPolicySpec>, resources: &Resources) -> Self {
+    fn read(key: &Key, object: &Own<ProxyPolicySpec>, resources: &Resources, context: &Context) -> Self {
         let Own { created, generation, spec, unread } = object;
         let unread = unread.as_ref().map(|why| Problem::invalid("spec", format!("this version cannot read it: {why}")));
         let mut problems: Vec<_> = unread.into_iter().collect();
-        let mut material = Material::new(resources, &key.namespace);
+        let mut material = Material::new(resources, &key.namespace, context);
         let policy = policy(spec, &key.to_string().into(), &mut material, &mut problems);
-        let Material { unresolved, lacking, secrets, config_maps, .. } = material;
+        let Material { unresolved, lacking, key_sources, asks, secrets, config_maps, .. } = material;
         let target = |target: &api::PolicyTarget| {
             (target.kind, Key { namespace: Arc::clone(&key.namespace), name: target.name.as_str().into() })
         };
@@ -127,6 +73,9 @@ impl PolicyPlan {
             problems,
             unresolved,
             lacking,
+            asks,
+            unanswered: None,
+            key_sources,
             secrets,
             config_maps,
         }
@@ -145,9 +94,9 @@ impl PolicyPlan {
         });
         let missing: Vec<_> = missing.collect();
         let all_missing = !missing.is_empty() && missing.len() == self.targets.len();
-        let unresolved = [&self.unresolved[..], &self.lacking, &missing].concat();
+        let unresolved = [&self.unresolved[..], self.unanswered.as_slice(), &self.lacking, &missing].concat();
         let accepted = Verdict::of_problems(&self.problems);
-        let programmed = if accepted.is_some() || !self.unresolved.is_empty() {
+        let programmed = if self.policy.invalid.is_some() {
             Verdict::bad(
                 reason::INVALID,
                 "requests under this policy are answered with 503, because it cannot be applied",
@@ -181,6 +130,7 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         api_key,
         rate_limit,
         jwt,
+        external_auth,
     } = spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
     let cors = cors.as_ref().map(|given| Arc::new(cors::cors(given, "spec.cors", problems)));
@@ -199,6 +149,9 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
     let rate_limit =
         (!rate_limit.is_empty()).then(|| rate_limit::rate_limit(rate_limit, name, "spec.rateLimit", problems));
     let jwt = jwt.as_ref().map(|given| Arc::new(jwt::jwt(given, "spec.jwt", material, problems)));
+    let external_auth = external_auth
+        .as_ref()
+        .map(|given| Arc::new(external::external_auth(given, "spec.externalAuth", material, problems)));
     let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
     Policy {
         invalid,
@@ -212,8 +165,12 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         api_key,
         rate_limit,
         jwt,
+        external_auth,
     }
 }
+
+/// The cluster of whom a policy asks, if it can be asked, and what is wrong with that now.
+pub(super) type Found = (Option<ClusterName>, Option<Problem>);
 
 /// All policies.
 #[derive(Debug)]
@@ -221,38 +178,62 @@ pub(super) struct Policies {
     plans: BTreeMap<Key, PolicyPlan>,
     /// What is attached to a target, as one.
     attached: Map<Target, Arc<Policy>>,
-    /// What the settings say of every request.
+    /// Whom they ask.
+    led: Map<Key, Found>,
+    /// What the settings say of every request, and from where its keys are fetched.
     default: Option<Arc<Policy>>,
+    default_sources: KeySources,
 }
 
 impl Policies {
-    pub(super) fn new(default: &ProxyPolicySpec) -> Self {
-        // Settings are checked before they are used, and have no namespace in which something could be looked up.
-        let said =
-            policy(default, &"settings".into(), &mut Material::new(&Resources::default(), &"".into()), &mut Vec::new());
-        let default = (said != Policy::default()).then(|| Arc::new(said));
-        Policies { plans: BTreeMap::default(), attached: Map::default(), default }
+    pub(super) fn new(context: &Context) -> Self {
+        let (plans, attached, led) = Default::default();
+        let mut policies = Policies { plans, attached, led, default: None, default_sources: KeySources::default() };
+        policies.read_default(&Resources::default(), context);
+        policies
+    }
+
+    /// Settings are checked before they are used, and have no namespace in which something could be looked up.
+    fn read_default(&mut self, resources: &Resources, context: &Context) {
+        let namespace = Arc::from("");
+        let mut material = Material::new(resources, &namespace, context);
+        let said = policy(&context.policy, &"settings".into(), &mut material, &mut Vec::new());
+        self.default = (said != Policy::default()).then(|| Arc::new(said));
+        self.default_sources = material.key_sources;
     }
 
     /// Reads those that changed, or whose material did; returns whether there were any.
-    pub(super) fn read(&mut self, changes: &Changes, resources: &Resources) -> bool {
+    pub(super) fn read(&mut self, changes: &Changes, resources: &Resources, context: &Context) -> bool {
+        let fetched = |sources: &KeySources| sources.keys().any(|name| changes.key_sets.contains(&**name));
+        let default = fetched(&self.default_sources);
+        if default {
+            self.read_default(resources, context);
+        }
         let mut changed = changes.policies.clone();
-        if !changes.secrets.is_empty() || !changes.config_maps.is_empty() {
+        if !changes.secrets.is_empty() || !changes.config_maps.is_empty() || !changes.key_sets.is_empty() {
             let uses = |plan: &PolicyPlan| {
-                !plan.secrets.is_disjoint(&changes.secrets) || !plan.config_maps.is_disjoint(&changes.config_maps)
+                !plan.secrets.is_disjoint(&changes.secrets)
+                    || !plan.config_maps.is_disjoint(&changes.config_maps)
+                    || fetched(&plan.key_sources)
             };
             changed.extend(self.plans.iter().filter(|(_, plan)| uses(plan)).map(|(key, _)| key.clone()));
         }
         for key in &changed {
             match resources.policies.get(key) {
-                Some(object) => drop(self.plans.insert(key.clone(), PolicyPlan::read(key, object, resources))),
+                Some(object) => drop(self.plans.insert(key.clone(), PolicyPlan::read(key, object, resources, context))),
                 None => drop(self.plans.remove(key)),
             }
         }
         if !changed.is_empty() {
             self.attach();
         }
-        !changed.is_empty()
+        default || !changed.is_empty()
+    }
+
+    /// From where keys are fetched.
+    pub(super) fn key_sources(&self) -> KeySources {
+        let sources = self.plans.values().map(|plan| &plan.key_sources).chain([&self.default_sources]);
+        sources.flatten().map(|(name, source)| (Arc::clone(name), Arc::clone(source))).collect()
     }
 
     fn attach(&mut self) {
@@ -283,12 +264,47 @@ impl Policies {
         nearest_first.fold(None, |nearer, farther| Some(joined(nearer.as_ref(), &farther)))
     }
 
+    /// Those that ask somebody, and whom.
+    pub(super) fn asking(&self) -> impl Iterator<Item = (&Key, &route::Target)> {
+        self.plans.iter().filter_map(|(key, plan)| Some((key, plan.asks.as_ref()?)))
+    }
+
+    /// Whom they ask was looked up: a cluster that was acquired for it, or what is wrong. Returns whether that changed anything.
+    pub(super) fn lead(&mut self, found: Map<Key, Found>, clusters: &mut Clusters) -> bool {
+        let mut changed = false;
+        for (key, (cluster, problem)) in &found {
+            let Some(plan) = self.plans.get_mut(key) else { continue };
+            let mut policy = Policy::clone(&plan.policy);
+            let external = policy.external_auth.as_deref().cloned();
+            // What was wrong before may be right now; what is wrong with the policy itself stays.
+            let own = plan.problems.first().or(plan.unresolved.first());
+            let unanswered = problem.as_ref().filter(|_| cluster.is_none());
+            policy.invalid = own.or(unanswered).map(|problem| Invalid(problem.to_string().into()));
+            policy.external_auth = external.map(|external| {
+                let cluster = cluster.clone().unwrap_or_else(|| ClusterName::new(""));
+                Arc::new(ExternalAuth { cluster, ..external })
+            });
+            if *plan.policy != policy || plan.unanswered != *problem {
+                plan.policy = Arc::new(policy);
+                plan.unanswered.clone_from(problem);
+                changed = true;
+            }
+        }
+        let before = std::mem::replace(&mut self.led, found);
+        before.into_values().filter_map(|(name, _)| name).for_each(|name| clusters.release(&name));
+        if changed {
+            self.attach();
+        }
+        changed
+    }
+
     /// What is wrong with the reference of a rule to a policy.
     pub(super) fn problem(&self, key: &Key, path: impl FnOnce() -> String) -> Option<Problem> {
         let (reason, message) = match self.plans.get(key) {
             None => (reason::POLICY_NOT_FOUND, missing(key)),
             Some(plan) => {
-                let problem = plan.problems.first().or(plan.unresolved.first())?;
+                let unanswered = plan.unanswered.as_ref().filter(|_| plan.policy.invalid.is_some());
+                let problem = plan.problems.first().or(plan.unresolved.first()).or(unanswered)?;
                 (reason::POLICY_INVALID, format!("ProxyPolicy {key} is not valid: {problem}"))
             }
         };

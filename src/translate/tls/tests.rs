@@ -36,6 +36,7 @@ fn put(resources: &mut Resources, name: &str, day: u8, hosts: &[&str], tls: &Val
 fn translator() -> Translator {
     Translator::new(Context {
         roots: Default::default(),
+        key_hosts: Default::default(),
         class_name: "floodway".to_owned(),
         zone: None,
         defaults: Default::default(),

@@ -66,12 +66,15 @@ impl Tokens {
         hash.copy_from_slice(hmac::sign(&self.key, token).as_ref());
         let name = (hash, Arc::as_ptr(jwt) as usize);
         let known = |tokens: &RefCell<Generation>| tokens.borrow().tokens.get(&name).map(|(_, known)| Rc::clone(known));
-        if let Some(known) = known(&self.young) {
+        // What was verified by keys that do not count any more is verified again.
+        if let Some(known) = known(&self.young)
+            && known.stands(jwt, now)?
+        {
             return known.at(now).map(|()| known);
         }
         let verified = match known(&self.old) {
-            Some(known) => known,
-            None => Rc::new(Verified::read(jwt, token)?),
+            Some(known) if known.stands(jwt, now)? => known,
+            _ => Rc::new(Verified::read(jwt, token, now)?),
         };
         // What has expired is not worth a place.
         verified.at(now)?;
@@ -91,5 +94,49 @@ impl Tokens {
         }
         young.bytes += size;
         young.tokens.insert(name, known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::super::vectors::{A2_KEYS, A3, A3_KEYS};
+    use super::*;
+    use crate::snapshot::{FetchedKeys, Issuer, IssuerKeys, Keys, RemoteKeys};
+
+    #[test]
+    fn a_known_token_does_not_outlive_its_key() {
+        let fetched = FetchedKeys::new(Arc::default());
+        let remote = RemoteKeys {
+            fetched: "https://id.test/keys".into(),
+            max_stale: Duration::from_secs(60),
+            algorithms: [].into(),
+            keys: Some(Arc::clone(&fetched)),
+        };
+        let jwt = Arc::new(Jwt {
+            issuers: [Issuer { issuer: "joe".into(), audiences: [].into(), keys: IssuerKeys::Fetched(remote) }].into(),
+            from: [].into(),
+            skew: Duration::ZERO,
+            required: [].into(),
+            headers: [].into(),
+            forward: false,
+            close_code: None,
+            realm: "r".into(),
+        });
+        let tokens = Tokens::default();
+        let verify = |now| tokens.verify(&jwt, A3.as_bytes(), now);
+        let put = |keys: &str, now| fetched.put(Keys::fetched(keys.as_bytes()).unwrap(), now);
+        assert_eq!(verify(1).err(), Some(Refusal::NoKeys), "none were fetched yet");
+        put(A3_KEYS, 1);
+        let known = verify(1).unwrap();
+        put(A3_KEYS, 30);
+        assert!(Rc::ptr_eq(&known, &verify(30).unwrap()), "the same keys again");
+        assert_eq!(verify(91).err(), Some(Refusal::NoKeys), "nobody knows whether they still count");
+        put(A2_KEYS, 100);
+        assert!(matches!(verify(100), Err(Refusal::Invalid(_))), "the key is gone");
+        put(A3_KEYS, 110);
+        assert!(verify(110).is_ok());
     }
 }

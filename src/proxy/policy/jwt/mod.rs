@@ -1,9 +1,8 @@
-//! Whether a request comes from somebody who is signed in: where its token is (here and in `place`), whether it can be believed
+//! Whether a request comes from somebody who is signed in: where its token is (`policy::place` finds it), whether it can be believed
 //! (`token`), and what is remembered of that (`known`).
 
 mod json;
 mod known;
-mod place;
 mod token;
 #[cfg(test)]
 mod vectors;
@@ -13,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use self::known::Tokens;
 pub use self::token::{Refusal, Verified};
-use super::Asked;
+use super::{Asked, place};
 use crate::proxy::error::Error;
 use crate::snapshot::Jwt;
 
@@ -24,8 +23,9 @@ use crate::snapshot::Jwt;
 /// It shows none, or not such a one. The answer gets a challenge (RFC 6750 3).
 pub(super) fn admit(jwt: &Arc<Jwt>, asked: &mut Asked<'_>) -> Result<(), Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let found = place::find(&jwt.from, &asked.head.fields, &asked.head.path_and_query).and_then(|token| match token {
-        Some(token) => asked.exchange.tokens().verify(jwt, token, now).map(Some),
+    let found = place::find(&jwt.from, asked.head).map_err(|place::Several| Refusal::Invalid("there are several"));
+    let found = found.and_then(|token| match token {
+        Some(token) => asked.exchange.tokens().verify(jwt, token.as_written(), now).map(Some),
         None => Ok(None),
     });
     let verified = match found {
@@ -44,6 +44,8 @@ pub(super) fn admit(jwt: &Arc<Jwt>, asked: &mut Asked<'_>) -> Result<(), Error> 
         Err(Refusal::Expired) => {
             return Err(challenged(jwt, asked, Error::TokenExpired, "invalid_token", "the token has expired"));
         }
+        // Nothing that the client could do better.
+        Err(Refusal::NoKeys) => return Err(Error::KeysUnavailable),
         Err(Refusal::Invalid(why)) => {
             tracing::debug!(request_id = asked.exchange.request_id(), why, "a token was refused");
             return Err(challenged(jwt, asked, Error::TokenInvalid, "invalid_token", "the token is not valid"));
@@ -53,7 +55,7 @@ pub(super) fn admit(jwt: &Arc<Jwt>, asked: &mut Asked<'_>) -> Result<(), Error> 
         place::strip(&jwt.from, asked.head);
     }
     for (header, value) in jwt.headers.iter().zip(verified.told()) {
-        asked.exchange.vouches((header.header.clone(), value.map(Box::from)));
+        asked.vouch(&header.header, value.map(str::as_bytes));
     }
     if let Some(code) = jwt.close_code {
         asked.exchange.expires(verified.ends().saturating_sub(now), code);

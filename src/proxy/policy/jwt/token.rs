@@ -26,10 +26,13 @@ pub enum Refusal {
     Invalid(&'static str),
     /// It could be believed until it expired.
     Expired,
+    /// Nobody knows: the keys of its issuer could not be fetched.
+    NoKeys,
 }
 
 /// What is known of a token that was verified: nothing here depends on the time.
 pub struct Verified {
+    signer: Signer,
     claims: Map<String, Value>,
     /// From when it is good, in seconds since 1970, the skew included.
     begins: u64,
@@ -43,6 +46,13 @@ pub struct Verified {
     length: usize,
 }
 
+/// Which of the issuers a token is of, and by which version of his keys it was verified.
+#[derive(Clone, Copy)]
+struct Signer {
+    place: usize,
+    version: u64,
+}
+
 impl fmt::Debug for Verified {
     /// Without the claims, which are somebody's own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,10 +61,10 @@ impl fmt::Debug for Verified {
 }
 
 impl Verified {
-    /// Verifies a token.
-    pub(super) fn read(jwt: &Jwt, token: &[u8]) -> Result<Self, Refusal> {
-        let (claims, issuer) = believed(jwt, token)?;
-        if !for_us(issuer, claims.get("aud")) {
+    /// Verifies a token by the keys that count now, in seconds since 1970.
+    pub(super) fn read(jwt: &Jwt, token: &[u8], now: u64) -> Result<Self, Refusal> {
+        let (claims, signer) = believed(jwt, token, now)?;
+        if !for_us(&jwt.issuers[signer.place], claims.get("aud")) {
             return Err(Refusal::Invalid("it is for somebody else"));
         }
         let skew = jwt.skew.as_secs();
@@ -62,6 +72,7 @@ impl Verified {
         let ends = time(&claims, "exp")?.ok_or(Refusal::Invalid("it has no exp"))?.saturating_add(skew);
         let begins = time(&claims, "nbf")?.unwrap_or(0).saturating_sub(skew);
         Ok(Verified {
+            signer,
             begins,
             ends,
             suffices: jwt.required.iter().all(|rule| says(&claims, rule)),
@@ -69,6 +80,16 @@ impl Verified {
             claims,
             length: token.len(),
         })
+    }
+
+    /// Whether the keys that it was verified by still count, in seconds since 1970: of a token whose key is gone, nothing is known.
+    ///
+    /// # Errors
+    /// None count any more.
+    pub(super) fn stands(&self, jwt: &Jwt, now: u64) -> Result<bool, Refusal> {
+        let Signer { place, version } = self.signer;
+        let current = jwt.issuers.get(place).and_then(|issuer| issuer.keys.version(now)).ok_or(Refusal::NoKeys)?;
+        Ok(current == version)
     }
 
     /// Whether it is good now, in seconds since 1970.
@@ -117,7 +138,7 @@ impl Verified {
 }
 
 /// Claims with the signature of one of the issuers.
-fn believed<'a>(jwt: &'a Jwt, token: &[u8]) -> Result<(Map<String, Value>, &'a Issuer), Refusal> {
+fn believed(jwt: &Jwt, token: &[u8], now: u64) -> Result<(Map<String, Value>, Signer), Refusal> {
     use Refusal::Invalid;
     if token.len() > LONGEST {
         return Err(Invalid("it is longer than 16 KiB"));
@@ -146,20 +167,26 @@ fn believed<'a>(jwt: &'a Jwt, token: &[u8]) -> Result<(Map<String, Value>, &'a I
     let claims = object(payload).ok_or(Invalid("its claims cannot be read"))?;
     let signed = decode(signed).filter(|signed| !signed.is_empty()).ok_or(Invalid("its signature cannot be read"))?;
     let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Invalid("it names no issuer"))?;
-    let issuer = jwt.issuers.iter().find(|known| *known.issuer == *issuer);
-    let issuer = issuer.ok_or(Invalid("its issuer is not known"))?;
+    let place = jwt.issuers.iter().position(|known| *known.issuer == *issuer);
+    let place = place.ok_or(Invalid("its issuer is not known"))?;
+    let issuer = &jwt.issuers[place];
+    let current = issuer.keys.current(now).ok_or(Refusal::NoKeys)?;
     // The algorithm is that of the key; the token may only say the same (RFC 8725 3.1).
     let fits = |key: &&crate::snapshot::Key| {
         key.algorithm == algorithm && (kid.is_none() || key.id.is_none() || key.id.as_deref() == kid)
     };
-    let mut keys = issuer.keys.iter().filter(fits).take(MOST_TRIES).peekable();
+    let mut keys = current.iter().filter(fits).take(MOST_TRIES).peekable();
     if keys.peek().is_none() {
+        // The issuer may have begun to sign with another one.
+        if kid.is_some() && !current.iter().any(|key| key.id.as_deref() == kid) {
+            issuer.keys.miss();
+        }
         return Err(Invalid("its key is not known"));
     }
     if !keys.any(|key| key.verifies(message, &signed)) {
         return Err(Invalid("its signature is wrong"));
     }
-    Ok((claims, issuer))
+    Ok((claims, Signer { place, version: current.version() }))
 }
 
 /// RFC 7515 2: base64url without padding, line breaks or other characters; and only the one way to write it.

@@ -16,7 +16,7 @@ use crate::snapshot::{ClaimHeader, Keys};
 fn joe(keys: &str) -> Jwt {
     let keys = Keys::read(keys.as_bytes(), &[], true).unwrap();
     Jwt {
-        issuers: [Issuer { issuer: "joe".into(), audiences: [].into(), keys }].into(),
+        issuers: [Issuer { issuer: "joe".into(), audiences: [].into(), keys: keys.into() }].into(),
         from: [].into(),
         skew: Duration::ZERO,
         required: [].into(),
@@ -47,18 +47,18 @@ fn signed(header: &str, claims: &str) -> String {
 const HEADER: &str = r#"{"alg": "HS256"}"#;
 
 fn refused(jwt: &Jwt, token: &str) -> Refusal {
-    Verified::read(jwt, token.as_bytes()).expect_err(token)
+    Verified::read(jwt, token.as_bytes(), EXPIRES).expect_err(token)
 }
 
 #[test]
 fn the_examples_of_the_specifications_verify() {
     for (token, keys) in [(A1, A1_KEYS), (A2, A2_KEYS), (A3, A3_KEYS)] {
-        let verified = Verified::read(&joe(keys), token.as_bytes()).unwrap();
+        let verified = Verified::read(&joe(keys), token.as_bytes(), EXPIRES).unwrap();
         assert_eq!(verified.claim("http://example.com/is_root").as_deref(), Some("true"));
         assert_eq!(verified.at(EXPIRES - 1), Ok(()));
         assert_eq!(verified.at(EXPIRES), Err(Refusal::Expired), "on or after");
         let late = Jwt { skew: Duration::from_secs(60), ..joe(keys) };
-        assert_eq!(Verified::read(&late, token.as_bytes()).unwrap().at(EXPIRES + 59), Ok(()));
+        assert_eq!(Verified::read(&late, token.as_bytes(), EXPIRES).unwrap().at(EXPIRES + 59), Ok(()));
     }
     // The fifth has no signature.
     for keys in [A1_KEYS, A2_KEYS, A3_KEYS] {
@@ -71,7 +71,11 @@ fn every_algorithm_verifies_what_others_have_signed() {
     for (name, token) in RSA_SIGNED {
         for other in RSA_SIGNED.map(|(name, _)| name) {
             let keys = json!({"keys": [{"kty": "RSA", "alg": other, "n": RSA_N, "e": "AQAB"}]}).to_string();
-            assert_eq!(Verified::read(&joe(&keys), token.as_bytes()).is_ok(), name == other, "{name} by {other}");
+            assert_eq!(
+                Verified::read(&joe(&keys), token.as_bytes(), EXPIRES).is_ok(),
+                name == other,
+                "{name} by {other}"
+            );
         }
         let wanted = JwtAlgorithm::named(name).unwrap();
         let silent = json!({"keys": [{"kty": "RSA", "n": RSA_N, "e": "AQAB"}]}).to_string();
@@ -84,7 +88,7 @@ fn every_algorithm_verifies_what_others_have_signed() {
     let message = format!("{}.{claims}", encode(r#"{"alg": "EdDSA"}"#));
     let token = format!("{message}.{}", encode(pair.sign(message.as_bytes())));
     let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key())}]}).to_string();
-    assert!(Verified::read(&joe(&keys), token.as_bytes()).is_ok());
+    assert!(Verified::read(&joe(&keys), token.as_bytes(), EXPIRES).is_ok());
 
     let scheme = &ring::signature::ECDSA_P384_SHA384_FIXED_SIGNING;
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(scheme, &random).unwrap();
@@ -93,7 +97,7 @@ fn every_algorithm_verifies_what_others_have_signed() {
     let token = format!("{message}.{}", encode(pair.sign(&random, message.as_bytes()).unwrap()));
     let point = pair.public_key().as_ref();
     let key = json!({"kty": "EC", "crv": "P-384", "x": encode(&point[1..49]), "y": encode(&point[49..])});
-    assert!(Verified::read(&joe(&json!({"keys": [key]}).to_string()), token.as_bytes()).is_ok());
+    assert!(Verified::read(&joe(&json!({"keys": [key]}).to_string()), token.as_bytes(), EXPIRES).is_ok());
 
     for (hash, name) in
         [(ring::hmac::HMAC_SHA256, "HS256"), (ring::hmac::HMAC_SHA384, "HS384"), (ring::hmac::HMAC_SHA512, "HS512")]
@@ -101,7 +105,10 @@ fn every_algorithm_verifies_what_others_have_signed() {
         let message = format!("{}.{claims}", encode(json!({"alg": name}).to_string()));
         let tag = ring::hmac::sign(&ring::hmac::Key::new(hash, SECRET), message.as_bytes());
         let keys = json!({"keys": [{"kty": "oct", "alg": name, "k": encode(SECRET)}]}).to_string();
-        assert!(Verified::read(&joe(&keys), format!("{message}.{}", encode(tag)).as_bytes()).is_ok(), "{name}");
+        assert!(
+            Verified::read(&joe(&keys), format!("{message}.{}", encode(tag)).as_bytes(), EXPIRES).is_ok(),
+            "{name}"
+        );
     }
 }
 
@@ -109,7 +116,7 @@ fn every_algorithm_verifies_what_others_have_signed() {
 fn no_token_chooses_how_it_is_verified() {
     let jwt = joe(&hmac_keys());
     let claims = r#"{"iss": "joe", "exp": 9}"#;
-    assert!(Verified::read(&jwt, signed(HEADER, claims).as_bytes()).is_ok());
+    assert!(Verified::read(&jwt, signed(HEADER, claims).as_bytes(), EXPIRES).is_ok());
     for alg in
         ["none", "None", "NONE", "nOnE", "hs256", "HS256 ", "HS384", "RS256", "ES256", "ES512", "EdDSA", "A128KW", ""]
     {
@@ -244,7 +251,10 @@ fn what_could_be_read_in_two_ways_is_refused() {
         r#"{"alg": "HS256"} "#,
     ] {
         if header.ends_with(' ') {
-            assert!(Verified::read(&jwt, signed(header, claims).as_bytes()).is_ok(), "space around is JSON's own");
+            assert!(
+                Verified::read(&jwt, signed(header, claims).as_bytes(), EXPIRES).is_ok(),
+                "space around is JSON's own"
+            );
         } else {
             refused(&jwt, &signed(header, claims));
         }
@@ -274,7 +284,7 @@ fn audiences_times_and_claims_are_held_to() {
     let mut jwt = joe(&hmac_keys());
     jwt.issuers[0].audiences = ["chat".into(), "shop".into()].into();
     jwt.skew = Duration::from_secs(5);
-    let read = |claims: &str| Verified::read(&jwt, signed(HEADER, claims).as_bytes());
+    let read = |claims: &str| Verified::read(&jwt, signed(HEADER, claims).as_bytes(), EXPIRES);
     for (audience, ours) in [
         (r#""chat""#, true),
         (r#"["x", "shop"]"#, true),
@@ -313,7 +323,7 @@ fn audiences_times_and_claims_are_held_to() {
         claims["iss"] = "joe".into();
         claims["exp"] = 9.into();
         claims["aud"] = "chat".into();
-        let verified = Verified::read(&jwt, signed(HEADER, &claims.to_string()).as_bytes()).unwrap();
+        let verified = Verified::read(&jwt, signed(HEADER, &claims.to_string()).as_bytes(), EXPIRES).unwrap();
         assert_eq!(verified.suffices(), suffices, "{claims}");
     }
 }
@@ -338,7 +348,7 @@ fn claims_are_told_that_a_field_can_have() {
         (json!(null), None),
     ] {
         let claims = json!({"iss": "joe", "exp": 9, "c": value});
-        let verified = Verified::read(&jwt, signed(HEADER, &claims.to_string()).as_bytes()).unwrap();
+        let verified = Verified::read(&jwt, signed(HEADER, &claims.to_string()).as_bytes(), EXPIRES).unwrap();
         assert_eq!(verified.told().collect::<Vec<_>>(), [told], "{value}");
     }
 }
