@@ -6,6 +6,7 @@ mod check;
 mod embedded;
 mod keys;
 mod names;
+mod pages;
 mod passed;
 mod planted;
 mod reload;
