@@ -155,6 +155,7 @@ enum Edit {
     Slice(u8, u8, Option<(u8, bool)>),
     /// Sound or not.
     Secret(u8, Option<u8>),
+    ConfigMap(Option<u8>),
     Resolved(u8, Option<u8>),
 }
 
@@ -165,8 +166,9 @@ fn edit() -> impl Strategy<Value = Edit> {
         (0u8..4, 0i64..3).prop_map(|(at, generation)| Edit::Again(at, generation)),
         (0u8..4, of((0u8..3, vec(0u8..3, 0..3), 0u8..12, vec(0u8..12, 1..4)))).prop_map(|(at, to)| Edit::Route(at, to)),
         (0u8..2, of(0u8..4)).prop_map(|(at, to)| Edit::Secret(at, to)),
+        of(0u8..3).prop_map(Edit::ConfigMap),
         (0u8..3, of((0u8..3, 0u8..6, 0u8..9))).prop_map(|(at, to)| Edit::Upstream(at, to)),
-        (0u8..3, of((0u8..3, 0u8..6))).prop_map(|(at, to)| Edit::Policy(at, to)),
+        (0u8..3, of((0u8..3, 0u8..7))).prop_map(|(at, to)| Edit::Policy(at, to)),
         (0u8..3, of(0u8..3)).prop_map(|(at, to)| Edit::Service(at, to)),
         (0u8..3, 0u8..2, of((0u8..4, any::<bool>()))).prop_map(|(at, slice, to)| Edit::Slice(at, slice, to)),
         (0u8..2, of(0u8..3)).prop_map(|(at, to)| Edit::Resolved(at, to)),
@@ -288,6 +290,7 @@ fn apply(resources: &mut Resources, edit: Edit) {
                     2 => json!({"targetRefs": target("ProxyRoute", "0"), "ipAccess": {"deny": ["10.0.0.1"]}}),
                     3 => json!({"targetRefs": target("ProxyUpstream", "u0"), "ipAccess": {"deny": ["::1"]}}),
                     4 => json!({"targetRefs": target("ProxyUpstream", "u1"), "ipAccess": {"deny": ["x"]}}),
+                    5 => json!({"errorPages": [{"statuses": ["5xx"], "configMapName": "m", "html": "e"}]}),
                     _ => json!({"targetRefs": target("ProxyRoute", "1"), "ipAccess": {"allow": ["::/0"]}}),
                 };
                 policy(created, &spec)
@@ -300,6 +303,10 @@ fn apply(resources: &mut Resources, edit: Edit) {
                 Some(choice) => resources.put_secret(key, Arc::clone(&SECRETS[usize::from(choice)])),
                 None => drop(resources.remove_secret(&key)),
             }
+        }
+        Edit::ConfigMap(to) => {
+            let read = |choice| ConfigMapData::read(json!({"data": {"e": format!("page {choice}")}})).unwrap();
+            put(&mut resources.config_maps, key("m"), to.map(|choice: u8| Arc::new(read(choice))));
         }
         Edit::Service(at, to) => {
             let built = to.map(|choice| match choice {
