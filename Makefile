@@ -62,7 +62,7 @@ tls-check: need-rust ## Scan TLS with sslyze by Mozilla's intermediate profile (
 	@tests/sslyze/run.sh
 
 .PHONY: test-tools
-test-tools: need-go ## Build what the tests need, once, from Go modules: etcd, kube-apiserver, h2spec, gRPC's interoperability tests
+test-tools: need-go ## Build what the tests need, once, from Go modules: etcd, kube-apiserver, helm, h2spec, gRPC's interoperability tests
 	@tests/tools/build.sh
 
 .PHONY: lint
@@ -102,6 +102,7 @@ $(KUBE_TOOLS)/helm: tests/tools/helm/go.mod tests/tools/helm/go.sum | need-go
 	@mkdir -p $(KUBE_TOOLS)
 	@cd tests/tools/helm && CGO_ENABLED=0 go build -mod=readonly -trimpath -ldflags "-s -w" \
 	  -o $(CURDIR)/$@ helm.sh/helm/v4/cmd/helm
+	@cat tests/tools/helm/go.mod tests/tools/helm/go.sum | cksum >$@.stamp # As tests/tools/build.sh has it.
 
 ##@ Figures and images
 

@@ -1,9 +1,11 @@
-//! The plain manifests as the API server sees them: every object is accepted, and the pod passes the strictest policy.
+//! The plain manifests, and the chart with other values, as the API server sees them: every object is accepted, and the pod passes the
+//! strictest policy. What the chart makes of which value is in `tests/chart`.
 
 use serde_json::json;
 
 use crate::control_plane::{ADMIN, shared};
-use crate::objects::{documents, dry_run, try_apply};
+use crate::helm::{all_values, render};
+use crate::objects::{apply, documents, dry_run, try_apply};
 
 const NAMESPACE: &str = "deploy-test";
 
@@ -31,6 +33,72 @@ async fn the_manifests_install_in_a_restricted_namespace() {
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     let refused = dry_run(&client, NAMESPACE, &pod).await.unwrap_err().to_string();
     assert!(refused.contains("restricted"), "{refused}");
+}
+
+/// Every block of values in docs/install.md, and those of `tests/chart`, with everything switched on that goes together.
+#[tokio::test]
+async fn what_the_chart_makes_of_other_values_installs_too() {
+    let client = shared().await.client(ADMIN).await;
+    // One for each policy, which the API server is asked about every pod.
+    for (name, policy) in [("edge", "privileged"), ("edge-restricted", "restricted")] {
+        let labels = json!({"pod-security.kubernetes.io/enforce": policy});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        apply(&client, None, &namespace).await;
+        // No controller makes this one here.
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        apply(&client, Some(name), &account).await;
+    }
+    for namespace in ["shop", "chat", "certificates"] {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        apply(&client, None, &namespace).await;
+    }
+    for (name, values) in all_values() {
+        for object in render(&values, &[]).unwrap_or_else(|said| panic!("{name}: {said}")) {
+            let kind = object["kind"].as_str().unwrap();
+            // Kinds of the Prometheus operator, which is not here.
+            if object["apiVersion"] == "monitoring.coreos.com/v1" {
+                continue;
+            }
+            // Objects without a namespace are of the cluster.
+            let of = object["metadata"]["namespace"].as_str();
+            match kind {
+                // Two of the same name would be one that is changed; what cannot be changed later is not in question here.
+                "Deployment" | "DaemonSet" | "Service" | "Pod" => {
+                    let said = dry_run(&client, of.unwrap(), &renamed(&object)).await;
+                    assert!(said.is_ok(), "{name}: {object}: {}", said.unwrap_err());
+                }
+                _ => {
+                    let said = try_apply(&client, of, &object).await;
+                    assert!(said.is_ok(), "{name}: {object}: {}", said.unwrap_err());
+                }
+            }
+            let mut pod = match kind {
+                "Deployment" | "DaemonSet" => object["spec"]["template"].clone(),
+                "Pod" => object.clone(),
+                _ => continue,
+            };
+            pod["apiVersion"] = json!("v1");
+            pod["kind"] = json!("Pod");
+            pod["metadata"]["name"] = json!("floodway");
+            pod["metadata"]["namespace"] = json!("edge-restricted");
+            // That of the chart is in the other namespace.
+            pod["spec"]["serviceAccountName"] = json!("default");
+            let said = dry_run(&client, "edge-restricted", &pod).await;
+            if pod.to_string().contains("hostPort") {
+                let said = said.unwrap_err().to_string();
+                assert!(said.contains("hostPort") && !said.contains("capabilities"), "{name}: {said}");
+            } else {
+                assert!(said.is_ok(), "{name}: {pod}: {}", said.unwrap_err());
+            }
+        }
+    }
+}
+
+/// The object under a name that nothing has.
+fn renamed(object: &serde_json::Value) -> serde_json::Value {
+    let mut object = object.clone();
+    object["metadata"]["name"] = json!(format!("new-{}", object["metadata"]["name"].as_str().unwrap()));
+    object
 }
 
 /// What the pod is given to end in must be longer than what the settings take.

@@ -7,6 +7,9 @@ mod control_plane;
 mod crds;
 mod gateway;
 mod guarded;
+#[path = "../chart/helm.rs"]
+#[allow(dead_code)]
+mod helm;
 mod install;
 mod network;
 mod objects;

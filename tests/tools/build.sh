@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes the programs that tests need available to them, and says on the terminal where they come from. They are built from
 # source (Go modules only) when their stamp does not match the go.mod and go.sum files beside this script: h2spec and the
-# client and server of gRPC's interoperability tests into target/http2-tools; etcd and kube-apiserver into target/kube-tools,
-# unless KUBEBUILDER_ASSETS names a folder that has them. The tests look in the same places.
+# client and server of gRPC's interoperability tests into target/http2-tools; helm into target/kube-tools; etcd and kube-apiserver
+# there, too, unless KUBEBUILDER_ASSETS names a folder that has them. The tests look in the same places.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -43,6 +43,9 @@ build "$http2" grpc-interop grpc-interop-server google.golang.org/grpc/interop/s
     "It takes about half a minute."
 build "$http2" grpc-interop grpc-interop-client google.golang.org/grpc/interop/client "$grpc" "" \
     "It takes about half a minute."
+
+build "$target/kube-tools" helm helm helm.sh/helm/v4/cmd/helm "$(required helm helm.sh/helm/v4)" "" \
+    "It takes about two minutes."
 
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
     for tool in etcd kube-apiserver; do

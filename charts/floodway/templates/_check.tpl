@@ -17,10 +17,10 @@
 {{- if not (or $a.targetCPUUtilizationPercentage $a.targetMemoryUtilizationPercentage $a.metrics) }}
 {{- fail "autoscaling.enabled is true and there is nothing to scale by: set autoscaling.targetCPUUtilizationPercentage, autoscaling.targetMemoryUtilizationPercentage or autoscaling.metrics" }}
 {{- end }}
-{{- if and $a.targetCPUUtilizationPercentage (not (dig "requests" "cpu" "" $v.resources)) }}
+{{- if and $a.targetCPUUtilizationPercentage (not (dig "requests" "cpu" "" ($v.resources | default dict))) }}
 {{- fail "autoscaling.targetCPUUtilizationPercentage is a part of resources.requests.cpu, which is not set: set it, or set the target to 0" }}
 {{- end }}
-{{- if and $a.targetMemoryUtilizationPercentage (not (dig "requests" "memory" "" $v.resources)) }}
+{{- if and $a.targetMemoryUtilizationPercentage (not (dig "requests" "memory" "" ($v.resources | default dict))) }}
 {{- fail "autoscaling.targetMemoryUtilizationPercentage is a part of resources.requests.memory, which is not set: set it, or set the target to 0" }}
 {{- end }}
 {{- end }}
@@ -29,7 +29,7 @@
 {{- fail "hostPorts (or extraPorts[].hostPort) are asked for and workload is Deployment, whose pods would fight over the nodes' ports: set workload to DaemonSet, or the host ports to 0" }}
 {{- end }}
 {{- if include "floodway.hasHostPorts" . }}
-{{- $surge := dig "rollingUpdate" "maxSurge" 0 $v.updateStrategy | toString }}
+{{- $surge := dig "rollingUpdate" "maxSurge" 0 ($v.updateStrategy | default dict) | toString }}
 {{- if not (has $surge (list "0" "0%")) }}
 {{- fail (printf "updateStrategy.rollingUpdate.maxSurge is %s, and a new pod cannot have the host ports before the old one is gone: set it to 0, or leave updateStrategy empty" $surge) }}
 {{- end }}
@@ -109,12 +109,12 @@
 {{- end }}
 
 {{- range $key, $instead := dict "className" "className" "watchNamespaces" "watchNamespaces" "kubernetes" "secrets" "drain" "drain" }}
-{{- if hasKey $v.settings $key }}
+{{- if hasKey ($v.settings | default dict) $key }}
 {{- fail (printf "settings.%s is written by the chart: set the value %s instead" $key $instead) }}
 {{- end }}
 {{- end }}
 {{- range $key, $instead := dict "http" "ports.http, bindAddress and extraPorts" "https" "ports.https, bindAddress and extraPorts" "admin" "ports.admin and bindAddress" }}
-{{- if hasKey (dig "listeners" (dict) $v.settings) $key }}
+{{- if hasKey (dig "listeners" (dict) ($v.settings | default dict)) $key }}
 {{- fail (printf "settings.listeners.%s is written by the chart: set %s instead" $key $instead) }}
 {{- end }}
 {{- end }}

@@ -80,7 +80,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
     "grace" (printf "%ds" (int .Values.drain.graceSeconds))
     "spreadPercent" (int .Values.drain.spreadPercent))
 -}}
-{{- mergeOverwrite (deepCopy .Values.settings) $own | toYaml }}
+{{- mergeOverwrite (deepCopy (.Values.settings | default dict)) $own | toYaml }}
 {{- end }}
 
 {{/* What is watched and written in the namespaces of routes. */}}

@@ -1,0 +1,131 @@
+//! Alerts and dashboard: they name metrics and labels that there are, and say what a person needs to know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde_json::Value;
+
+use crate::helm::{documents, root};
+
+/// Labels that the scraper gives every series.
+const OF_THE_TARGET: [&str; 3] = ["namespace", "pod", "job"];
+
+fn chart(path: &str) -> String {
+    fs::read_to_string(root().join("charts/floodway").join(path)).unwrap()
+}
+
+pub(crate) fn alerts() -> Vec<Value> {
+    documents(&chart("alerts/floodway.yaml")).remove(0).as_array().unwrap().clone()
+}
+
+/// The metrics of docs/metrics.md, which another test holds to the program, with their types and labels.
+fn metrics() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let page = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let labels = cells[2].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        (cells[0].trim_end_matches('`').to_owned(), (cells[1].to_owned(), labels))
+    })
+    .collect()
+}
+
+/// Fails if an expression names a metric or a label that is not there.
+fn check(expression: &str, whose: &str) {
+    let metrics = metrics();
+    let words = regex::Regex::new(r"\b(?:floodway|process)_[a-z0-9_]+").unwrap();
+    // A metric with its labels in braces; the labels that it is chosen by are in front of an operator.
+    let chosen = regex::Regex::new(r"\b((?:floodway|process)_[a-z0-9_]+)\{([^}]*)\}").unwrap();
+    let label = regex::Regex::new(r#"([a-z_]+)\s*(?:=~|!~|!=|=)""#).unwrap();
+    let grouped = regex::Regex::new(r"by \(([^)]*)\)").unwrap();
+
+    let find = |word: &str| {
+        let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|end| word.strip_suffix(end));
+        let found = metrics
+            .get(word)
+            .or_else(|| metrics.get(histogram.unwrap_or_default()).filter(|(kind, _)| kind == "histogram"));
+        found.unwrap_or_else(|| panic!("{whose} asks for {word}, which is no metric")).clone()
+    };
+    let mut labels = BTreeSet::from(["le".to_owned()]);
+    for word in words.find_iter(expression) {
+        let (kind, own) = find(word.as_str());
+        let before = &expression[..word.start()];
+        let rated = before.ends_with("rate(") || before.ends_with("increase(");
+        assert!(!rated || kind != "gauge", "{whose}: {} goes up and down, so it has no rate", word.as_str());
+        labels.extend(own);
+    }
+    assert!(words.is_match(expression), "{whose} asks for no metric: {expression}");
+    for of in chosen.captures_iter(expression) {
+        let (_, own) = find(&of[1]);
+        for name in label.captures_iter(&of[2]) {
+            let name = &name[1];
+            assert!(own.contains(name) || OF_THE_TARGET.contains(&name), "{whose}: {} has no label {name}", &of[1]);
+        }
+    }
+    for by in grouped.captures_iter(expression) {
+        for name in by[1].split(',').map(str::trim) {
+            assert!(labels.contains(name) || OF_THE_TARGET.contains(&name), "{whose}: nothing has the label {name}");
+        }
+    }
+}
+
+#[test]
+fn alerts_say_what_is_wrong() {
+    let schema: Value = serde_json::from_str(&chart("values.schema.json")).unwrap();
+    let known =
+        schema.pointer("/properties/monitoring/properties/prometheusRule/properties/disabled/items/enum").unwrap();
+    let alerts = alerts();
+    let names: Vec<&Value> = alerts.iter().map(|alert| &alert["alert"]).collect();
+    assert_eq!(known.as_array().unwrap().iter().collect::<Vec<_>>(), names, "values.schema.json has other alerts");
+    for alert in &alerts {
+        let name = alert["alert"].as_str().unwrap();
+        check(alert["expr"].as_str().unwrap(), name);
+        assert!(alert["expr"].as_str().unwrap().contains("@SELECTOR"), "{name} is not of this release alone");
+        assert!(alert["for"].is_string(), "{name} has no `for`");
+        assert!(
+            ["warning", "critical"].map(Value::from).contains(&alert["labels"]["severity"]),
+            "{name} has no severity"
+        );
+        for said in ["summary", "description"] {
+            let text = alert["annotations"][said].as_str().unwrap_or_default();
+            assert!(text.len() > 20 && text.ends_with(|end: char| ".A".contains(end)), "{name}: {said} is {text:?}");
+        }
+        // A label that a sentence names has to be left by the expression.
+        for (at, _) in alert.to_string().match_indices("$labels.") {
+            let text = alert.to_string();
+            let label = text[at + 8..].split(|c: char| !c.is_ascii_lowercase()).next().unwrap();
+            let expression = alert["expr"].as_str().unwrap();
+            assert!(expression.contains(label) || label == "pod", "{name} has no label {label}");
+        }
+    }
+}
+
+#[test]
+fn the_dashboard_shows_what_there_is() {
+    let dashboard: Value = serde_json::from_str(&chart("dashboards/floodway.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let rows: Vec<&str> =
+        panels.iter().filter(|panel| panel["type"] == "row").filter_map(|panel| panel["title"].as_str()).collect();
+    let wanted =
+        ["Traffic", "Errors by reason", "Latency and first byte", "Streams by kind", "Upstreams", "Rate limits", "TLS"];
+    assert_eq!(rows[..7], wanted);
+    assert_eq!(rows[7..], ["Configuration", "Process"]);
+
+    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "two panels have the same id");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let title = panel["title"].as_str().unwrap();
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            check(expression, &format!("panel {title:?}"));
+            assert!(expression.contains("$namespace") && expression.contains("$job"), "{title}: {expression}");
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+        }
+    }
+    let variables: Vec<&str> =
+        dashboard["templating"]["list"].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap()).collect();
+    assert_eq!(variables, ["datasource", "namespace", "job", "route", "upstream"]);
+    for variable in &dashboard["templating"]["list"].as_array().unwrap()[1..] {
+        check(variable["query"]["query"].as_str().unwrap(), variable["name"].as_str().unwrap());
+    }
+}

@@ -1,0 +1,124 @@
+//! Values that make no sense, and the sentence that each of them gets.
+
+use crate::helm::render;
+
+#[test]
+fn a_wrong_value_is_refused_by_name() {
+    for (values, sentence) in [
+        // What the schema says.
+        ("replica: 3", "additional properties 'replica' not allowed"),
+        ("replicas: many", "at '/replicas': got string, want integer"),
+        (
+            "service: {type: Loadbalancer}",
+            "at '/service/type': value must be one of 'LoadBalancer', 'NodePort', 'ClusterIP'",
+        ),
+        ("service: {port: 70000}", "at '/service/port': maximum: got 70,000, want 65,535"),
+        ("workload: StatefulSet", "at '/workload': value must be one of 'Deployment', 'DaemonSet'"),
+        ("drain: {graceSeconds: 30s}", "at '/drain/graceSeconds': got string, want integer"),
+        ("drain: {spreadPercent: 101}", "at '/drain/spreadPercent': maximum: got 101, want 100"),
+        ("image: {digest: latest}", "at '/image/digest': 'latest' does not match pattern"),
+        ("bindAddress: '::'", "at '/bindAddress': '::' does not match pattern"),
+        ("watchNamespaces: shop", "at '/watchNamespaces': got string, want array"),
+        ("extraPorts: [{port: 1}]", "at '/extraPorts/0': missing property 'name'"),
+        ("settings: {limits: {headerTimeout: 10}}", "at '/settings/limits/headerTimeout': got number, want string"),
+        (
+            "settings: {limits: {headerTimeout: 10 s}}",
+            "at '/settings/limits/headerTimeout': '10 s' does not match pattern",
+        ),
+        (
+            "settings: {limits: {conections: 1}}",
+            "at '/settings/limits': additional properties 'conections' not allowed",
+        ),
+        ("monitoring: {podMonitor: {interval: often}}", "at '/monitoring/podMonitor/interval': 'often' does not match"),
+        (
+            "monitoring: {prometheusRule: {disabled: [Errors]}}",
+            "at '/monitoring/prometheusRule/disabled/0': value must be one of",
+        ),
+        ("podDisruptionBudget: {maxUnavailable: some}", "at '/podDisruptionBudget/maxUnavailable'"),
+        // What it cannot.
+        ("replicas: 0", "replicas is 0, so nothing would be served: set it to at least 1"),
+        (
+            "{workload: DaemonSet, autoscaling: {enabled: true}}",
+            "autoscaling.enabled is true and workload is DaemonSet, which has one pod for each node: set workload to Deployment",
+        ),
+        (
+            "autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 3}",
+            "autoscaling.minReplicas (5) is more than autoscaling.maxReplicas (3)",
+        ),
+        (
+            "autoscaling: {enabled: true, targetCPUUtilizationPercentage: 0}",
+            "autoscaling.enabled is true and there is nothing to scale by: set autoscaling.targetCPUUtilizationPercentage",
+        ),
+        (
+            "{autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}",
+            "autoscaling.targetCPUUtilizationPercentage is a part of resources.requests.cpu, which is not set",
+        ),
+        ("hostPorts: {http: 80}", "hostPorts (or extraPorts[].hostPort) are asked for and workload is Deployment"),
+        (
+            "{workload: DaemonSet, hostPorts: {http: 80}, updateStrategy: {rollingUpdate: {maxSurge: 1}}}",
+            "updateStrategy.rollingUpdate.maxSurge is 1, and a new pod cannot have the host ports",
+        ),
+        ("ports: {https: 8080}", "ports.http and ports.https are both 8080: give each listener a port of its own"),
+        ("ports: {http: 9901}", "ports.admin and ports.http are both 9901"),
+        ("extraPorts: [{name: alt, port: 8443}]", "ports.https and extraPorts[0].port are both 8443"),
+        ("extraPorts: [{name: http, port: 81}]", "extraPorts[0]: the name \"http\" is taken by ports.http"),
+        ("service: {httpsPort: 80}", "ports.http and ports.https both ask for port 80 of the Service"),
+        (
+            "service: {nodePorts: {http: 30000, https: 30000}}",
+            "ports.http and ports.https both ask for node port 30000",
+        ),
+        (
+            "service: {type: ClusterIP, nodePorts: {http: 30000}}",
+            "the node port 30000 is asked for and service.type is ClusterIP",
+        ),
+        (
+            "extraPorts: [{name: alt, port: 81, nodePort: 30000}]",
+            "extraPorts[0].nodePort is 30000 and extraPorts[0].servicePort is not set",
+        ),
+        (
+            "{workload: DaemonSet, hostPorts: {http: 80, https: 80}}",
+            "ports.http and ports.https both ask for port 80 of the node",
+        ),
+        (
+            "service: {type: NodePort, loadBalancerClass: a/b}",
+            "service.loadBalancerClass or service.loadBalancerSourceRanges is set and service.type is NodePort",
+        ),
+        (
+            "service: {ipFamilyPolicy: SingleStack, ipFamilies: [IPv4, IPv6]}",
+            "service.ipFamilyPolicy is SingleStack and service.ipFamilies has two",
+        ),
+        ("podDisruptionBudget: {minAvailable: 2}", "podDisruptionBudget.minAvailable is all of the 2 replicas"),
+        (
+            "podDisruptionBudget: {maxUnavailable: 0}",
+            "podDisruptionBudget.maxUnavailable is 0, so no node could ever be drained",
+        ),
+        (
+            "monitoring: {serviceMonitor: {enabled: true}, podMonitor: {enabled: true}}",
+            "monitoring.serviceMonitor.enabled and monitoring.podMonitor.enabled are both true",
+        ),
+        (
+            "{networkPolicy: {enabled: true}, monitoring: {podMonitor: {enabled: true}}}",
+            "networkPolicy.admin.from is empty, so Prometheus could not scrape",
+        ),
+        (
+            "networkPolicy: {enabled: true, egress: {restricted: true}}",
+            "networkPolicy.egress.rules is empty, so no endpoint could be reached",
+        ),
+        ("settings: {className: edge}", "settings.className is written by the chart: set the value className instead"),
+        ("settings: {drain: {grace: 1m}}", "settings.drain is written by the chart: set the value drain instead"),
+        (
+            "settings: {listeners: {http: ['0.0.0.0:80']}}",
+            "settings.listeners.http is written by the chart: set ports.http, bindAddress and extraPorts instead",
+        ),
+        ("extraEnv: [{name: POD_NAME, value: x}]", "extraEnv: POD_NAME is set by the chart"),
+    ] {
+        let said = render(values, &[]).err().unwrap_or_else(|| panic!("nobody minds {values}"));
+        assert!(said.contains(sentence), "{values}: {said}");
+    }
+}
+
+#[test]
+fn an_old_cluster_is_refused() {
+    let said = render("", &["--kube-version", "1.29.0"]).unwrap_err();
+    assert!(said.contains("kubeVersion: >=1.30.0-0") && said.contains("1.29.0"), "{said}");
+}
