@@ -37,6 +37,7 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
         (format!("curl -s -H 'x-api-key: a-key-for-the-demo-alone' {url}/partners"), "only programs with a key"),
         (format!("curl -i {url}/office"), "only some addresses: 403, with a page of the demo's own"),
         (format!("curl -si --compressed {url}/dressed"), "fields that guard pages, and fewer bytes"),
+        (format!("curl -s {url}/mirrored"), "every other one is copied for another service, whose answer nobody gets"),
         (format!("curl -i -H 'Origin: https://shop.example.com' {url}/pages"), "pages of another origin may read this"),
         (format!("curl -i -H 'Content-Type: image/png' -d 1 {url}/notes"), "only text: 415"),
         (format!("curl -s {admin}/upstreams"), "what the proxy knows of each endpoint"),

@@ -15,6 +15,7 @@ use super::followed;
 use super::headers;
 use super::http2::connect;
 use super::message::{RequestHead, Response, ResponseHead};
+use super::policy;
 use super::request::Reply;
 use super::upstream::{self, Admitted, Answer, Wish};
 use super::worker::Worker;
@@ -34,6 +35,8 @@ pub(super) struct Outgoing {
     pub route: Arc<Route>,
     /// What it says of its endpoint.
     pub wish: Wish,
+    /// Who gets a copy of it, if anybody. In a box, because few routes ask for that.
+    pub mirror: Option<Box<policy::Mirrored>>,
 }
 
 /// Chooses a backend by weight.

@@ -20,6 +20,8 @@ use crate::snapshot::HeaderEdits;
 pub(super) const REQUEST_ID: &str = "x-request-id";
 /// The field that tells an endpoint how often a request was sent, and a client how many endpoints were asked.
 pub(super) const ATTEMPTS: &str = "x-floodway-attempts";
+/// The field that tells an endpoint that what it gets is a copy, and of which route's request.
+pub(super) const MIRROR: &str = "x-floodway-mirror";
 
 /// Removes what is meant for this connection alone (RFC 9110 7.6.1): "Intermediaries MUST parse a received Connection
 /// header field before a message is forwarded and, for each connection-option in this field, remove any header or trailer
@@ -196,6 +198,7 @@ pub(super) fn set_forwarded(fields: &mut Fields, peer: &Peer, client: Client, ho
             ForwardedHost,
             ForwardedProto,
             ForwardedOther,
+            Mirror,
             RealIp,
             RequestId,
         ]);
@@ -222,7 +225,7 @@ pub(super) fn came_by_tls(fields: &Fields, peer: &Peer, client: Client) -> bool 
 }
 
 fn is_forwarding(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | ATTEMPTS)
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | ATTEMPTS | MIRROR)
 }
 
 /// The request id: the inbound one from a trusted proxy if it is sane, a new one otherwise.

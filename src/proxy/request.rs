@@ -55,7 +55,7 @@ pub(super) fn handle(
     worker: &Rc<Worker>,
     peer: &Peer,
     mut head: RequestHead,
-    body: Body,
+    mut body: Body,
     downstream: &Rc<Downstream>,
 ) -> impl Future<Output = Reply> {
     async move {
@@ -76,7 +76,12 @@ pub(super) fn handle(
         };
         let reply = match step {
             Ok(Step::Answer(response)) => Ok(reply_locally(&exchange, response)),
-            Ok(Step::Send(outgoing)) => forward::send(worker, &head, &outgoing, body, &exchange).await,
+            Ok(Step::Send(mut outgoing)) => {
+                if let Some(mirrored) = outgoing.mirror.take() {
+                    body = policy::copied(worker, *mirrored, &head, body, &exchange);
+                }
+                forward::send(worker, &head, &outgoing, body, &exchange).await
+            }
             Err(error) => Err(error),
         };
         let mut reply = reply.unwrap_or_else(|error| {
@@ -339,9 +344,11 @@ fn act(
                 head.path_and_query = target::path_and_query(&rewritten, query)?;
             }
             let upgrade = onward::wants_websocket(head, body)?;
+            let policy = backend.and_then(|backend| backend.policy.as_deref()).filter(|_| !upgrade);
+            let mirror = policy.and_then(|policy| policy::mirrored(policy, head, snapshot));
             let host = action.rewrite.host.as_ref().map_or(authority.as_bytes(), |host| host.as_bytes());
             onward::go_on(head, body, peer, client, authority, host, route, exchange, upgrade);
-            Ok(Step::Send(Outgoing { upgrade, cluster, standby, route: Arc::clone(route), wish }))
+            Ok(Step::Send(Outgoing { upgrade, cluster, standby, route: Arc::clone(route), wish, mirror }))
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct ClusterState {
     /// In a box, because most clusters have no route that hedges.
     heads: OnceLock<Box<Percentiles>>,
     limits: Limits,
+    /// Copies of requests for others, which are under way to it.
+    pub(super) copies: Gate,
     journal: Journal,
     pub(super) changes: Changes,
     breaker: Socket,
@@ -51,6 +53,7 @@ impl ClusterState {
             tables,
             heads: OnceLock::new(),
             limits: Limits::new(bell),
+            copies: Gate::default(),
             journal,
             changes,
             breaker,

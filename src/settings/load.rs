@@ -131,11 +131,12 @@ impl Settings {
 }
 
 /// Sections of a policy that do not make sense without a namespace, and what they look for in it.
-const NEED_NAMESPACE: [(&str, &str); 4] = [
+const NEED_NAMESPACE: [(&str, &str); 5] = [
     ("basicAuth", "a Secret"),
     ("apiKey", "a Secret"),
     ("errorPages", "a ConfigMap"),
     ("externalAuth", "a Service or a ProxyUpstream"),
+    ("mirror", "a Service or a ProxyUpstream"),
 ];
 
 /// What is wrong with the default policy, which is the spec of a ProxyPolicy without targets.

@@ -34,8 +34,8 @@ pub use policy::{
 };
 pub use policy::{
     ApiKey, BasicAuth, Below, Compression, Cors, ErrorPage, ExternalAuth, Headers, IpAccess, Keyring, MediaTypes,
-    Methods, MissingKey, Names, Networks, Origins, Page, Policy, RateKey, RateLimit, RequestLimits, RequestRate, Tell,
-    TokenPlace,
+    Methods, Mirror, MissingKey, Names, Networks, Origins, Page, Policy, RateKey, RateLimit, RequestLimits,
+    RequestRate, Tell, TokenPlace,
 };
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{

@@ -124,6 +124,8 @@ pub(super) struct UpstreamCells {
     pub(super) failed: Cell,
     /// By their reason and what became of them.
     pub(super) retries: List<(&'static str, &'static str)>,
+    /// Copies of requests, by what became of them.
+    pub(super) mirrored: List<&'static str>,
 }
 
 /// What one worker counts.
@@ -264,7 +266,8 @@ impl Shard {
 
 impl UpstreamCells {
     fn new(name: Arc<str>) -> Self {
-        UpstreamCells { name, connected: Cell::default(), failed: Cell::default(), retries: List::default() }
+        let (connected, failed) = (Cell::default(), Cell::default());
+        UpstreamCells { name, connected, failed, retries: List::default(), mirrored: List::default() }
     }
 
     pub(super) fn connected(&self, succeeded: bool) {

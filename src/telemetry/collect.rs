@@ -9,12 +9,13 @@ use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use super::cells::{Histogram, Shard, Shards};
 use super::metrics::{
     ACTIVE, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, DRAINED, DURATION, Declared, ENDED, FAILURES,
-    FIRST_BYTE, FRAMES, MESSAGES, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS, STREAM_GAP,
-    TLS_HANDSHAKES, Type, UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, UPSTREAM_RETRIES, VIOLATIONS, outcome,
+    FIRST_BYTE, FRAMES, MESSAGES, MIRRORED, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS,
+    STREAM_GAP, TLS_HANDSHAKES, Type, UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, UPSTREAM_RETRIES, VIOLATIONS,
+    outcome,
 };
 use super::{End, Kind, Parted, Protocol};
 
-const FAMILIES: [Declared; 23] = [
+const FAMILIES: [Declared; 24] = [
     REQUESTS,
     ENDED,
     FAILURES,
@@ -37,6 +38,7 @@ const FAMILIES: [Declared; 23] = [
     TLS_HANDSHAKES,
     UPSTREAM_CONNECTS,
     UPSTREAM_RETRIES,
+    MIRRORED,
     UPSTREAM_CONNECT_SECONDS,
 ];
 
@@ -94,6 +96,7 @@ struct Totals {
     upstream_connects: BTreeMap<(Upstream, &'static str), u64>,
     upstream_connect: Sum,
     upstream_retries: BTreeMap<(Upstream, &'static str, &'static str), u64>,
+    mirrored: BTreeMap<(Upstream, &'static str), u64>,
 }
 
 #[derive(Default)]
@@ -197,6 +200,9 @@ impl Totals {
             for ((reason, outcome), count) in upstream.retries.iter() {
                 *self.upstream_retries.entry((Arc::clone(&upstream.name), reason, outcome)).or_default() += count;
             }
+            for (outcome, count) in upstream.mirrored.iter() {
+                *self.mirrored.entry((Arc::clone(&upstream.name), outcome)).or_default() += count;
+            }
         }
         self.upstream_connect.add(&shard.upstream_connect);
     }
@@ -249,6 +255,9 @@ impl Totals {
         let retries = self.upstream_retries.iter().map(|((upstream, reason, outcome), count)| {
             counter(&[("upstream", upstream), ("reason", reason), ("outcome", outcome)], *count as f64)
         });
+        let mirrored = self.mirrored.iter().map(|((upstream, outcome), count)| {
+            counter(&[("upstream", upstream), ("outcome", outcome)], *count as f64)
+        });
         vec![
             family(&REQUESTS, requests.collect()),
             family(&ENDED, ended.collect()),
@@ -272,6 +281,7 @@ impl Totals {
             family(&TLS_HANDSHAKES, handshakes.collect()),
             family(&UPSTREAM_CONNECTS, connects.collect()),
             family(&UPSTREAM_RETRIES, retries.collect()),
+            family(&MIRRORED, mirrored.collect()),
             family(&UPSTREAM_CONNECT_SECONDS, self.upstream_connect.metric(&[]).into_iter().collect()),
         ]
     }

@@ -93,6 +93,8 @@ declare! {
         "Connections attempted to endpoints.";
     UPSTREAM_RETRIES: Counter "floodway_upstream_retries_total" ["upstream", "reason", "outcome"]
         "Retries that a route asked for, by what made them necessary and what became of them.";
+    MIRRORED: Counter "floodway_mirrored_total" ["upstream", "outcome"]
+        "Copies of requests for an upstream, by what became of them.";
     UPSTREAM_CONNECT_SECONDS: Histogram "floodway_upstream_connect_seconds" []
         "Time to make a new connection to an endpoint, for exchanges that needed one.";
     UPSTREAM_ACTIVE: Gauge "floodway_upstream_active" ["upstream", "limit"]

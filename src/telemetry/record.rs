@@ -236,6 +236,11 @@ impl Recorder {
         self.upstream(upstream, |cells| cells.retries.cell((reason, outcome)).add(1));
     }
 
+    /// A copy of a request came to an end, or was not made; the outcome is from a closed set.
+    pub fn mirrored(&self, upstream: &str, outcome: &'static str) {
+        self.upstream(upstream, |cells| cells.mirrored.cell(outcome).add(1));
+    }
+
     fn upstream(&self, upstream: &str, count: impl FnOnce(&UpstreamCells)) {
         let mut known = self.known();
         if let Some(cells) = known.upstreams.get(upstream) {

@@ -275,6 +275,7 @@ mod counting {
         recorder.connection_refused("too_many_connections");
         recorder.upstream_connect("shop/llm:8080", true);
         recorder.upstream_retry("shop/llm:8080", "reset", "answered");
+        recorder.mirrored("shop/llm:8080", "sent");
         recorder.gap(Kind::Sse, Duration::from_secs(1));
         recorder.events(Kind::Sse, 1);
         recorder.drained(Kind::Sse, Parted::Polite);

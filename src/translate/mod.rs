@@ -273,19 +273,19 @@ impl Translator {
         touched
     }
 
-    /// Looks up again whom policies ask; returns whether that changed any.
+    /// Looks up again where policies lead; returns whether that changed any.
     fn resolve_policies(&mut self, changes: &Changes, policies: bool) -> bool {
         if !policies && changes.upstreams.is_empty() && changes.services.is_empty() && changes.resolved.is_empty() {
             return false;
         }
         let lookup = Lookup::new(&self.seen, &self.upstreams, &self.policies, &self.context);
         let mut found = Map::default();
-        for (key, target) in self.policies.asking() {
-            let resolved = match lookup.resolve(target, || "spec.externalAuth".to_owned()) {
-                Ok((source, pending)) => (Some(self.clusters.acquire(source)), pending),
-                Err(problem) => (None, Some(problem)),
-            };
-            found.insert(key.clone(), resolved);
+        for (key, leads) in self.policies.leads() {
+            let resolved = leads.iter().map(|(lead, target)| match lookup.resolve(target, || lead.path().to_owned()) {
+                Ok((source, pending)) => (*lead, Some(self.clusters.acquire(source)), pending),
+                Err(problem) => (*lead, None, Some(problem)),
+            });
+            found.insert(key.clone(), resolved.collect());
         }
         self.policies.lead(found, &mut self.clusters)
     }

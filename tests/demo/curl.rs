@@ -60,6 +60,7 @@ fn run(line: &str) -> Outcome {
             told.contains("access-control-allow-origin: https://shop.example.com"),
             "with the field that browsers want",
         ),
+        _ if line.contains("/mirrored") => (told.contains("\"path\": \"/mirrored\""), ""),
         _ if line.contains("/notes") => (told.starts_with("HTTP/1.1 415"), ""),
         _ if line.contains("/demo/echo/2/") => {
             let condition = line.rsplit('/').next().unwrap_or_default();

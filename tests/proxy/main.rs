@@ -46,6 +46,7 @@ mod policy_headers;
 mod policy_jwt;
 mod policy_key;
 mod policy_limits;
+mod policy_mirror;
 mod policy_pages;
 mod policy_rate_limit;
 mod pools;

@@ -53,6 +53,8 @@ fn objects(dir: &Path) -> (String, Vec<String>) {
     let (key, token) = token();
     let hash = bcrypt::hash(PLANTED, 4).unwrap();
     let backend = service(answer("200 OK", &format!("Set-Cookie: a={PLANTED}\r\n")));
+    let auth = service(answer("200 OK", &format!("X-Pass: {PLANTED}\r\n")));
+    let refusing = service(answer("403 Forbidden", &format!("Set-Cookie: a={PLANTED}\r\n")));
     let policy = |name: &str, section: &str| {
         format!(
             "---\n{{apiVersion: floodway.dev/v1alpha1, kind: ProxyPolicy, metadata: {{name: {name}}}, spec: {{{section}}}}}\n"
@@ -63,7 +65,7 @@ fn objects(dir: &Path) -> (String, Vec<String>) {
             "---\n{{apiVersion: floodway.dev/v1alpha1, kind: ProxyUpstream, metadata: {{name: {name}}}, spec: {{endpoints: [{{address: \"{address}\"}}]}}}}\n"
         )
     };
-    let rules: String = ["jwt", "key", "basic"]
+    let rules: String = ["jwt", "key", "basic", "asked", "refused"]
         .map(|name| {
             format!(
                 "    - {{matches: [{{path: {{value: /{name}}}}}], policies: [{{name: {name}}}], backends: [{{upstream: {{name: backend}}}}]}}\n"
@@ -80,7 +82,11 @@ fn objects(dir: &Path) -> (String, Vec<String>) {
         ),
         policy("key", "apiKey: {secretName: clients, from: [{header: x-api-key}, {query: key}]}"),
         policy("basic", "basicAuth: {secretName: users, forward: true, forwardUser: x-user}"),
+        policy("asked", "externalAuth: {upstream: {name: auth}, backendHeaders: [x-pass]}"),
+        policy("refused", "externalAuth: {upstream: {name: refusing}}"),
         upstream("backend", backend),
+        upstream("auth", auth),
+        upstream("refusing", refusing),
         format!(
             "---\n{{apiVersion: v1, kind: Secret, metadata: {{name: keys}}, stringData: {{jwks.json: '{{\"keys\": [{{\"kty\": \"oct\", \
              \"alg\": \"HS256\", \"k\": \"{key}\"}}]}}'}}}}\n"
@@ -143,10 +149,12 @@ fn what_clients_show_and_policies_know_comes_out_nowhere() {
             ("/basic", basic(&format!("ada:{PLANTED}")), 200),
             ("/basic", basic(&format!("{PLANTED}:{PLANTED}-wrong")), 401),
             ("/basic", format!("Authorization: Basic {PLANTED}\r\n"), 401),
+            ("/asked", format!("Authorization: {PLANTED}\r\nCookie: {PLANTED}\r\n"), 200),
+            ("/refused", format!("Authorization: {PLANTED}\r\nCookie: {PLANTED}\r\n"), 403),
         ] {
             let (got, answer) = ask(server.http, target, &line);
             assert_eq!(got, status, "{target} {line}{answer}\n{}", server.said());
-            // What an endpoint tells the client is the client's.
+            // What an endpoint, or the service that refuses, tells the client is the client's.
             if status == 401 {
                 assert_silent("a refusal", &answer);
             }

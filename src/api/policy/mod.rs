@@ -10,6 +10,7 @@ mod headers;
 mod jwt;
 mod key;
 mod limits;
+mod mirror;
 mod pages;
 mod place;
 mod rate_limit;
@@ -27,6 +28,7 @@ pub use headers::{Frames, Headers, ReferrerPolicy, SecurityHeaders};
 pub use jwt::{CLOCK_SKEW, ClaimToHeader, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE, OnExpiry, RequiredClaim};
 pub use key::ApiKey;
 pub use limits::RequestLimits;
+pub use mirror::{MIRROR_TIMEOUT, Mirror};
 pub use pages::ErrorPage;
 pub use place::TokenSource;
 pub use rate_limit::{AddressKey, OnMissingKey, RATE_PERIOD, RateKey, RateLimit, StreamLimit, Tell};
@@ -93,6 +95,10 @@ pub struct ProxyPolicySpec {
     /// Whom another service lets pass, for example `{service: {name: auth, port: http}, path: /verify}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_auth: Option<ExternalAuth>,
+    /// Copies of requests for another service, whose answers nobody gets, for example
+    /// `{service: {name: next, port: http}, percent: 10}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// How many requests may come, and how much there may be at once, for example
     /// `[{name: per-user, key: [{header: x-user}], requests: 100, per: 1m}]`. A request has to be within all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,18 +9,16 @@ use http::header::SET_COOKIE;
 use http::{Method, StatusCode, Version};
 use tokio::time::{Instant, timeout_at};
 
-use super::Asked;
+use super::{Asked, aside};
 use crate::clock;
-use crate::proxy::attempts;
 use crate::proxy::body::Body;
-use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Beside;
 use crate::proxy::fields::{Fields, Known};
 use crate::proxy::headers;
 use crate::proxy::message::{Form, PathAndQuery, RequestHead, ResponseHead};
 use crate::proxy::retry;
-use crate::proxy::upstream::{self, Admitted, Answer, Chosen, Lease, SendFailure, Upstream, Wish};
+use crate::proxy::upstream::{self, Wish};
 use crate::snapshot::{Cluster, ExternalAuth, FieldLines as _, path};
 
 /// How often it is asked about one request: a connection that was kept may be closed by then, an endpoint be gone.
@@ -184,7 +182,15 @@ async fn ask(
         let endpoint = chosen.host.endpoint.address;
         let Some(permission) = permission.moved_to(chosen.host) else { return Err(Error::NoEndpoint) };
         let attempt = Beside::of(permission);
-        let sending = send(asked, &upstream, chosen, head, admitted.as_ref());
+        let sending = aside::send(
+            asked.worker,
+            &upstream,
+            chosen,
+            head,
+            Body::empty(),
+            admitted.as_ref(),
+            asked.exchange.client(),
+        );
         let (sent, reused) = match timeout_at(until, sending).await {
             Ok(sent) => sent,
             Err(_) => (Err(Error::HeadTimeout), false),
@@ -209,34 +215,6 @@ async fn ask(
             }
         }
     }
-}
-
-/// Sends it on a connection that waits, or on a new one; and whether the connection was kept from before.
-async fn send(
-    asked: &Asked<'_>,
-    upstream: &Upstream,
-    Chosen { host, place }: Chosen<'_>,
-    head: &RequestHead,
-    admitted: Option<&Rc<Admitted>>,
-) -> (Result<Answer, Error>, bool) {
-    let mut lease = match Lease::waiting(upstream, host) {
-        Some(lease) => lease,
-        None => {
-            let limit = upstream.cluster().connections.connect_timeout;
-            let connected = Lease::connect(upstream, host, place, asked.exchange.client(), limit).await;
-            attempts::count_connect(asked.worker, upstream, &connected);
-            match connected {
-                Ok(lease) => lease,
-                Err(error) => return (Err(error), false),
-            }
-        }
-    };
-    lease.hold(admitted);
-    let reused = lease.reused;
-    // Its interim responses are nobody's.
-    let own = Downstream::default();
-    let sent = lease.send(head, Body::empty(), &own).await;
-    (sent.map_err(|SendFailure { error, .. }| error), reused)
 }
 
 #[cfg(test)]

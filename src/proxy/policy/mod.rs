@@ -8,6 +8,7 @@
 //! Most sections know at once. Those that may have to wait, for others or for a computation that takes its time, are told of by
 //! [`may_wait`]; only requests under these are admitted by a future of their own.
 
+mod aside;
 mod basic;
 mod compression;
 mod cors;
@@ -16,6 +17,7 @@ pub(super) mod headers;
 mod jwt;
 mod key;
 mod limits;
+mod mirror;
 mod pages;
 mod passwords;
 mod place;
@@ -28,6 +30,7 @@ use std::task::{Context, Poll, Waker};
 use http::HeaderName;
 
 pub use self::jwt::{Refusal, Tokens, Verified};
+pub(super) use self::mirror::{Mirrored, copied, mirrored};
 pub(super) use self::passwords::Passwords;
 use super::body::Body;
 use super::error::Error;
@@ -120,6 +123,8 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
         rate_limit,
         jwt,
         external_auth,
+        // Asked when the request goes on.
+        mirror: _,
     } = policy;
     // From here on failures look as the policy says, that it cannot be applied among them.
     if let Some(pages) = error_pages {

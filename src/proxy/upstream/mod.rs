@@ -23,7 +23,7 @@ pub(super) use permission::Permission;
 pub(super) use pool::Pool;
 
 use crate::clock;
-use crate::resilience::{Circuit, ClusterState, EndpointState, Percentiles, Registry, RetryUnderWay, TooMany};
+use crate::resilience::{Circuit, ClusterState, Copying, EndpointState, Percentiles, Registry, RetryUnderWay, TooMany};
 use crate::snapshot::{Cluster, ClusterName, Endpoint, Map, Snapshot};
 
 /// One worker's upstreams.
@@ -127,6 +127,11 @@ impl Upstream {
     /// Why the cluster does not bear another one.
     pub(super) fn hedge(&self) -> Result<RetryUnderWay, TooMany> {
         self.state.retry(Some(self.cluster.resilience.retry_budget.unwrap_or_default()))
+    }
+
+    /// Begins a copy of a request for somebody else, unless `most` are under way already.
+    pub(super) fn copy(&self, most: u32) -> Option<Copying> {
+        self.state.copy(most)
     }
 
     /// How long the heads of its answers take to come, of routes that hedge.

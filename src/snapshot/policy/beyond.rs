@@ -14,6 +14,7 @@ impl Policy {
             headers: _,
             compression: _,
             error_pages: _,
+            mirror: _,
             request_limits,
             basic_auth,
             api_key,

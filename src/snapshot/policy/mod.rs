@@ -13,6 +13,7 @@ mod jwt;
 mod key;
 mod key_url;
 mod limits;
+mod mirror;
 mod pages;
 mod place;
 mod rate_limit;
@@ -33,6 +34,7 @@ pub use jwt::{ClaimHeader, ClaimRule, Issuer, Jwt};
 pub use key::{ApiKey, Keyring};
 pub use key_url::{InvalidUrl, KeyHosts, KeyUrl};
 pub use limits::{MediaTypes, Methods, RequestLimits};
+pub use mirror::Mirror;
 pub use pages::{ErrorPage, Page};
 pub use place::TokenPlace;
 pub use rate_limit::{MissingKey, RateKey, RateLimit, RequestRate, Tell};
@@ -78,6 +80,9 @@ pub struct Policy {
     /// Whom another service lets pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_auth: Option<Arc<ExternalAuth>>,
+    /// Who gets copies of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Arc<Mirror>>,
 }
 
 impl Policy {
@@ -96,6 +101,7 @@ impl Policy {
             rate_limit,
             jwt,
             external_auth,
+            mirror,
         } = self.clone();
         Policy {
             invalid: invalid.or_else(|| farther.invalid.clone()),
@@ -110,6 +116,7 @@ impl Policy {
             rate_limit: rate_limit.or_else(|| farther.rate_limit.clone()),
             jwt: jwt.or_else(|| farther.jwt.clone()),
             external_auth: external_auth.or_else(|| farther.external_auth.clone()),
+            mirror: mirror.or_else(|| farther.mirror.clone()),
         }
     }
 }

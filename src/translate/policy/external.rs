@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
 
-use super::Material;
 use super::place::header_name;
+use super::{Lead, Material};
 use crate::api;
 use crate::snapshot::{ClusterName, ExternalAuth, HostPattern};
 use crate::translate::Key;
@@ -37,7 +37,7 @@ pub(super) fn external_auth(
     } = given;
     let key = Key::new(material.namespace.clone(), "");
     match target(service.as_ref(), upstream.as_ref(), &key, path) {
-        Ok(target) => material.asks = Some(target),
+        Ok(target) => material.leads.push((Lead::ExternalAuth, target)),
         Err(problem) => problems.push(problem),
     }
     let asked = asked.as_deref().unwrap_or("/");

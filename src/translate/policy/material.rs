@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::leads::Lead;
 use crate::translate::conditions::{Problem, reason};
 use crate::translate::route;
 use crate::translate::{
@@ -19,16 +20,16 @@ pub(in crate::translate) struct Material<'a> {
     pub(in crate::translate) lacking: Vec<Problem>,
     /// From where keys are fetched.
     pub(super) key_sources: KeySources,
-    /// Whom a section asks; who that is, is looked up later.
-    pub(super) asks: Option<route::Target>,
+    /// Where sections lead; which clusters that are, is looked up later.
+    pub(super) leads: Vec<(Lead, route::Target)>,
     pub(in crate::translate) secrets: BTreeSet<Key>,
     pub(in crate::translate) config_maps: BTreeSet<Key>,
 }
 
 impl<'a> Material<'a> {
     pub(in crate::translate) fn new(resources: &'a Resources, namespace: &'a Arc<str>, context: &'a Context) -> Self {
-        let (unresolved, lacking, key_sources, asks, secrets, config_maps) = Default::default();
-        Material { resources, namespace, context, unresolved, lacking, key_sources, asks, secrets, config_maps }
+        let (unresolved, lacking, key_sources, leads, secrets, config_maps) = Default::default();
+        Material { resources, namespace, context, unresolved, lacking, key_sources, leads, secrets, config_maps }
     }
 
     /// A Secret beside the policy. One that is missing is told of with the path of the field, and keeps the policy from being applied.

@@ -11,8 +11,10 @@ mod headers;
 mod jwks;
 mod jwt;
 mod key;
+mod leads;
 mod limits;
 mod material;
+mod mirror;
 mod pages;
 mod place;
 mod rate_limit;
@@ -20,14 +22,14 @@ mod rate_limit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::leads::{Found, Lead};
 pub(super) use self::material::Material;
 use super::changes::Changes;
-use super::clusters::Clusters;
 use super::conditions::{Problem, Verdict, conditions, reason};
 use super::route::{self, Age};
 use super::{Context, Key, KeySources, Own, Resources};
 use crate::api::{self, Condition, PolicyTargetKind, ProxyPolicySpec};
-use crate::snapshot::{ClusterName, ExternalAuth, Invalid, Map, Policy};
+use crate::snapshot::{Invalid, Map, Policy};
 
 /// What a ProxyPolicy says.
 #[derive(Debug)]
@@ -41,9 +43,9 @@ pub(super) struct PolicyPlan {
     unresolved: Vec<Problem>,
     /// What it has to do without, though it can be applied.
     lacking: Vec<Problem>,
-    /// Whom it asks, and what is wrong with that.
-    asks: Option<route::Target>,
-    unanswered: Option<Problem>,
+    /// Where its sections lead, and what is wrong with that now.
+    leads: Vec<(Lead, route::Target)>,
+    astray: Vec<Problem>,
     /// From where its keys are fetched.
     key_sources: KeySources,
     /// What it refers to, whether that is there or not.
@@ -61,7 +63,7 @@ impl PolicyPlan {
         let mut problems: Vec<_> = unread.into_iter().collect();
         let mut material = Material::new(resources, &key.namespace, context);
         let policy = policy(spec, &key.to_string().into(), &mut material, &mut problems);
-        let Material { unresolved, lacking, key_sources, asks, secrets, config_maps, .. } = material;
+        let Material { unresolved, lacking, key_sources, leads, secrets, config_maps, .. } = material;
         let target = |target: &api::PolicyTarget| {
             (target.kind, Key { namespace: Arc::clone(&key.namespace), name: target.name.as_str().into() })
         };
@@ -73,8 +75,8 @@ impl PolicyPlan {
             problems,
             unresolved,
             lacking,
-            asks,
-            unanswered: None,
+            leads,
+            astray: Vec::new(),
             key_sources,
             secrets,
             config_maps,
@@ -94,12 +96,17 @@ impl PolicyPlan {
         });
         let missing: Vec<_> = missing.collect();
         let all_missing = !missing.is_empty() && missing.len() == self.targets.len();
-        let unresolved = [&self.unresolved[..], self.unanswered.as_slice(), &self.lacking, &missing].concat();
+        let unresolved = [&self.unresolved[..], &self.astray, &self.lacking, &missing].concat();
         let accepted = Verdict::of_problems(&self.problems);
         let programmed = if self.policy.invalid.is_some() {
             Verdict::bad(
                 reason::INVALID,
                 "requests under this policy are answered with 503, because it cannot be applied",
+            )
+        } else if self.copies_nothing() {
+            Verdict::bad(
+                reason::INVALID,
+                "there are no copies of requests, because mirror is not resolved; what else the policy says is in force",
             )
         } else if all_missing {
             Verdict::pending("the policy waits for what it is for")
@@ -131,6 +138,7 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         rate_limit,
         jwt,
         external_auth,
+        mirror,
     } = spec;
     let ip_access = ip_access.as_ref().map(|given| Arc::new(access::ip_access(given, "spec.ipAccess", problems)));
     let cors = cors.as_ref().map(|given| Arc::new(cors::cors(given, "spec.cors", problems)));
@@ -152,6 +160,7 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
     let external_auth = external_auth
         .as_ref()
         .map(|given| Arc::new(external::external_auth(given, "spec.externalAuth", material, problems)));
+    let mirror = mirror.as_ref().map(|given| Arc::new(mirror::mirror(given, "spec.mirror", material, problems)));
     let invalid = problems.first().or(material.unresolved.first()).map(|problem| Invalid(problem.to_string().into()));
     Policy {
         invalid,
@@ -166,11 +175,9 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         rate_limit,
         jwt,
         external_auth,
+        mirror,
     }
 }
-
-/// The cluster of whom a policy asks, if it can be asked, and what is wrong with that now.
-pub(super) type Found = (Option<ClusterName>, Option<Problem>);
 
 /// All policies.
 #[derive(Debug)]
@@ -178,8 +185,8 @@ pub(super) struct Policies {
     plans: BTreeMap<Key, PolicyPlan>,
     /// What is attached to a target, as one.
     attached: Map<Target, Arc<Policy>>,
-    /// Whom they ask.
-    led: Map<Key, Found>,
+    /// Where their sections lead.
+    led: Map<Key, Vec<Found>>,
     /// What the settings say of every request, and from where its keys are fetched.
     default: Option<Arc<Policy>>,
     default_sources: KeySources,
@@ -264,48 +271,13 @@ impl Policies {
         nearest_first.fold(None, |nearer, farther| Some(joined(nearer.as_ref(), &farther)))
     }
 
-    /// Those that ask somebody, and whom.
-    pub(super) fn asking(&self) -> impl Iterator<Item = (&Key, &route::Target)> {
-        self.plans.iter().filter_map(|(key, plan)| Some((key, plan.asks.as_ref()?)))
-    }
-
-    /// Whom they ask was looked up: a cluster that was acquired for it, or what is wrong. Returns whether that changed anything.
-    pub(super) fn lead(&mut self, found: Map<Key, Found>, clusters: &mut Clusters) -> bool {
-        let mut changed = false;
-        for (key, (cluster, problem)) in &found {
-            let Some(plan) = self.plans.get_mut(key) else { continue };
-            let mut policy = Policy::clone(&plan.policy);
-            let external = policy.external_auth.as_deref().cloned();
-            // What was wrong before may be right now; what is wrong with the policy itself stays.
-            let own = plan.problems.first().or(plan.unresolved.first());
-            let unanswered = problem.as_ref().filter(|_| cluster.is_none());
-            policy.invalid = own.or(unanswered).map(|problem| Invalid(problem.to_string().into()));
-            policy.external_auth = external.map(|external| {
-                let cluster = cluster.clone().unwrap_or_else(|| ClusterName::new(""));
-                Arc::new(ExternalAuth { cluster, ..external })
-            });
-            if *plan.policy != policy || plan.unanswered != *problem {
-                plan.policy = Arc::new(policy);
-                plan.unanswered.clone_from(problem);
-                changed = true;
-            }
-        }
-        let before = std::mem::replace(&mut self.led, found);
-        before.into_values().filter_map(|(name, _)| name).for_each(|name| clusters.release(&name));
-        if changed {
-            self.attach();
-        }
-        changed
-    }
-
     /// What is wrong with the reference of a rule to a policy.
     pub(super) fn problem(&self, key: &Key, path: impl FnOnce() -> String) -> Option<Problem> {
         let (reason, message) = match self.plans.get(key) {
             None => (reason::POLICY_NOT_FOUND, missing(key)),
             Some(plan) => {
-                let unanswered = plan.unanswered.as_ref().filter(|_| plan.policy.invalid.is_some());
-                let problem = plan.problems.first().or(plan.unresolved.first()).or(unanswered)?;
-                (reason::POLICY_INVALID, format!("ProxyPolicy {key} is not valid: {problem}"))
+                let problem = plan.policy.invalid.as_ref()?;
+                (reason::POLICY_INVALID, format!("ProxyPolicy {key} is not valid: {}", problem.0))
             }
         };
         Some(Problem { reason, path: path(), message })
