@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::control_plane::{ADMIN, shared};
-use crate::helm::{all_values, render};
+use crate::helm::{all_values, helm, render};
 use crate::objects::{apply, documents, dry_run, try_apply};
 
 const NAMESPACE: &str = "deploy-test";
@@ -92,6 +92,64 @@ async fn what_the_chart_makes_of_other_values_installs_too() {
             }
         }
     }
+}
+
+/// Installed, upgraded, rolled back and removed by helm itself, in the order of docs/install.md; nothing is left but what is said to be.
+#[tokio::test]
+async fn helm_installs_upgrades_rolls_back_and_removes() {
+    let plane = shared().await;
+    let client = plane.client(ADMIN).await;
+    let kubeconfig = plane.kubeconfig(ADMIN);
+    let run = |arguments: &[&str]| {
+        let mut all = vec!["--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", "by-helm"];
+        all.extend(arguments);
+        helm(&all).unwrap_or_else(|said| panic!("{arguments:?}: {said}"))
+    };
+    let list = async |path: &str| -> Vec<serde_json::Value> {
+        let request = http::Request::get(format!("{path}?labelSelector=app.kubernetes.io/instance=by-helm"));
+        let list: serde_json::Value = client.request(request.body(Vec::new()).unwrap()).await.unwrap();
+        list["items"].as_array().unwrap().clone()
+    };
+    const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/by-helm/deployments";
+    const SCALERS: &str = "/apis/autoscaling/v2/namespaces/by-helm/horizontalpodautoscalers";
+
+    // The definitions are there, and other tests use them meanwhile.
+    let notes = run(&["install", "by-helm", "charts/floodway", "--create-namespace", "--skip-crds"]);
+    assert!(notes.contains("rollout status deployment/by-helm-floodway"), "{notes}");
+    assert_eq!(list(DEPLOYMENTS).await[0]["spec"]["replicas"], 2);
+
+    for definition in documents(&helm(&["show", "crds", "charts/floodway"]).unwrap()) {
+        apply(&client, None, &definition).await;
+    }
+    let more = "autoscaling.enabled=true,networkPolicy.enabled=true,monitoring.dashboard.enabled=true,ports.http=80";
+    run(&["upgrade", "by-helm", "charts/floodway", "--reset-then-reuse-values", "--set", more]);
+    assert_eq!(list(SCALERS).await.len(), 1);
+    let pod = list(DEPLOYMENTS).await[0]["spec"]["template"]["spec"].clone();
+    assert_eq!(pod["securityContext"]["sysctls"][0]["value"], "80");
+
+    run(&["rollback", "by-helm", "1"]);
+    assert_eq!(list(SCALERS).await, Vec::<serde_json::Value>::new());
+    assert_eq!(list(DEPLOYMENTS).await[0]["spec"]["template"]["spec"]["securityContext"].get("sysctls"), None);
+
+    run(&["uninstall", "by-helm"]);
+    for path in [
+        DEPLOYMENTS,
+        "/api/v1/namespaces/by-helm/services",
+        "/api/v1/namespaces/by-helm/configmaps",
+        "/api/v1/namespaces/by-helm/secrets",
+        "/api/v1/namespaces/by-helm/serviceaccounts",
+        "/apis/policy/v1/namespaces/by-helm/poddisruptionbudgets",
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/by-helm/roles",
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/by-helm/rolebindings",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    ] {
+        assert_eq!(list(path).await, Vec::<serde_json::Value>::new(), "{path}");
+    }
+    // The definitions stay, and with them everybody's routes.
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/proxyroutes.floodway.dev";
+    let request = http::Request::get(definition).body(Vec::new()).unwrap();
+    client.request::<serde_json::Value>(request).await.unwrap();
 }
 
 /// The object under a name that nothing has.

@@ -17,7 +17,11 @@ pub(crate) fn helm<S: AsRef<str>>(arguments: &[S]) -> Result<String, String> {
         "{} is missing: run `tests/tools/build.sh` (as `make test` does) to build it from source",
         program.display()
     );
-    let output = Command::new(program).current_dir(root()).args(arguments.iter().map(AsRef::as_ref)).output().unwrap();
+    // What it remembers of an API server is of no use to the next one.
+    let cache = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program);
+    command.current_dir(root()).env("KUBECACHEDIR", cache.path()).env_remove("KUBECONFIG");
+    let output = command.args(arguments.iter().map(AsRef::as_ref)).output().unwrap();
     match output.status.success() {
         true => Ok(String::from_utf8(output.stdout).unwrap()),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
