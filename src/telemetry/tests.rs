@@ -289,6 +289,7 @@ mod counting {
         metrics.source_listed("ProxyRoute");
         metrics.source_event("ProxyRoute");
         metrics.dns_lookup(true);
+        metrics.keys_fetched("https://id.test/keys", "fetched", Some(1));
         metrics.health_check("shop/llm:8080", "passed");
         metrics.status_write("ProxyRoute", true);
         let usage = Usage {
