@@ -168,7 +168,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         (0u8..2, of(0u8..4)).prop_map(|(at, to)| Edit::Secret(at, to)),
         of(0u8..3).prop_map(Edit::ConfigMap),
         (0u8..3, of((0u8..3, 0u8..6, 0u8..9))).prop_map(|(at, to)| Edit::Upstream(at, to)),
-        (0u8..3, of((0u8..3, 0u8..7))).prop_map(|(at, to)| Edit::Policy(at, to)),
+        (0u8..3, of((0u8..3, 0u8..10))).prop_map(|(at, to)| Edit::Policy(at, to)),
         (0u8..3, of(0u8..3)).prop_map(|(at, to)| Edit::Service(at, to)),
         (0u8..3, 0u8..2, of((0u8..4, any::<bool>()))).prop_map(|(at, slice, to)| Edit::Slice(at, slice, to)),
         (0u8..2, of(0u8..3)).prop_map(|(at, to)| Edit::Resolved(at, to)),
@@ -291,6 +291,11 @@ fn apply(resources: &mut Resources, edit: Edit) {
                     3 => json!({"targetRefs": target("ProxyUpstream", "u0"), "ipAccess": {"deny": ["::1"]}}),
                     4 => json!({"targetRefs": target("ProxyUpstream", "u1"), "ipAccess": {"deny": ["x"]}}),
                     5 => json!({"errorPages": [{"statuses": ["5xx"], "configMapName": "m", "html": "e"}]}),
+                    6 => json!({
+                        "targetRefs": target("ProxyRoute", "0"), "mirror": {"service": {"name": "s0", "port": 80}},
+                    }),
+                    7 => json!({"externalAuth": {"upstream": {"name": "u0"}}, "mirror": {"upstream": {"name": "u1"}}}),
+                    8 => json!({"externalAuth": {"service": {"name": "s1", "port": 80}}}),
                     _ => json!({"targetRefs": target("ProxyRoute", "1"), "ipAccess": {"allow": ["::/0"]}}),
                 };
                 policy(created, &spec)
