@@ -2,8 +2,10 @@
 //! Plain data with serde; how a file is found and merged with flags is `args` and `app`. Per-route settings are not
 //! here: they are fields of the objects in `api`.
 
+mod client_certificates;
 mod load;
 
+pub use client_certificates::{ClientCertificates, Revocation, place};
 pub use load::InvalidSettings;
 
 use std::net::SocketAddr;
@@ -207,6 +209,9 @@ pub struct ListenersTls {
     pub strict_sni: bool,
     /// The oldest version that is spoken, unless a route says otherwise.
     pub min_version: TlsVersion,
+    /// Which certificates clients show, unless a route says otherwise; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
     /// Total time for a handshake, from the connection's first byte.
     #[serde(with = "duration_text")]
     pub handshake_timeout: Duration,
@@ -221,6 +226,7 @@ impl Default for ListenersTls {
             redirect_port: 443,
             strict_sni: false,
             min_version: TlsVersion::V1_2,
+            client_certificates: None,
             handshake_timeout: Duration::from_secs(10),
             handshakes_in_flight: 16_384,
         }
@@ -230,8 +236,7 @@ impl Default for ListenersTls {
 impl ListenersTls {
     /// Namespace and name of the default certificate, if there is one and both are written.
     pub fn default_secret(&self) -> Option<(&str, &str)> {
-        let (namespace, name) = self.default_certificate.as_deref()?.split_once('/')?;
-        (!namespace.is_empty() && !name.is_empty() && !name.contains('/')).then_some((namespace, name))
+        self.default_certificate.as_deref().and_then(place)
     }
 }
 
@@ -285,6 +290,9 @@ impl Default for Limits {
 pub struct Forwarding {
     /// Peers whose X-Forwarded-* , X-Request-Id, traceparent and tracestate are believed. Empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether these may say, too, which certificate their client showed: `Client-Cert`, `X-Forwarded-Client-Cert` and the like go on to
+    /// endpoints as they come. Policies never ask them.
+    pub client_certificates: bool,
 }
 
 /// What becomes of requests that come without the trace of a trusted proxy (W3C Trace Context).

@@ -141,7 +141,7 @@ fn links_between_documents_lead_somewhere() {
 /// The sections of a kind's table in docs/routes.md, and the pages where they lead, name every field of its CRD.
 #[test]
 fn every_field_is_explained() {
-    let document = ["routes", "resilience", "policies"].map(|page| read(&format!("docs/{page}.md"))).concat();
+    let document = ["routes", "resilience", "policies", "tls"].map(|page| read(&format!("docs/{page}.md"))).concat();
     for crd in floodway::api::crds() {
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         let mut fields = BTreeSet::new();

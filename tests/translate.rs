@@ -48,6 +48,7 @@ fn translator() -> Translator {
         defaults: RouteDefaults::default(),
         policy: Default::default(),
         default_certificate: None,
+        client_certificates: None,
         https_port: 443,
         roots: Default::default(),
         key_hosts: Default::default(),

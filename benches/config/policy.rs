@@ -169,6 +169,7 @@ fn sections(report: &mut Report) {
         defaults: RouteDefaults::default(),
         policy: Default::default(),
         default_certificate: None,
+        client_certificates: None,
         https_port: 443,
         roots: Default::default(),
         key_hosts: Default::default(),

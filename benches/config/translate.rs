@@ -16,6 +16,7 @@ pub(crate) fn context() -> Context {
         defaults: RouteDefaults::default(),
         policy: Default::default(),
         default_certificate: None,
+        client_certificates: None,
         https_port: 443,
         roots: Default::default(),
         key_hosts: Default::default(),

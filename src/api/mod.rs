@@ -18,11 +18,11 @@ pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Re
 pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
 pub use policy::{
-    AUTH_TIMEOUT, AddressKey, ApiKey, BasicAuth, CLOCK_SKEW, ClaimToHeader, Compression, Cors, ErrorPage, ExternalAuth,
-    Frames, Headers, IpAccess, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE, MIRROR_TIMEOUT, Mirror, OnAuthFailure,
-    OnExpiry, OnMissingKey, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec,
-    RATE_PERIOD, RateKey, RateLimit, ReferrerPolicy, RequestLimits, RequiredClaim, SecurityHeaders, StreamLimit, Tell,
-    TokenSource,
+    AUTH_TIMEOUT, AddressKey, ApiKey, BasicAuth, CLOCK_SKEW, ClaimToHeader, ClientCertificate, ClientName, Compression,
+    Cors, ErrorPage, ExternalAuth, Frames, Headers, IpAccess, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE,
+    MIRROR_TIMEOUT, Mirror, OnAuthFailure, OnExpiry, OnMissingKey, PolicyRef, PolicyStatus, PolicyTarget,
+    PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey, RateLimit, ReferrerPolicy, RequestLimits,
+    RequiredClaim, SecurityHeaders, StreamLimit, Tell, TokenSource,
 };
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{
@@ -31,7 +31,10 @@ pub use route::{
 };
 pub use rules::UNEDITABLE_HEADERS;
 pub use streaming::{HEARTBEAT, MAX_AGE, PING, PingTarget, RETRY, Sse, Streaming, TimeBounds, WebSocket};
-pub use tls::{HSTS_AGE, Hsts, RouteTls, TlsVersion};
+pub use tls::{
+    ClientCertificateHeaders, ClientCertificateMode, ClientCertificates, ExpiredList, HSTS_AGE, Hsts, Revocation,
+    RevocationScope, RouteTls, TlsVersion,
+};
 pub use upstream::{
     ADAPTIVE_WINDOW, ActiveCheck, Adaptive, AfterHalfOpen, Algorithm, BreakerMode, BreakerWindow, CALL, CHECK_INTERVAL,
     CHECK_THRESHOLD, CHECK_TIMEOUT, CONNECTION_AGE, COOKIE_TTL, CheckMethod, CircuitBreaker, Connections, CookieKey,

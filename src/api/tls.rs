@@ -1,7 +1,12 @@
 //! What a ProxyRoute asks of TLS with its clients: which certificate its hosts have, and that nobody comes without.
 
+mod clients;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use clients::{ClientCertificateHeaders, ClientCertificateMode, ClientCertificates};
+pub use clients::{ExpiredList, Revocation, RevocationScope};
 
 use super::TimeBounds;
 use super::rules::{duration_within, object_name, rules};
@@ -19,8 +24,13 @@ pub const HSTS_AGE: TimeBounds = ("0s", "87600h");
     ),
     (
         "!has(self.passthrough) || !self.passthrough || \
-         !(has(self.secretName) || has(self.alternateSecretName) || has(self.minVersion) || has(self.hsts))",
-        "TLS that is passed through ends at the endpoints: secretName, alternateSecretName, minVersion and hsts are theirs",
+         !(has(self.secretName) || has(self.alternateSecretName) || has(self.minVersion) || has(self.hsts) || \
+         has(self.clientCertificates))",
+        "TLS that is passed through ends at the endpoints: secretName, alternateSecretName, minVersion, clientCertificates and hsts are theirs",
+    ),
+    (
+        "has(self.secretName) || has(self.passthrough) && self.passthrough || !has(self.clientCertificates)",
+        "clientCertificates is asked where a host has its own certificate: it needs secretName",
     ),
     (
         "!has(self.secretName) || !has(self.alternateSecretName) || self.secretName != self.alternateSecretName",
@@ -44,6 +54,9 @@ pub struct RouteTls {
     /// The oldest version of TLS that is spoken with the hosts: `"1.2"`, the default, or `"1.3"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_version: Option<TlsVersion>,
+    /// Which certificates clients show, for example `{caSecretName: partners-ca, forward: [ClientCert]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
     /// Has browsers come by TLS only, also the next time (RFC 6797), for example `{maxAge: 8760h}`. Said in answers over TLS, in
     /// place of what the endpoint says of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

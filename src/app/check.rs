@@ -144,6 +144,7 @@ impl Findings {
             defaults: RouteDefaults::default(),
             policy: ProxyPolicySpec::default(),
             default_certificate: None,
+            client_certificates: None,
             https_port: 443,
             roots: system(),
             key_hosts: KeyHosts::default(),

@@ -117,6 +117,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         defaults: settings.defaults.clone(),
         policy: settings.policy.clone(),
         default_certificate: settings.listeners.tls.default_secret().map(|(namespace, name)| Key::new(namespace, name)),
+        client_certificates: settings.listeners.tls.client_certificates.clone(),
         https_port: settings.listeners.tls.redirect_port,
         roots: roots::system(),
         key_hosts: settings.jwks.hosts().context("settings: jwks.allowHosts has something that is no host")?,

@@ -165,6 +165,7 @@ mod tests {
             defaults: Default::default(),
             policy: Default::default(),
             default_certificate: None,
+            client_certificates: None,
             https_port: 443,
             roots: Default::default(),
             key_hosts: Default::default(),

@@ -53,6 +53,12 @@ pub(super) enum Error {
     /// The client's address may not pass.
     #[error("address not allowed")]
     AddressDenied,
+    /// The client has to show a certificate, and its connection has none that counts.
+    #[error("client certificate missing")]
+    CertificateMissing,
+    /// The client's certificate is not one of those that may pass.
+    #[error("client certificate not allowed")]
+    CertificateDenied,
     /// Pages of this origin may not ask.
     #[error("origin not allowed")]
     OriginDenied,
@@ -209,7 +215,9 @@ impl Error {
             NoRoute => StatusCode::NOT_FOUND,
             Misdirected => StatusCode::MISDIRECTED_REQUEST,
             InvalidRoute => StatusCode::INTERNAL_SERVER_ERROR,
-            AddressDenied | ClaimsRefused | OriginDenied => StatusCode::FORBIDDEN,
+            AddressDenied | ClaimsRefused | OriginDenied | CertificateMissing | CertificateDenied => {
+                StatusCode::FORBIDDEN
+            }
             AuthDenied(status) => status,
             TokenMissing | TokenInvalid | TokenExpired | TokenRanOut(_) | BasicAuthMissing | BasicAuthInvalid
             | ApiKeyMissing | ApiKeyInvalid => StatusCode::UNAUTHORIZED,
@@ -244,6 +252,8 @@ impl Error {
             InvalidRoute => "invalid_route",
             InvalidPolicy => "invalid_policy",
             AddressDenied => "address_denied",
+            CertificateMissing => "client_certificate_missing",
+            CertificateDenied => "client_certificate_denied",
             OriginDenied => "origin_denied",
             MethodNotAllowed => "method_not_allowed",
             ContentType => "content_type",
@@ -318,12 +328,12 @@ impl Error {
             | MessageTooLarge => true,
             NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
             | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid
-            | AuthDenied(_) | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType | TokenMissing
-            | TokenInvalid | TokenExpired | ClaimsRefused | KeysUnavailable | NoBackend | NoEndpoint
-            | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | ConnectFailed | UpstreamTls | ConnectTimeout
-            | UpstreamReset | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle
-            | UpstreamStalled | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone
-            | RouteRemoved | TokenRanOut(_) => false,
+            | AuthDenied(_) | AuthUnavailable | CertificateMissing | CertificateDenied | OriginDenied
+            | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid | TokenExpired | ClaimsRefused
+            | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout
+            | ConnectFailed | UpstreamTls | ConnectTimeout | UpstreamReset | UpstreamProtocol | NoWebSocket
+            | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
+            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => false,
         }
     }
 

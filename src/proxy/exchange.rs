@@ -4,6 +4,7 @@
 mod adorned;
 mod attempt;
 mod record;
+mod shown;
 mod signed_in;
 mod waiting;
 

@@ -17,6 +17,8 @@ pub(super) enum Known {
     Accept,
     Attempts,
     Authorization,
+    /// What tells of a client's certificate: `client-cert`, `client-cert-chain`, `x-forwarded-client-cert`, `ssl-client-*`.
+    ClientCertificate,
     Connection,
     ContentEncoding,
     ContentLength,
@@ -63,6 +65,7 @@ impl Known {
         match name {
             b"accept" => Accept,
             b"authorization" => Authorization,
+            b"client-cert" | b"client-cert-chain" | b"x-forwarded-client-cert" => ClientCertificate,
             b"connection" => Connection,
             b"content-encoding" => ContentEncoding,
             b"content-length" => ContentLength,
@@ -97,6 +100,7 @@ impl Known {
             b"x-real-ip" => RealIp,
             b"x-request-id" => RequestId,
             _ if name.starts_with(b"x-forwarded-") => ForwardedOther,
+            _ if name.starts_with(b"ssl-client-") => ClientCertificate,
             _ if name.contains(&b'_') => Underscored,
             _ => Other,
         }
@@ -262,7 +266,9 @@ impl Fields {
 
     fn set_known(&mut self, known: Known, name: &str, value: &[u8]) {
         match known {
-            Known::Other | Known::Underscored | Known::ForwardedOther => self.remove_named(name.as_bytes()),
+            Known::Other | Known::Underscored | Known::ForwardedOther | Known::ClientCertificate => {
+                self.remove_named(name.as_bytes())
+            }
             known => self.remove(known),
         }
         self.add_known(known, name, value);

@@ -1,19 +1,26 @@
 //! TLS with clients, from the first byte of a connection to the end of its handshake: a phase of its own, with a deadline and a
 //! bound on how many there are, so that those who do not finish keep nobody else out. Which certificates there are, and whose TLS
 //! is passed on instead of ended, the snapshot says; what carries the bytes afterwards is `transport`, or `passage`.
+//! Certificates of clients are `client_auth`'s.
+
+mod client_auth;
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustls::crypto::ring;
-use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig, version};
+use rustls::{
+    ConfigBuilder, Error, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig, SupportedProtocolVersion,
+    WantsVerifier, version,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
+use self::client_auth::{Judge, NO_TERMS, Tickets, Until};
 use super::hello::Heard;
 use super::io::Io;
 use super::passage::Passed;
@@ -28,12 +35,17 @@ const PROTOCOLS: [&str; 2] = [HTTP2, "http/1.1"];
 pub(super) const HTTP2: &str = "h2";
 /// A fatal alert, unrecognized_name (RFC 6066 3), in a record of its own.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// RFC 8446 6.2, internal_error: "An internal error unrelated to the peer or the correctness of the protocol".
+const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
 /// What the handshakes of all workers share.
 #[derive(Debug)]
 pub(super) struct Handshakes {
     settings: ListenersTls,
-    /// For those who may speak either version, and for those who must speak the newer one.
+    provider: Arc<CryptoProvider>,
+    /// The keys of tickets are the process's, so that any worker resumes what another began; they change by themselves.
+    keys: Arc<dyn ProducesTickets>,
+    /// For those who may speak either version, and for those who must speak the newer one. Clients show nothing.
     either: ServerConfig,
     newest: ServerConfig,
     running: AtomicUsize,
@@ -45,36 +57,61 @@ impl Handshakes {
     /// # Errors
     /// If there is no randomness for the keys of tickets.
     pub(super) fn new(settings: &ListenersTls) -> Result<Self, Error> {
-        // The keys of tickets are the process's, so that any worker resumes what another began; they change by themselves.
-        let ticketer = ring::Ticketer::new()?;
+        let keys = ring::Ticketer::new()?;
         let provider = Arc::new(ring::default_provider());
-        let config = |versions| {
-            let builder =
-                ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
-            let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Offered(Arc::default())));
-            config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-            config.ticketer = Arc::clone(&ticketer);
-            // Tickets hold all there is to know of a session.
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-            Ok::<_, Error>(config)
+        let unasked = |versions| {
+            let tickets = Tickets { keys: Arc::clone(&keys), terms: NO_TERMS, until: Until::new(None) };
+            let config = builder(&provider, versions)?.with_no_client_auth();
+            let config = config.with_cert_resolver(Arc::new(Offered(Arc::default())));
+            Ok::<_, Error>(completed(config, tickets))
         };
         Ok(Handshakes {
             settings: settings.clone(),
-            either: config(&[&version::TLS13, &version::TLS12])?,
-            newest: config(&[&version::TLS13])?,
+            either: unasked(EITHER)?,
+            newest: unasked(NEWEST)?,
             running: AtomicUsize::new(0),
+            provider: Arc::clone(&provider),
+            keys,
         })
     }
 
-    /// What a handshake on these terms is made with.
-    fn config(&self, terms: &Arc<HostTls>) -> Arc<ServerConfig> {
-        let mut config = match terms.min_version.unwrap_or(self.settings.min_version) {
-            TlsVersion::V1_2 => self.either.clone(),
-            TlsVersion::V1_3 => self.newest.clone(),
+    /// What a handshake on these terms is made with; `None` if clients have to be judged, and nobody can.
+    fn config(&self, terms: &Arc<HostTls>) -> Option<Arc<ServerConfig>> {
+        let offered = Arc::new(Offered(Arc::clone(terms)));
+        let newest = terms.min_version.unwrap_or(self.settings.min_version) == TlsVersion::V1_3;
+        let Some(auth) = &terms.clients else {
+            let mut config = if newest { self.newest.clone() } else { self.either.clone() };
+            config.cert_resolver = offered;
+            return Some(Arc::new(config));
         };
-        config.cert_resolver = Arc::new(Offered(Arc::clone(terms)));
-        Arc::new(config)
+        let until = Until::new(auth.good_until);
+        let tickets = Tickets { keys: Arc::clone(&self.keys), terms: auth.digest, until: Arc::clone(&until) };
+        let judge = Judge { trusted: Arc::clone(auth.verifier.as_ref()?), until };
+        let builder = builder(&self.provider, if newest { NEWEST } else { EITHER }).ok()?;
+        let config = builder.with_client_cert_verifier(Arc::new(judge)).with_cert_resolver(offered);
+        Some(Arc::new(completed(config, tickets)))
     }
+}
+
+/// The versions that are spoken.
+type Versions = &'static [&'static SupportedProtocolVersion];
+const EITHER: Versions = &[&version::TLS13, &version::TLS12];
+const NEWEST: Versions = &[&version::TLS13];
+
+fn builder(
+    provider: &Arc<CryptoProvider>,
+    versions: Versions,
+) -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, Error> {
+    ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)
+}
+
+/// What is the same for all.
+fn completed(mut config: ServerConfig, tickets: Tickets) -> ServerConfig {
+    config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    config.ticketer = Arc::new(tickets);
+    // Tickets hold all there is to know of a session.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config
 }
 
 /// The certificates of one host.
@@ -155,18 +192,23 @@ async fn shake(stream: TcpStream, worker: &Worker) -> Result<Shaken, &'static st
         let _ = socket.try_write(&UNRECOGNIZED_NAME);
         return Err("tls_no_certificate");
     }
+    let Some(config) = handshakes.config(&terms) else {
+        let _ = socket.try_write(&INTERNAL_ERROR);
+        return Err("tls_no_client_authority");
+    };
 
     // Signing takes the processor for longer than anything else a worker does. Between two signatures, everyone else who is ready has
     // a turn.
     let turn = worker.signing.acquire().await;
     let room = worker.settings.limits.stream_buffer_bytes;
     let hello = StartHandshake::from_parts(hello.accepted, socket);
-    let shaking = hello.into_stream_with(handshakes.config(&terms), |session| session.set_buffer_limit(Some(room)));
+    let shaking = hello.into_stream_with(config, |session| session.set_buffer_limit(Some(room)));
     tokio::task::yield_now().await;
     drop(turn);
     let stream = shaking.await.map_err(told)?;
 
     let session = stream.get_ref().1;
+    let client = client_auth::client(session, &terms)?;
     let protocol = session.alpn_protocol();
     let agreed = Agreed {
         version: if session.protocol_version() == Some(ProtocolVersion::TLSv1_3) { "1.3" } else { "1.2" },
@@ -174,6 +216,7 @@ async fn shake(stream: TcpStream, worker: &Worker) -> Result<Shaken, &'static st
         alpn: PROTOCOLS.into_iter().find(|ours| protocol == Some(ours.as_bytes())),
         server_name,
         terms,
+        client,
     };
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     worker.recorder.handshake(agreed.version, resumed);
@@ -186,6 +229,8 @@ fn word(error: &io::Error) -> &'static str {
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => "tls_not_tls",
         Some(Error::InvalidMessage(_) | Error::PeerMisbehaved(_) | Error::DecryptError) => "tls_malformed",
         Some(Error::PeerIncompatible(_)) => "tls_incompatible",
+        Some(Error::NoCertificatesPresented) => "tls_no_client_certificate",
+        Some(Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_)) => "tls_client_certificate",
         Some(Error::NoApplicationProtocol) => "tls_no_application_protocol",
         Some(Error::AlertReceived(_)) => "tls_rejected",
         Some(_) => "tls_malformed",

@@ -225,7 +225,12 @@ pub(super) fn came_by_tls(fields: &Fields, peer: &Peer, client: Client) -> bool 
 }
 
 fn is_forwarding(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "x-request-id" | ATTEMPTS | MIRROR)
+    name.starts_with("x-forwarded-")
+        || name.starts_with("ssl-client-")
+        || matches!(
+            name,
+            "forwarded" | "x-real-ip" | "x-request-id" | "client-cert" | "client-cert-chain" | ATTEMPTS | MIRROR
+        )
 }
 
 /// The request id: the inbound one from a trusted proxy if it is sane, a new one otherwise.

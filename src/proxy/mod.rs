@@ -7,6 +7,7 @@
 mod affinity;
 mod attempts;
 mod body;
+mod certified;
 mod clients;
 mod clocks;
 mod downstream;

@@ -5,6 +5,7 @@ use http::{Method, Version};
 use http_body::Body as _;
 
 use super::body::Body;
+use super::certified;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::fields::Known;
@@ -52,6 +53,7 @@ pub(super) fn go_on(
     headers::clean_request(fields);
     headers::join_cookies(fields, head.version);
     headers::set_forwarded(fields, peer, client, authority);
+    certified::tell(fields, client, exchange);
     fields.set(headers::REQUEST_ID, exchange.request_id().as_bytes());
     exchange.pass_trace_on(fields);
     fields.set("host", host);

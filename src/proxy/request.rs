@@ -12,6 +12,7 @@ use http_body::Body as _;
 
 use super::affinity;
 use super::body::Body;
+use super::certified;
 use super::downstream::Downstream;
 use super::error::Error;
 use super::exchange::{Exchange, Subject};
@@ -189,12 +190,12 @@ fn decide(
     exchange: &Rc<Exchange>,
 ) -> Result<Decided, Error> {
     check_limits(worker, head)?;
+    let snapshot = worker.snapshot().ok_or(Error::NoRoute)?;
     // RFC 9110 15.5.20: such a request "was directed at a server that is unable or unwilling to produce an authoritative
     // response for the target URI", as when a client of HTTP/2 shares a connection between hosts. It may come again another way.
-    if peer.tls.as_ref().is_some_and(|agreed| !agreed.serves(exchange.host())) {
+    if peer.tls.as_ref().is_some_and(|agreed| !agreed.serves(exchange.host(), &snapshot)) {
         return Err(Error::Misdirected);
     }
-    let snapshot = worker.snapshot().ok_or(Error::NoRoute)?;
 
     // Match. The path is matched, rewritten and sent in one normal form, so that no two servers disagree on it.
     let (matched, path) = find(&snapshot, head, exchange)?;
@@ -208,6 +209,7 @@ fn decide(
     {
         return Ok(Decided::Step(Step::Answer(answer)));
     }
+    certified::admit(&snapshot, peer, exchange.host(), route.transport.as_deref())?;
 
     exchange.clocks.patience.set(grpc::timeout(&head.fields)?);
 

@@ -12,7 +12,8 @@ use tokio::io::{AsyncBufRead as _, AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use crate::snapshot::HostTls;
+use super::certified::{self, Certified};
+use crate::snapshot::{HostTls, Snapshot};
 
 /// A socket, or TLS on one. TLS has a box, so that a connection without it has no room for it.
 #[derive(Debug)]
@@ -42,13 +43,17 @@ pub(super) struct Agreed {
     pub alpn: Option<&'static str>,
     /// On which terms.
     pub terms: Arc<HostTls>,
+    /// Who the client is, if it showed a certificate.
+    pub client: Option<Box<Certified>>,
 }
 
 impl Agreed {
     /// Whether requests for `host` may come this way. The host that was named may be asked for whatever the certificate says of it:
-    /// the client has decided to bear with that. And a client that named none says for the first time which it wants.
-    pub(super) fn serves(&self, host: &str) -> bool {
-        self.server_name.as_deref().is_none_or(|name| name == host) || self.terms.covers(host)
+    /// the client has decided to bear with that. And a client that named none says for the first time which it wants. Whoever the
+    /// client is, the host has to believe it by the same means, as `snapshot` has them now.
+    pub(super) fn serves(&self, host: &str, snapshot: &Snapshot) -> bool {
+        (self.server_name.as_deref().is_none_or(|name| name == host) || self.terms.covers(host))
+            && certified::serves(self, host, snapshot)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Listeners, Settings};
+use super::{ClientCertificates, Listeners, Settings};
 use crate::api::validate;
 use crate::telemetry::log::Filter;
 use crate::yaml::{self, Problem};
@@ -93,6 +93,7 @@ impl Settings {
                     )
                 })
             })
+            .or_else(|| self.listeners.tls.client_certificates.as_ref().and_then(ClientCertificates::wrong))
             .or_else(|| least("listeners.tls.redirectPort", u64::from(self.listeners.tls.redirect_port), 1))
             .or_else(|| {
                 let why = "write hosts without a port, like id.example.com or *.example.com";
@@ -248,6 +249,14 @@ mod tests {
             ("tracing: {sampledPercent: 101}\n", "tracing.sampledPercent: 101 is too much; use at most 100"),
             ("log: {level: loud}\n", "f.yaml:1:14: log.level: \"loud\" is not a log level; write off"),
             ("log: {format: xml}\n", "f.yaml:1:15: log.format: unknown variant `xml`, expected `json` or `text`"),
+            (
+                "listeners: {tls: {clientCertificates: {mode: Optional}}}\n",
+                "listeners.tls.clientCertificates: name exactly one of caSecret and caConfigMap",
+            ),
+            (
+                "listeners: {tls: {clientCertificates: {caSecret: a}}}\n",
+                "listeners.tls.clientCertificates.caSecret: write namespace and name",
+            ),
             ("a: [\n", "f.yaml:"),
             ("policy: {basicAuth: {secretName: a}}\n", "policy.basicAuth: this needs a Secret"),
             ("policy: {errorPages: []}\n", "policy.errorPages: this needs a ConfigMap"),

@@ -4,6 +4,7 @@
 //! Not here: anything Kubernetes (`translate` speaks that), and anything that changes while traffic flows (pools,
 //! counters and health live in `proxy`, keyed by [`ClusterName`] and endpoint address, and survive a new snapshot).
 
+mod client_auth;
 mod cluster;
 pub mod duration;
 mod host;
@@ -20,11 +21,13 @@ mod shared;
 mod streaming;
 mod tls;
 mod upstream_tls;
+pub(crate) mod x509;
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use client_auth::{ClientAsked, ClientAuth, ClientHeaders, ClientTerms};
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, ProxyProtocol, Upkeep};
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
@@ -33,9 +36,9 @@ pub use policy::{
     Issuer, IssuerKeys, Jwt, Key, KeyHosts, KeySource, KeyUrl, Keys, RemoteKeys,
 };
 pub use policy::{
-    ApiKey, BasicAuth, Below, Compression, Cors, ErrorPage, ExternalAuth, Headers, IpAccess, Keyring, MediaTypes,
-    Methods, Mirror, MissingKey, Names, Networks, Origins, Page, Policy, RateKey, RateLimit, RequestLimits,
-    RequestRate, Tell, TokenPlace,
+    ApiKey, BasicAuth, Below, ClientCertificate, ClientName, Compression, Cors, ErrorPage, ExternalAuth, Headers,
+    IpAccess, Keyring, MediaTypes, Methods, Mirror, MissingKey, Names, Networks, Origins, Page, Policy, RateKey,
+    RateLimit, RequestLimits, RequestRate, Tell, TokenPlace,
 };
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{
@@ -54,6 +57,7 @@ pub use shared::SharedMap;
 pub use streaming::{Ping, PingTarget, Sse, Streaming, WebSocket};
 pub use tls::{Certificate, HostTls, Tls, TlsVersion};
 pub use upstream_tls::{UpstreamTerms, UpstreamTls, why_no_tls};
+pub use x509::Identity;
 
 /// A map keyed by names that come from our own objects; `foldhash` because no client chooses the keys.
 pub type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
@@ -80,5 +84,10 @@ impl Snapshot {
             oldest.is_some_and(|transport| transport.passed)
         };
         self.tls.named(host).filter(|terms| terms.passed.is_none() || self.router.closest(host).is_none_or(passes))
+    }
+
+    /// How clients of a host are verified, by its own terms or those of hosts that have none.
+    pub fn clients(&self, host: &str) -> Option<&Arc<ClientAuth>> {
+        self.terms(host).or_else(|| self.tls.unnamed())?.clients.as_ref()
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
 use super::secret::{REDACTED, is_secret};
-use super::{ClusterName, Policy, Retry, RouteMatch, Streaming};
+use super::{ClientAsked, ClusterName, Policy, Retry, RouteMatch, Streaming};
 
 /// The identity of a route: its object and its rule, for logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +63,9 @@ pub struct Transport {
     /// The Strict-Transport-Security of answers over TLS (RFC 6797).
     #[serde(serialize_with = "optional_value")]
     pub hsts: Option<HeaderValue>,
+    /// Which certificates their clients show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientAsked>,
 }
 
 /// What is done with a request.

@@ -8,7 +8,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{HostPattern, Route, SharedMap};
+use super::{ClientAuth, HostPattern, Route, SharedMap};
 
 /// A version of TLS. Older ones are not spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +87,9 @@ pub struct HostTls {
     /// The oldest version that is spoken; `None`: what the settings say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_version: Option<TlsVersion>,
+    /// How clients are verified; `None`: they are asked for no certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Arc<ClientAuth>>,
     /// TLS is not ended, but passed on as this route says, whose action is to forward or to refuse.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "name")]
     pub passed: Option<Arc<Route>>,
@@ -118,17 +121,21 @@ impl HostTls {
 pub struct Tls {
     /// By host; [`HostPattern::Any`] has the default.
     hosts: SharedMap<HostPattern, Arc<HostTls>>,
+    /// How many of them ask clients for certificates.
+    #[serde(skip)]
+    verifying: usize,
 }
 
 impl Tls {
     /// Says the terms of a host; returns those that it had.
     pub fn insert(&mut self, host: HostPattern, terms: Arc<HostTls>) -> Option<Arc<HostTls>> {
-        self.hosts.insert(host, terms)
+        self.verifying += usize::from(terms.clients.is_some());
+        self.hosts.insert(host, terms).inspect(|before| self.verifying -= usize::from(before.clients.is_some()))
     }
 
     /// Takes the terms of a host out; returns them.
     pub fn remove(&mut self, host: &HostPattern) -> Option<Arc<HostTls>> {
-        self.hosts.remove(host)
+        self.hosts.remove(host).inspect(|before| self.verifying -= usize::from(before.clients.is_some()))
     }
 
     /// The terms of exactly this host or wildcard.
@@ -139,6 +146,11 @@ impl Tls {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty()
+    }
+
+    /// Whether clients of any host are asked for certificates.
+    pub fn verifies(&self) -> bool {
+        self.verifying > 0
     }
 
     /// All of them.

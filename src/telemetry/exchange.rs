@@ -67,6 +67,10 @@ pub struct Tls<'a> {
     pub server_name: Option<&'a str>,
     /// The protocol that was chosen, if the client asked.
     pub alpn: Option<&'static str>,
+    /// The subject of the client's certificate, if it showed one that was verified.
+    pub client_subject: Option<&'a str>,
+    /// The SHA-256 of that, in hexadecimal digits.
+    pub client_fingerprint: Option<&'a str>,
 }
 
 /// What a client spoke.
@@ -224,6 +228,8 @@ pub(super) mod tests {
                 cipher: "TLS13_AES_128_GCM_SHA256",
                 server_name: Some("chat.example.com"),
                 alpn: Some("h2"),
+                client_subject: Some("CN=cart"),
+                client_fingerprint: Some("00ff"),
             }),
             route: Some("shop/chat"),
             rule: Some("completions"),

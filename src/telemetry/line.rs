@@ -65,11 +65,13 @@ impl Lines {
         text(line, "method", method, MAX_TEXT);
         text(line, "host", host, MAX_TEXT);
         text(line, "path", path, MAX_PATH);
-        if let Some(Tls { version, cipher, server_name, alpn }) = tls {
+        if let Some(Tls { version, cipher, server_name, alpn, client_subject, client_fingerprint }) = tls {
             word(line, "tls_version", version);
             word(line, "tls_cipher", cipher);
             optional(line, "tls_server_name", *server_name);
             optional(line, "tls_alpn", *alpn);
+            optional(line, "tls_client_subject", *client_subject);
+            optional(line, "tls_client_fingerprint", *client_fingerprint);
         }
         optional(line, "route", *route);
         optional(line, "rule", *rule);
@@ -272,6 +274,7 @@ mod tests {
              \"protocol\":\"HTTP/1.1\",\
              \"method\":\"GET\",\"host\":\"chat.example.com\",\"path\":\"/v1/events\",\"tls_version\":\"1.3\",\
              \"tls_cipher\":\"TLS13_AES_128_GCM_SHA256\",\"tls_server_name\":\"chat.example.com\",\"tls_alpn\":\"h2\",\
+             \"tls_client_subject\":\"CN=cart\",\"tls_client_fingerprint\":\"00ff\",\
              \"route\":\"shop/chat\",\
              \"rule\":\"completions\",\"upstream\":\"shop/llm:8080\",\"endpoint\":\"10.0.0.5:8080\",\"status\":200,\
              \"kind\":\"sse\",\"end\":\"client_gone\",\"bytes_received\":0,\"bytes_sent\":1234,\"events\":17,\"connect_ms\":0.250,\

@@ -47,7 +47,7 @@ use self::route::RouteState;
 use self::tls::TlsTable;
 use self::upstream::{Place, UpstreamPlan, Upstreams};
 use crate::api::{Condition, ProxyPolicySpec};
-use crate::settings::RouteDefaults;
+use crate::settings::{ClientCertificates, RouteDefaults};
 use crate::snapshot::{KeyHosts, KeySource, Map, SharedMap, Snapshot};
 
 /// What translation needs to know of the process.
@@ -63,6 +63,8 @@ pub struct Context {
     pub policy: ProxyPolicySpec,
     /// The Secret of the certificate for clients that name no host that a route gives one.
     pub default_certificate: Option<Key>,
+    /// Which certificates clients show where no route says otherwise.
+    pub client_certificates: Option<ClientCertificates>,
     /// The port that requests are sent to which have to come with TLS.
     pub https_port: u16,
     /// Whom the system trusts.
@@ -159,7 +161,7 @@ impl Translator {
     /// A translator that remembers nothing yet.
     pub fn new(context: Context) -> Self {
         let policies = Policies::new(&context);
-        let tls = TlsTable::new(context.default_certificate.clone());
+        let tls = TlsTable::new(context.default_certificate.clone(), context.client_certificates.as_ref());
         let (seen, routes, upstreams, clusters, hosts, flawless) = Default::default();
         let (complaint, key_sources) = (tls.complaint(), policies.key_sources());
         let last = Translation { complaint, key_sources, ..Translation::default() };
@@ -186,7 +188,7 @@ impl Translator {
         self.build_clusters(&changes);
         touched.extend(self.build_hosts());
         let (hosts, tls) = (&self.hosts, &mut self.last.snapshot.tls);
-        touched.extend(self.tls.build(&changes.secrets, &self.seen, hosts, &mut self.routes, tls));
+        touched.extend(self.tls.build(&changes, &self.seen, hosts, &mut self.routes, tls));
         self.last.complaint = self.tls.complaint();
         self.tell_routes(&touched);
         self.tell_upstreams(&changes);

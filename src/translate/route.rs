@@ -82,7 +82,8 @@ impl RouteState {
             }
         }
         let https = context.https_port;
-        let transport = tls.as_deref().and_then(|tls| tls::transport(tls, https, &mut problems));
+        let has_hosts = !hosts.is_empty();
+        let transport = tls.as_deref().and_then(|tls| tls::transport(tls, key, has_hosts, https, &mut problems));
         let mut plan = tls.as_deref().and_then(|tls| TlsPlan::read(tls, key, &mut problems));
         let passed = tls.as_deref().filter(|tls| tls.passthrough);
         let refused = passed.map(|tls| tls::passthrough::problems(tls, hosts, rules)).unwrap_or_default();

@@ -15,6 +15,7 @@ fn translator() -> Translator {
         defaults: RouteDefaults::default(),
         policy: Default::default(),
         default_certificate: Some(key("c1")),
+        client_certificates: None,
         https_port: 443,
         roots: Default::default(),
         key_hosts: Default::default(),

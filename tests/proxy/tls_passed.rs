@@ -275,7 +275,7 @@ async fn requests_for_its_host_are_not_served() {
         path: None,
         status: http::StatusCode::PERMANENT_REDIRECT,
     };
-    sent_away.transport = Some(Arc::new(Transport { passed: true, redirect: Some(redirect), hsts: None }));
+    sent_away.transport = Some(Arc::new(Transport { passed: true, redirect: Some(redirect), ..Transport::default() }));
     let hosts = [("a.test", passing("backend")), ("b.test", sent_away), ("c.test", responding(""))];
     let hosts = hosts.map(|(host, route)| {
         let host = HostPattern::parse(host).unwrap();

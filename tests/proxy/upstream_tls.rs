@@ -141,6 +141,7 @@ fn translated(endpoint: SocketAddr, protocol: &str, tls: Value, add: impl FnOnce
         defaults: RouteDefaults::default(),
         policy: Default::default(),
         default_certificate: None,
+        client_certificates: None,
         https_port: 443,
         roots: Default::default(),
         key_hosts: Default::default(),

@@ -3,6 +3,7 @@
 
 mod access;
 mod basic;
+mod client;
 mod compression;
 mod cors;
 mod external;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::IpAccess;
 pub use basic::BasicAuth;
+pub use client::{ClientCertificate, ClientName};
 pub use compression::Compression;
 pub use cors::Cors;
 pub use external::{AUTH_TIMEOUT, ExternalAuth, OnAuthFailure};
@@ -86,6 +88,10 @@ pub struct ProxyPolicySpec {
     /// How large requests may be, and of which kinds, for example `{bodyBytes: 1048576, methods: [GET, POST]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<RequestLimits>,
+    /// Which clients may pass, by the certificates that their connections were opened with, for example
+    /// `{allow: [{uri: "spiffe://example.com/ns/shop/*"}]}`. What signs them is said in `tls.clientCertificates` of a ProxyRoute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
     /// Users with passwords, for example `{secretName: users}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,

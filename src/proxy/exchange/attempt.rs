@@ -207,12 +207,11 @@ fn unanswered(error: Error) -> Outcome {
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
         | BodyIncomplete | ClientGone | NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied
         | RateLimited(..) | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing
-        | ApiKeyInvalid | AuthDenied(_) | AuthUnavailable | OriginDenied | MethodNotAllowed | ContentType
-        | TokenMissing | TokenInvalid | TokenExpired | ClaimsRefused | KeysUnavailable | NoBackend | NoEndpoint
-        | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled
-        | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => {
-            Outcome::Unknown
-        }
+        | ApiKeyInvalid | AuthDenied(_) | AuthUnavailable | CertificateMissing | CertificateDenied | OriginDenied
+        | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid | TokenExpired | ClaimsRefused
+        | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket
+        | Idle | UploadIdle | ClientStalled | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone
+        | RouteRemoved | TokenRanOut(_) => Outcome::Unknown,
     }
 }
 

@@ -59,6 +59,8 @@ impl Drop for Exchange {
                 cipher: agreed.cipher,
                 server_name: agreed.server_name.as_deref(),
                 alpn: agreed.alpn,
+                client_subject: agreed.client.as_ref().and_then(|client| client.identity.subject.as_deref()),
+                client_fingerprint: agreed.client.as_ref().map(|client| &*client.identity.fingerprint),
             }),
             route: route.map(|name| &*name.object),
             rule: route.map(|name| &*name.rule),

@@ -10,6 +10,7 @@
 
 mod aside;
 mod basic;
+mod client;
 mod compression;
 mod cors;
 mod external;
@@ -118,6 +119,7 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
         compression,
         error_pages,
         request_limits,
+        client_certificate,
         basic_auth,
         api_key,
         rate_limit,
@@ -152,6 +154,9 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
     }
     if let Some(limits) = request_limits {
         limits::admit(limits, asked)?;
+    }
+    if let Some(clients) = client_certificate {
+        client::admit(clients, asked)?;
     }
     if let Some(basic) = basic_auth {
         basic::admit(basic, asked).await?;

@@ -16,6 +16,7 @@ impl Policy {
             error_pages: _,
             mirror: _,
             request_limits,
+            client_certificate,
             basic_auth,
             api_key,
             rate_limit,
@@ -24,6 +25,7 @@ impl Policy {
         } = self;
         let asked = [
             ("requestLimits", request_limits.is_some()),
+            ("clientCertificate", client_certificate.is_some()),
             ("basicAuth", basic_auth.is_some()),
             ("apiKey", api_key.is_some()),
             ("rateLimit", rate_limit.is_some()),

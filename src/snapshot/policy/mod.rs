@@ -3,6 +3,7 @@
 mod access;
 mod basic;
 mod beyond;
+mod client;
 mod compression;
 mod cors;
 mod external;
@@ -24,6 +25,7 @@ use serde::Serialize;
 
 pub use access::{IpAccess, Networks};
 pub use basic::BasicAuth;
+pub use client::{ClientCertificate, ClientName};
 pub use compression::Compression;
 pub use cors::{Below, Cors, Origins};
 pub use external::ExternalAuth;
@@ -65,6 +67,9 @@ pub struct Policy {
     /// How large requests may be, and of which kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_limits: Option<Arc<RequestLimits>>,
+    /// Which clients may pass, by their certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<Arc<ClientCertificate>>,
     /// Users with passwords.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<Arc<BasicAuth>>,
@@ -96,6 +101,7 @@ impl Policy {
             compression,
             error_pages,
             request_limits,
+            client_certificate,
             basic_auth,
             api_key,
             rate_limit,
@@ -111,6 +117,7 @@ impl Policy {
             compression: compression.or_else(|| farther.compression.clone()),
             error_pages: error_pages.or_else(|| farther.error_pages.clone()),
             request_limits: request_limits.or_else(|| farther.request_limits.clone()),
+            client_certificate: client_certificate.or_else(|| farther.client_certificate.clone()),
             basic_auth: basic_auth.or_else(|| farther.basic_auth.clone()),
             api_key: api_key.or_else(|| farther.api_key.clone()),
             rate_limit: rate_limit.or_else(|| farther.rate_limit.clone()),

@@ -4,6 +4,7 @@
 
 mod access;
 mod basic;
+mod client;
 mod compression;
 mod cors;
 mod external;
@@ -133,6 +134,7 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         compression,
         error_pages,
         request_limits,
+        client_certificate,
         basic_auth,
         api_key,
         rate_limit,
@@ -149,6 +151,9 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         (!error_pages.is_empty()).then(|| pages::error_pages(error_pages, "spec.errorPages", material, problems));
     let request_limits =
         request_limits.as_ref().map(|given| Arc::new(limits::request_limits(given, "spec.requestLimits", problems)));
+    let client_certificate = client_certificate
+        .as_ref()
+        .map(|given| Arc::new(client::client_certificate(given, "spec.clientCertificate", problems)));
     let basic_auth = basic_auth
         .as_ref()
         .and_then(|given| basic::basic_auth(given, "spec.basicAuth", material, problems).map(Arc::new));
@@ -170,6 +175,7 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         compression,
         error_pages,
         request_limits,
+        client_certificate,
         basic_auth,
         api_key,
         rate_limit,

@@ -11,8 +11,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use zeroize::Zeroize as _;
 
-use super::x509::{Facts, facts, is_good_staple};
 use crate::snapshot::Certificate;
+use crate::snapshot::x509::{Facts, facts, is_good_staple};
 use crate::translate::{Key, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE};
 
 /// Certificates of a chain; more are a bundle of authorities by mistake, which every handshake would carry.

@@ -5,9 +5,9 @@
 //! [`Resources`] keeps that version there, beside the one that is wrong.
 
 mod certificate;
+mod clients;
 pub(super) mod passthrough;
 mod plan;
-mod x509;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,10 +15,13 @@ use std::sync::Arc;
 pub use certificate::{WrongCertificate, check_certificate};
 pub(super) use plan::{TlsPlan, transport};
 
+use self::clients::ClientTable;
+use super::changes::Changes;
 use super::conditions::{Problem, Verdict, reason, sentences};
 use super::hosts::Hosts;
 use super::route::{Age, RouteState};
 use super::{Key, Resources, SecretData, UNREAD_SECRET};
+use crate::settings::ClientCertificates;
 use crate::snapshot::{Certificate, HostPattern, HostTls, Map, Tls};
 
 /// Whether a Secret has a certificate that can be served.
@@ -58,6 +61,8 @@ struct Words {
     refused: bool,
     /// Whether all its hosts are another's, so that nothing is passed on.
     lost: bool,
+    /// Whether clients have to be verified and cannot be.
+    unverified: bool,
 }
 
 impl TlsState {
@@ -91,12 +96,16 @@ impl TlsState {
 
     /// How a route is served with which nothing else is wrong.
     pub(super) fn programmed(&self) -> Verdict {
-        let Words { wrong, warnings, refused, lost } = &self.words;
+        let Words { wrong, warnings, refused, lost, unverified } = &self.words;
         match warnings.first() {
             _ if *lost => Verdict::bad(reason::CONFLICTED, sentences(warnings)),
             _ if *refused => {
                 Verdict::bad(reason::INVALID, "handshakes for its hosts are refused, for want of a certificate")
             }
+            _ if *unverified => Verdict::bad(
+                reason::INVALID,
+                "handshakes for its hosts are refused, because clients cannot be verified",
+            ),
             Some(first) => Verdict { reason: first.reason, ..Verdict::good("", &sentences(warnings)) },
             None if wrong.is_empty() => Verdict::good("Programmed", "requests are served as the spec says"),
             None => Verdict::good("Programmed", "requests are served as the spec says, with the last good certificate"),
@@ -115,21 +124,25 @@ pub(super) struct TlsTable {
     hosts: Map<HostPattern, BTreeSet<Age>>,
     /// The routes that refer to each Secret, and what was found there.
     secrets: Map<Key, (BTreeSet<Key>, Found)>,
+    /// Which certificates clients show.
+    clients: ClientTable,
     /// Hosts whose routes or certificates changed since they were built.
     dirty: BTreeSet<HostPattern>,
 }
 
 impl TlsTable {
-    /// A table with this Secret for clients that name no known host.
-    pub(super) fn new(default: Option<Key>) -> Self {
-        let mut table = TlsTable { default, ..TlsTable::default() };
+    /// A table with this Secret for clients that name no known host, and what is asked of those that no route asks.
+    pub(super) fn new(default: Option<Key>, clients: Option<&ClientCertificates>) -> Self {
+        let mut table = TlsTable { default, clients: ClientTable::new(clients), ..TlsTable::default() };
         table.find_default(&Resources::default(), &mut Tls::default());
         table
     }
 
-    /// What is wrong with the default certificate.
+    /// What is wrong with the default certificate, and with what clients are asked.
     pub(super) fn complaint(&self) -> Option<String> {
-        self.default_wrong.as_ref().map(|why| format!("listeners.tls.defaultCertificate: {why}"))
+        let certificate = self.default_wrong.as_ref().map(|why| format!("listeners.tls.defaultCertificate: {why}"));
+        let all: Vec<_> = certificate.into_iter().chain(self.clients.complaint()).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// A route asks for TLS at its hosts.
@@ -144,6 +157,9 @@ impl TlsTable {
                 *found = look_up(secret, resources, found);
             }
             routes.insert(route.age.1.clone());
+        }
+        if let Some(plan) = &route.tls.plan {
+            self.clients.join(&plan.clients, &route.age.1, resources);
         }
         for host in &route.hosts {
             self.hosts.entry(host.clone()).or_default().insert(route.age.clone());
@@ -174,6 +190,9 @@ impl TlsTable {
                 routes.remove(&route.age.1);
             }
         }
+        if let Some(plan) = &route.tls.plan {
+            self.clients.leave(&plan.clients, &route.age.1);
+        }
         for host in &route.hosts {
             if let Some(members) = self.hosts.get_mut(host) {
                 members.remove(&route.age);
@@ -185,15 +204,22 @@ impl TlsTable {
     /// Looks at the Secrets that changed and builds the hosts that were touched; returns the routes whose words about TLS changed.
     pub(super) fn build(
         &mut self,
-        changed: &BTreeSet<Key>,
+        changes: &Changes,
         resources: &Resources,
         hosts: &Hosts,
         routes: &mut Map<Key, Box<RouteState>>,
         tls: &mut Tls,
     ) -> Vec<Key> {
-        if self.default.as_ref().is_some_and(|key| changed.contains(key)) {
+        let changed = &changes.secrets;
+        let (asking, by_default) = self.clients.follow(changes, resources);
+        if by_default || self.default.as_ref().is_some_and(|key| changed.contains(key)) {
             self.find_default(resources, tls);
         }
+        if by_default {
+            self.dirty.extend(self.hosts.keys().cloned());
+        }
+        let asking = asking.iter().filter_map(|key| routes.get(key));
+        self.dirty.extend(asking.flat_map(|route| route.hosts.iter().cloned()));
         if changed.is_empty() && self.dirty.is_empty() {
             return Vec::new();
         }
@@ -242,7 +268,8 @@ impl TlsTable {
         self.default_wrong = wrong.map(|(_, why)| why).or(less);
         match certificate {
             Some(certificate) => {
-                let terms = HostTls { certificates: vec![certificate], ..HostTls::default() };
+                let clients = self.clients.of(&Default::default());
+                let terms = HostTls { certificates: vec![certificate], clients, ..HostTls::default() };
                 if tls.unnamed().is_none_or(|before| **before != terms) {
                     tls.insert(HostPattern::Any, Arc::new(terms));
                 }
@@ -259,6 +286,7 @@ impl TlsTable {
             certificates: found.collect(),
             min_version: route.tls.plan.as_ref().and_then(|plan| plan.min_version),
             passed: route.rules.first().filter(|_| route.tls.passed).map(|rule| Arc::clone(&rule.route)),
+            clients: route.tls.plan.as_ref().and_then(|plan| self.clients.of(&plan.clients)),
         }
     }
 
@@ -287,18 +315,22 @@ impl TlsTable {
                 warnings.push(problem(reason::CERTIFICATE_MISMATCH, &why));
             }
         }
+        wrong.extend(self.clients.problem(&plan.clients));
+        let unverified = self.clients.of(&plan.clients).is_some_and(|auth| auth.verifier.is_none());
         for host in &route.hosts {
             let Some((first, theirs)) = self.first(host, hosts, routes).filter(|(first, _)| *first != key) else {
                 continue;
             };
             let what = match &theirs.tls.plan {
                 Some(theirs) if theirs.serves_like(plan) => continue,
-                Some(_) => format!("says which certificate host {host} has, and from which version of TLS on"),
+                Some(_) => format!(
+                    "says which certificate host {host} has, from which version of TLS on, and which its clients show"
+                ),
                 None => format!("has TLS of host {host} passed through, so that nobody comes to this route with it"),
             };
             warnings.push(passthrough::conflict("spec.tls", first, &what));
         }
-        Words { wrong, warnings, refused, lost: false }
+        Words { wrong, warnings, refused, lost: false, unverified }
     }
 }
 

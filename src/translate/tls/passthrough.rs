@@ -13,11 +13,24 @@ use crate::translate::route::{Age, RouteState};
 pub(in crate::translate) fn problems(tls: &api::RouteTls, hosts: &[String], rules: &[api::Rule]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut wrong = |path: &str, why: &str| problems.push(Problem::invalid(path, why));
-    let api::RouteTls { secret_name, alternate_secret_name, redirect: _, min_version, hsts, passthrough: _ } = tls;
-    if secret_name.is_some() || alternate_secret_name.is_some() || min_version.is_some() || hsts.is_some() {
+    let api::RouteTls {
+        secret_name,
+        alternate_secret_name,
+        redirect: _,
+        min_version,
+        client_certificates,
+        hsts,
+        passthrough: _,
+    } = tls;
+    if client_certificates.is_some()
+        || secret_name.is_some()
+        || alternate_secret_name.is_some()
+        || min_version.is_some()
+        || hsts.is_some()
+    {
         wrong(
             "spec.tls",
-            "TLS that is passed through ends at the endpoints: secretName, alternateSecretName, minVersion and hsts are theirs",
+            "TLS that is passed through ends at the endpoints: secretName, alternateSecretName, minVersion, clientCertificates and hsts are theirs",
         );
     }
     if hosts.is_empty() {

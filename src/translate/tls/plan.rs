@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
-use crate::api;
-use crate::snapshot::{Redirect, TlsVersion, Transport, duration};
+use super::clients::Clients;
+use crate::api::{self, ClientCertificateMode};
+use crate::snapshot::{ClientAsked, Invalid, Redirect, TlsVersion, Transport, duration};
 use crate::translate::Key;
 use crate::translate::conditions::Problem;
 
@@ -15,13 +16,21 @@ pub(in crate::translate) struct TlsPlan {
     secret: Key,
     alternate: Option<Key>,
     pub(super) min_version: Option<TlsVersion>,
+    pub(super) clients: Clients,
 }
 
 impl TlsPlan {
     /// The plan of a route beside whose `key` the Secrets are; `None` if it names none.
     pub(in crate::translate) fn read(given: &api::RouteTls, key: &Key, problems: &mut Vec<Problem>) -> Option<Self> {
-        let api::RouteTls { secret_name, alternate_secret_name, redirect: _, min_version, hsts: _, passthrough } =
-            given;
+        let api::RouteTls {
+            secret_name,
+            alternate_secret_name,
+            redirect: _,
+            min_version,
+            client_certificates,
+            hsts: _,
+            passthrough,
+        } = given;
         if *passthrough {
             return None;
         }
@@ -31,6 +40,9 @@ impl TlsPlan {
                 let why = "alternateSecretName and minVersion say more of the certificate of secretName: they need it";
                 problems.push(Problem::invalid("spec.tls", why));
             }
+            if client_certificates.is_some() {
+                problems.push(Problem::invalid("spec.tls", NEEDS_CERTIFICATE));
+            }
             return None;
         };
         let min_version = min_version.map(|version| match version {
@@ -38,7 +50,11 @@ impl TlsPlan {
             api::TlsVersion::Tls13 => TlsVersion::V1_3,
         });
         let alternate = alternate_secret_name.as_ref().map(beside).filter(|alternate| *alternate != secret);
-        Some(TlsPlan { secret, alternate, min_version })
+        let clients = Clients::read(client_certificates.as_ref(), key).unwrap_or_else(|problem| {
+            problems.push(problem);
+            Clients::Invalid
+        });
+        Some(TlsPlan { secret, alternate, min_version, clients })
     }
 
     /// The Secrets that it refers to.
@@ -58,13 +74,26 @@ impl TlsPlan {
     }
 }
 
-/// How requests of a route have to come, and what their answers say of that; `None` if it does not matter.
+const NEEDS_CERTIFICATE: &str = "clientCertificates is asked where a host has its own certificate: it needs secretName";
+
+/// How requests of a route have to come that is named `key` and has hosts or not, and what their answers say of that; `None` if it
+/// does not matter.
 pub(in crate::translate) fn transport(
     given: &api::RouteTls,
+    key: &Key,
+    has_hosts: bool,
     https: u16,
     problems: &mut Vec<Problem>,
 ) -> Option<Arc<Transport>> {
-    let api::RouteTls { secret_name: _, alternate_secret_name: _, redirect, min_version: _, hsts, passthrough } = given;
+    let api::RouteTls {
+        secret_name,
+        alternate_secret_name: _,
+        redirect,
+        min_version: _,
+        client_certificates,
+        hsts,
+        passthrough,
+    } = given;
     let redirect = redirect.then(|| Redirect {
         scheme: Some("https".into()),
         host: None,
@@ -73,8 +102,27 @@ pub(in crate::translate) fn transport(
         status: StatusCode::PERMANENT_REDIRECT,
     });
     let hsts = hsts.as_ref().map(self::hsts).and_then(|read| read.map_err(|problem| problems.push(problem)).ok());
-    let transport = Transport { passed: *passthrough, redirect, hsts: hsts.filter(|_| !passthrough) };
+    let certified = has_hosts && secret_name.is_some();
+    let clients = client_certificates.as_ref().filter(|_| !passthrough).and_then(|given| asked(given, key, certified));
+    let transport = Transport { passed: *passthrough, redirect, hsts: hsts.filter(|_| !passthrough), clients };
     (transport != Transport::default()).then(|| Arc::new(transport))
+}
+
+/// What a route asks of its clients; of what is wrong with that the plan tells.
+fn asked(given: &api::ClientCertificates, key: &Key, certified: bool) -> Option<ClientAsked> {
+    let invalid = |why: String| Some(ClientAsked::Invalid(Invalid(why.into())));
+    if given.mode == Some(ClientCertificateMode::Disabled) {
+        return None;
+    }
+    if !certified {
+        return invalid(NEEDS_CERTIFICATE.to_owned());
+    }
+    match Clients::read(Some(given), key) {
+        Ok(Clients::Asked(plan)) => Some(ClientAsked::Terms(Arc::new(plan.terms()))),
+        Ok(Clients::Nobody | Clients::AsSettings) => None,
+        Ok(Clients::Invalid) => invalid("clientCertificates".to_owned()),
+        Err(problem) => invalid(problem.to_string()),
+    }
 }
 
 /// RFC 6797 6.1: `max-age=31536000; includeSubDomains; preload`.

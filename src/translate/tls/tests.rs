@@ -42,6 +42,7 @@ fn translator() -> Translator {
         defaults: Default::default(),
         policy: Default::default(),
         default_certificate: Some(Key::new("infra", "any")),
+        client_certificates: None,
         https_port: 8443,
     })
 }

@@ -1,11 +1,15 @@
 //! The few fields of a certificate that people are shown and names are compared with, out of its DER (RFC 5280). Nothing is verified
-//! here: that is for clients to do, and that key and certificate belong together, rustls says. A crate that reads all of
-//! X.509 would bring ten others for it.
+//! here: our own certificates are for clients to verify, those of clients are verified by rustls before they come here, and that
+//! key and certificate belong together, rustls says, too. A crate that reads all of X.509 would bring ten others for it.
+
+mod identity;
+mod name;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::snapshot::HostPattern;
+use super::HostPattern;
+pub use identity::Identity;
 
 /// The tags that are looked for (X.690 8.1.2; RFC 5280 4.1 and 4.2.1.6).
 mod tag {
@@ -20,6 +24,8 @@ mod tag {
     pub(super) const VERSION: u8 = 0xa0;
     pub(super) const EXTENSIONS: u8 = 0xa3;
     pub(super) const DNS_NAME: u8 = 0x82;
+    pub(super) const MAIL_NAME: u8 = 0x81;
+    pub(super) const URI_NAME: u8 = 0x86;
 }
 
 /// `subjectAltName` (RFC 5280 4.2.1.6).
@@ -32,16 +38,17 @@ const SHOWN: usize = 64;
 
 /// What a certificate says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// The DNS names of `subjectAltName`. (Clients name no addresses.)
-    pub(super) names: Vec<HostPattern>,
+    pub(crate) names: Vec<HostPattern>,
     /// Who issued it: `CN=R11, O=Let's Encrypt`.
-    pub(super) issuer: String,
+    pub(crate) issuer: String,
     /// When it expires, in seconds since 1970.
-    pub(super) not_after: i64,
+    pub(crate) not_after: i64,
 }
 
 /// Elements one after the other.
+#[derive(Clone, Copy)]
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
@@ -83,8 +90,16 @@ impl<'a> Iterator for Der<'a> {
     }
 }
 
-/// What a certificate says of itself; `None` if its DER is not that of a certificate.
-pub(super) fn facts(der: &[u8]) -> Option<Facts> {
+/// The parts of a certificate that are looked at.
+struct Parts<'a> {
+    issuer: Der<'a>,
+    not_after: i64,
+    subject: Der<'a>,
+    /// In an order of their own; none in the first versions.
+    extensions: Option<Der<'a>>,
+}
+
+fn parts(der: &[u8]) -> Option<Parts<'_>> {
     // Certificate ::= SEQUENCE { tbsCertificate, … }; TBSCertificate ::= SEQUENCE { version [0], serialNumber, signature, issuer,
     // validity, subject, subjectPublicKeyInfo, …, extensions [3] }
     let mut fields = Der(der).open(tag::SEQUENCE)?.open(tag::SEQUENCE)?;
@@ -95,40 +110,66 @@ pub(super) fn facts(der: &[u8]) -> Option<Facts> {
         _ => return None,
     }
     fields.expect(tag::SEQUENCE)?;
-    let issuer = name(fields.open(tag::SEQUENCE)?);
+    let issuer = fields.open(tag::SEQUENCE)?;
     let mut validity = fields.open(tag::SEQUENCE)?;
     validity.next()?;
     let not_after = time(validity.next()?)?;
+    let subject = fields.open(tag::SEQUENCE)?;
     fields.expect(tag::SEQUENCE)?;
-    fields.expect(tag::SEQUENCE)?;
-    let names = match fields.find(|(tag, _)| *tag == tag::EXTENSIONS) {
-        Some((_, extensions)) => alternative_names(Der(extensions).open(tag::SEQUENCE)?)?,
-        None => Vec::new(),
+    let extensions = match fields.find(|(tag, _)| *tag == tag::EXTENSIONS) {
+        Some((_, extensions)) => Some(Der(extensions).open(tag::SEQUENCE)?),
+        None => None,
     };
-    Some(Facts { names, issuer, not_after })
+    Some(Parts { issuer, not_after, subject, extensions })
 }
 
+/// What a certificate says of itself; `None` if its DER is not that of a certificate.
+pub(crate) fn facts(der: &[u8]) -> Option<Facts> {
+    let Parts { issuer, not_after, extensions, .. } = parts(der)?;
+    // Mail, addresses, URIs and the like are nobody's that a client names, and so are texts that are no host.
+    let name = |(tag, content): (u8, &[u8])| {
+        let text = std::str::from_utf8(content).ok().filter(|_| tag == tag::DNS_NAME)?;
+        HostPattern::parse(text).ok()
+    };
+    let names = alternative_names(extensions)?.filter_map(name).collect();
+    Some(Facts { names, issuer: shown(issuer), not_after })
+}
+
+/// When a certificate expires, in seconds since 1970.
+pub(crate) fn not_after(der: &[u8]) -> Option<i64> {
+    parts(der).map(|parts| parts.not_after)
+}
+
+/// When the list is due that follows a revocation list, in seconds since 1970; `None` if it does not say, or is none.
+pub(crate) fn next_update(der: &[u8]) -> Option<i64> {
+    // CertificateList ::= SEQUENCE { tbsCertList, … }; TBSCertList ::= SEQUENCE { version INTEGER OPTIONAL, signature, issuer,
+    // thisUpdate, nextUpdate OPTIONAL, … }
+    let mut fields = Der(der).open(tag::SEQUENCE)?.open(tag::SEQUENCE)?;
+    if fields.0.first() == Some(&tag::INTEGER) {
+        fields.next()?;
+    }
+    fields.expect(tag::SEQUENCE)?;
+    fields.expect(tag::SEQUENCE)?;
+    time(fields.next()?)?;
+    time(fields.next()?)
+}
+
+/// The elements of `subjectAltName`, of which there may be none; `None` if the extensions are malformed.
 /// Extension ::= SEQUENCE { extnID, critical BOOLEAN DEFAULT FALSE, extnValue OCTET STRING }
-fn alternative_names(extensions: Der<'_>) -> Option<Vec<HostPattern>> {
-    for (_, extension) in extensions {
+fn alternative_names(extensions: Option<Der<'_>>) -> Option<Der<'_>> {
+    for (_, extension) in extensions.into_iter().flatten() {
         let mut fields = Der(extension);
         if fields.expect(tag::OID)? != SUBJECT_ALT_NAME {
             continue;
         }
         let (_, value) = fields.find(|(tag, _)| *tag == tag::OCTETS)?;
-        let names = Der(value).open(tag::SEQUENCE)?;
-        // Mail, addresses, URIs and the like are nobody's that a client names, and so are texts that are no host.
-        let name = |(tag, content): (u8, &[u8])| {
-            let text = std::str::from_utf8(content).ok().filter(|_| tag == tag::DNS_NAME)?;
-            HostPattern::parse(text).ok()
-        };
-        return Some(names.filter_map(name).collect());
+        return Der(value).open(tag::SEQUENCE);
     }
-    Some(Vec::new())
+    Some(Der(&[]))
 }
 
-/// Name ::= SEQUENCE OF SET OF SEQUENCE { type OBJECT IDENTIFIER, value ANY }, as `CN=…, O=…`.
-fn name(sequence: Der<'_>) -> String {
+/// Name ::= SEQUENCE OF SET OF SEQUENCE { type OBJECT IDENTIFIER, value ANY }, as people are shown it: `CN=…, O=…`.
+fn shown(sequence: Der<'_>) -> String {
     let sets = sequence.filter(|(tag, _)| *tag == tag::SET).flat_map(|(_, set)| Der(set));
     let attributes: Vec<(&[u8], &[u8])> = sets
         .filter_map(|(_, attribute)| {
@@ -172,7 +213,7 @@ fn number(digits: &[u8]) -> i16 {
 
 /// Whether an OCSP responder says that it could answer (RFC 6960 4.2.1): OCSPResponse ::= SEQUENCE { responseStatus ENUMERATED
 /// { successful (0), … }, responseBytes [0] }.
-pub(super) fn is_good_staple(der: &[u8]) -> bool {
+pub(crate) fn is_good_staple(der: &[u8]) -> bool {
     let mut all = Der(der);
     let response = all.open(tag::SEQUENCE);
     response.is_some_and(|mut response| response.expect(tag::ENUMERATED) == Some(&[0]) && response.next().is_some())
@@ -246,6 +287,8 @@ mod tests {
             let _ = facts(&der[..cut.min(length)]);
             let _ = facts(&der);
             let _ = is_good_staple(&der);
+            let _ = next_update(&der);
+            let _ = Identity::read(&der);
         }
     }
 }
