@@ -30,8 +30,8 @@ pub use resources::{
     TargetPort,
 };
 pub use secrets::{
-    ConfigMapData, MAX_DATA_BYTES, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE, TLS_TYPE, UNREAD_CONFIG_MAP,
-    UNREAD_SECRET, USE_LABEL,
+    AUTHORITIES, ConfigMapData, MAX_DATA_BYTES, REVOKED, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE, TLS_TYPE,
+    UNREAD_CONFIG_MAP, UNREAD_SECRET, USE_LABEL,
 };
 pub use tls::{WrongCertificate, check_certificate};
 

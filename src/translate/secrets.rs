@@ -20,6 +20,10 @@ pub const TLS_CERTIFICATE: &str = "tls.crt";
 pub const TLS_KEY: &str = "tls.key";
 /// Where it may have the response of the OCSP responder, in DER. Kubernetes knows no name for it; this one is Floodway's.
 pub const TLS_STAPLE: &str = "tls.ocsp-staple";
+/// Where an object has certificates of authorities, in PEM, as Kubernetes itself has it.
+pub const AUTHORITIES: &str = "ca.crt";
+/// Where it has lists of revoked certificates, as ingress-nginx has it.
+pub const REVOKED: &str = "ca.crl";
 /// The label by which other Secrets, and ConfigMaps, are given to Floodway to read; its value is `"true"`.
 pub const USE_LABEL: &str = "floodway.dev/use";
 /// Why a Secret that a field names is not there, to be put after its name.
@@ -94,6 +98,17 @@ impl ConfigMapData {
     /// [`Malformed`], as for a Secret.
     pub fn read(mut map: Value) -> Result<Self, Malformed> {
         Ok(ConfigMapData { data: read_all(&mut map, [("data", TEXT), ("binaryData", BASE64)])? })
+    }
+
+    /// One with authorities and lists of revoked certificates, of which there may be either.
+    ///
+    /// # Errors
+    /// [`Malformed`] for more than [`MAX_DATA_BYTES`].
+    pub fn authorities(authorities: Option<SecretBytes>, revoked: Option<SecretBytes>) -> Result<Self, Malformed> {
+        let parts = [(AUTHORITIES, authorities), (REVOKED, revoked)];
+        let data = parts.into_iter().filter_map(|(name, bytes)| Some((name.into(), bytes?))).collect();
+        bounded(&data)?;
+        Ok(ConfigMapData { data })
     }
 
     /// An entry.

@@ -1,6 +1,7 @@
 //! TLS Secrets from files as programs for certificates write them: `NAME.crt` and `NAME.key` in PEM, and, if there is one,
-//! `NAME.ocsp`, the response of the OCSP responder in DER. Looked at is whether a file is whole; whether certificate and key
-//! belong together is for whoever uses them to say.
+//! `NAME.ocsp`, the response of the OCSP responder in DER. And ConfigMaps with those who sign certificates of others: `NAME.ca` in PEM,
+//! and `NAME.crl`, lists of those that they have revoked, in PEM or DER. Looked at is whether a file is whole; whether certificate and
+//! key belong together is for whoever uses them to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,21 +12,41 @@ use super::objects::{DEFAULT_NAMESPACE, Object};
 use super::union::Held;
 use super::{folder, read_bounded};
 use crate::snapshot::SecretBytes;
-use crate::translate::{Key, MAX_DATA_BYTES, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE};
+use crate::translate::{
+    AUTHORITIES, ConfigMapData, Key, MAX_DATA_BYTES, REVOKED, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE,
+};
 
-/// Which part of a pair a file is.
+/// Which part of an object a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Certificate,
     Key,
     Staple,
+    Authorities,
+    Revoked,
 }
 
-/// The parts of a pair, in the order of [`Part`].
-type Parts<'a> = [Option<&'a SecretBytes>; 3];
+/// Which objects files of one name make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    /// A Secret: a certificate and its key.
+    Pair,
+    /// A ConfigMap: who signs, and what they have revoked.
+    Authority,
+}
+
+/// The parts of both, in the order of [`Part`].
+type Parts<'a> = [Option<&'a SecretBytes>; 5];
 
 impl Part {
-    const ALL: [Part; 3] = [Part::Certificate, Part::Key, Part::Staple];
+    const ALL: [Part; 5] = [Part::Certificate, Part::Key, Part::Staple, Part::Authorities, Part::Revoked];
+
+    fn family(self) -> Family {
+        match self {
+            Part::Certificate | Part::Key | Part::Staple => Family::Pair,
+            Part::Authorities | Part::Revoked => Family::Authority,
+        }
+    }
 
     /// By the name of the file.
     pub(super) fn of(path: &Path) -> Option<Part> {
@@ -38,15 +59,19 @@ impl Part {
             Part::Certificate => "crt",
             Part::Key => "key",
             Part::Staple => "ocsp",
+            Part::Authorities => "ca",
+            Part::Revoked => "crl",
         }
     }
 
-    /// The entry of a Secret that it becomes.
+    /// The entry of its object that it becomes.
     fn entry(self) -> &'static str {
         match self {
             Part::Certificate => TLS_CERTIFICATE,
             Part::Key => TLS_KEY,
             Part::Staple => TLS_STAPLE,
+            Part::Authorities => AUTHORITIES,
+            Part::Revoked => REVOKED,
         }
     }
 
@@ -56,13 +81,16 @@ impl Part {
         let text = bytes.expose();
         match self {
             _ if text.len() > MAX_DATA_BYTES => Err("larger than 1 MiB, which no Secret may be"),
-            Part::Certificate if !is_whole_pem(text, "-----BEGIN CERTIFICATE-----") => {
+            Part::Certificate | Part::Authorities if !is_whole_pem(text, "-----BEGIN CERTIFICATE-----") => {
                 Err("no whole certificate in PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----")
             }
             Part::Key if !is_whole_pem(text, " PRIVATE KEY-----") => {
                 Err("no whole private key in PEM, from -----BEGIN PRIVATE KEY----- to -----END PRIVATE KEY-----")
             }
             Part::Staple if !is_whole_der(text) => Err("no whole response of an OCSP responder in DER"),
+            Part::Revoked if !is_whole_pem(text, "-----BEGIN X509 CRL-----") && !is_whole_der(text) => Err(
+                "no whole revocation list in PEM, from -----BEGIN X509 CRL----- to -----END X509 CRL-----, or in DER",
+            ),
             _ => Ok(bytes),
         }
     }
@@ -91,21 +119,22 @@ fn is_whole_der(bytes: &[u8]) -> bool {
     length.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)) == content.len()
 }
 
-/// The Secrets that pairs make, by the path of their files without extension.
+/// The objects that such files make, by their path without extension.
 #[derive(Default)]
-pub(super) struct Pairs(BTreeMap<PathBuf, Kept>);
+pub(super) struct Pairs(BTreeMap<(PathBuf, Family), Kept>);
 
 impl Pairs {
-    /// Makes Secrets of parts, of which each has its last good version, if there was one; returns what is wrong with some.
+    /// Makes objects of parts, of which each has its last good version, if there was one; returns what is wrong with some.
     /// Half a pair, of which the other half was there, leaves the Secret that it made.
     pub(super) fn follow<'a>(
         &mut self,
         root: &Path,
         parts: impl Iterator<Item = (&'a Path, Part, Option<&'a SecretBytes>)>,
     ) -> BTreeSet<String> {
-        let (mut told, mut found, mut broken) = (BTreeSet::new(), BTreeMap::<PathBuf, Parts>::new(), BTreeSet::new());
+        let (mut told, mut broken) = (BTreeSet::new(), BTreeSet::new());
+        let mut found = BTreeMap::<(PathBuf, Family), Parts>::new();
         for (path, part, bytes) in parts {
-            let stem = path.with_extension("");
+            let stem = (path.with_extension(""), part.family());
             if bytes.is_none() {
                 broken.insert(stem.clone());
             }
@@ -113,12 +142,12 @@ impl Pairs {
         }
         let mut before = std::mem::take(&mut self.0);
         for (stem, parts) in found {
-            match secret(&stem, parts) {
+            match made(&stem.0, stem.1, parts) {
                 Ok((key, object)) => drop(self.0.insert(stem, Kept { key, object, document: 1, place: None })),
                 Err((part, why)) => {
                     // Of a part that cannot be read has been told.
                     if !broken.contains(&stem) {
-                        told.insert(format!("{}.{}: {why}", root.join(&stem).display(), part.extension()));
+                        told.insert(format!("{}.{}: {why}", root.join(&stem.0).display(), part.extension()));
                     }
                     self.0.extend(before.remove_entry(&stem));
                 }
@@ -127,13 +156,15 @@ impl Pairs {
         told
     }
 
-    /// Puts the Secrets beside what is held, which goes first.
+    /// Puts the objects beside what is held, which goes first.
     pub(super) fn join<'a>(&'a self, root: &Path, held: &mut Held<'a>, told: &mut BTreeSet<String>) {
-        for (stem, kept) in &self.0 {
+        for ((stem, family), kept) in &self.0 {
             if let Some((first, _)) = held.get(&kept.named()) {
                 let (own, first) = (root.join(stem), root.join(first));
-                let why = format!("Secret {} is already in {}; remove one of them", kept.key, first.display());
-                told.insert(format!("{}.crt: {why}", own.display()));
+                let (kind, key) = kept.named();
+                let why = format!("{kind} {key} is already in {}; remove one of them", first.display());
+                let extension = if *family == Family::Pair { Part::Certificate } else { Part::Authorities }.extension();
+                told.insert(format!("{}.{extension}: {why}", own.display()));
             } else {
                 held.insert(kept.named(), (stem, kept));
             }
@@ -141,8 +172,22 @@ impl Pairs {
     }
 }
 
-/// The Secret of a pair, by its path without extension. An error names the file that it is about and says what is wrong.
-fn secret(stem: &Path, [certificate, key, staple]: Parts) -> Result<(Key, Object), (Part, String)> {
+/// The object that files of a path without extension make. An error names the file that it is about and says what is wrong.
+fn made(stem: &Path, family: Family, parts: Parts<'_>) -> Result<(Key, Object), (Part, String)> {
+    let [certificate, key, staple, authorities, revoked] = parts;
+    if family == Family::Pair {
+        return secret(stem, [certificate, key, staple]);
+    }
+    let part = if authorities.is_some() { Part::Authorities } else { Part::Revoked };
+    let name = name(stem, "a ConfigMap").map_err(|why| (part, why))?;
+    let data = ConfigMapData::authorities(authorities.cloned(), revoked.cloned());
+    let data = data.map_err(|malformed| (part, malformed.to_string()))?;
+    Ok((Key::new(DEFAULT_NAMESPACE, name), Object::ConfigMap(Arc::new(data))))
+}
+
+/// The Secret of a pair.
+fn secret(stem: &Path, parts: [Option<&SecretBytes>; 3]) -> Result<(Key, Object), (Part, String)> {
+    let [certificate, key, staple] = parts;
     let named = |part: Part| format!("{}.{}", stem.display(), part.extension());
     let missing = |there, lacks: Part| {
         let file = named(lacks);
@@ -154,14 +199,19 @@ fn secret(stem: &Path, [certificate, key, staple]: Parts) -> Result<(Key, Object
         (None, Some(_)) => return Err(missing(Part::Key, Part::Certificate)),
         (None, None) => return Err(missing(Part::Staple, Part::Certificate)),
     };
-    let name = stem.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)).ok_or_else(|| {
-        let why = "its name is not one of a Secret; write lower-case letters, digits, '-' and '.', beginning and ending with a \
-                   letter or digit";
-        (Part::Certificate, why.to_owned())
-    })?;
+    let name = name(stem, "a Secret").map_err(|why| (Part::Certificate, why))?;
     let data = SecretData::tls(certificate.clone(), key.clone(), staple.cloned());
     let data = data.map_err(|malformed| (Part::Certificate, malformed.to_string()))?;
     Ok((Key::new(DEFAULT_NAMESPACE, name), Object::Secret(Arc::new(data))))
+}
+
+/// The name of the object that files of this path make.
+fn name<'a>(stem: &'a Path, object: &str) -> Result<&'a str, String> {
+    stem.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)).ok_or_else(|| {
+        format!(
+            "its name is not one of {object}; write lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit"
+        )
+    })
 }
 
 /// "a lowercase RFC 1123 subdomain", as Kubernetes names objects; somewhat laxer between the dots.
@@ -177,18 +227,26 @@ pub fn extension(entry: &str) -> &'static str {
     Part::ALL.into_iter().find(|part| part.entry() == entry).unwrap_or(Part::Certificate).extension()
 }
 
-/// The Secret that a pair makes, or why it makes none.
+/// The object that a pair makes, or why it makes none.
 pub type Pair = Result<(Key, Object), String>;
 
-/// All pairs of a folder as they are now, by the path of the certificate; for those that make no Secret, the reason.
+/// All pairs of a folder as they are now, by the path of the certificate, and authorities by theirs; for those that make no object,
+/// the reason.
 ///
 /// # Errors
 /// If the folder cannot be read.
 pub fn pairs(root: &Path) -> std::io::Result<Vec<(PathBuf, Pair)>> {
-    let certificates = folder::paths(root)?.into_iter().filter(|path| Part::of(path) == Some(Part::Certificate));
+    let paths = folder::paths(root)?;
+    // Lists may be without authorities, which are elsewhere.
+    let first = |path: &PathBuf| match Part::of(path) {
+        Some(Part::Certificate | Part::Authorities) => true,
+        Some(Part::Revoked) => !path.with_extension(Part::Authorities.extension()).exists(),
+        _ => false,
+    };
     let read = |certificate: PathBuf| {
-        let mut parts = [None, None, None];
-        for (part, held) in Part::ALL.into_iter().zip(&mut parts) {
+        let family = Part::of(&certificate).map_or(Family::Pair, Part::family);
+        let mut parts = [const { None }; 5];
+        for (part, held) in Part::ALL.into_iter().zip(&mut parts).filter(|(part, _)| part.family() == family) {
             let path = certificate.with_extension(part.extension());
             if path.exists() {
                 let read = read_bounded(&path).and_then(|bytes| part.read(bytes).map_err(str::to_owned));
@@ -198,10 +256,10 @@ pub fn pairs(root: &Path) -> std::io::Result<Vec<(PathBuf, Pair)>> {
                 }
             }
         }
-        let secret = secret(&certificate.with_extension(""), parts.each_ref().map(Option::as_ref));
-        (certificate, secret.map_err(|(_, why)| why))
+        let object = made(&certificate.with_extension(""), family, parts.each_ref().map(Option::as_ref));
+        (certificate, object.map_err(|(_, why)| why))
     };
-    Ok(certificates.map(read).collect())
+    Ok(paths.into_iter().filter(first).map(read).collect())
 }
 
 #[cfg(test)]
@@ -216,13 +274,16 @@ mod tests {
             (Part::Certificate, chain.as_bytes()),
             (Part::Key, pem("PRIVATE KEY").as_bytes()),
             (Part::Key, pem("EC PRIVATE KEY").as_bytes()),
+            (Part::Authorities, chain.as_bytes()),
+            (Part::Revoked, pem("X509 CRL").as_bytes()),
             (Part::Staple, &[0x30, 3, 1, 2, 3]),
+            (Part::Revoked, &[0x30, 3, 1, 2, 3]),
             (Part::Staple, &[&[0x30, 0x82, 1, 0][..], &[7; 256]].concat()),
         ] {
             assert!(part.read(whole.to_vec()).is_ok(), "{part:?} {whole:?}");
             let trimmed = whole.trim_ascii_end();
             // A chain that ends with its first certificate is whole.
-            let cuts = (0..trimmed.len()).filter(|cut| trimmed.len() - cut < 30 || part != Part::Certificate);
+            let cuts = (0..trimmed.len()).filter(|cut| trimmed.len() - cut < 30 || whole != chain.as_bytes());
             for cut in cuts {
                 assert!(part.read(trimmed[..cut].to_vec()).is_err(), "{part:?} {cut}");
             }

@@ -85,6 +85,38 @@ fn pairs_of_files_make_tls_secrets() {
 }
 
 #[test]
+fn authorities_and_their_lists_make_config_maps() {
+    let mut folder = Folder::new();
+    folder.write("partners.ca", &pem("CERTIFICATE", "one"));
+    assert_eq!(folder.load(), (true, vec![]));
+    let entry = |folder: &Folder, name: &str, entry: &str| {
+        folder.resources.config_map("default", name)?.entry(entry).map(|bytes| bytes.expose().to_vec())
+    };
+    assert_eq!(entry(&folder, "partners", "ca.crt").unwrap(), pem("CERTIFICATE", "one").as_bytes());
+    assert_eq!(entry(&folder, "partners", "ca.crl"), None);
+    fs::write(folder.path("partners.crl"), [0x30, 1, 0]).unwrap();
+    age(&folder.path("partners.crl"));
+    folder.write("lists.crl", &pem("X509 CRL", "two"));
+    // A pair of the same name is another object.
+    folder.write("partners.crt", &pem("CERTIFICATE", "one"));
+    folder.write("partners.key", &pem("PRIVATE KEY", "hush"));
+    assert_eq!(folder.load(), (true, vec![]));
+    assert_eq!(entry(&folder, "partners", "ca.crl").unwrap(), [0x30, 1, 0]);
+    assert_eq!(entry(&folder, "lists", "ca.crl").unwrap(), pem("X509 CRL", "two").as_bytes());
+    assert!(folder.resources.secret("default", "partners").unwrap().is_tls());
+
+    // Half a list leaves the last good one.
+    fs::write(folder.path("partners.crl"), "-----BEGIN X509 CRL-----\ntwo\n").unwrap();
+    age(&folder.path("partners.crl"));
+    let (changed, told) = folder.load();
+    assert!(!changed && told[0].contains("partners.crl: no whole revocation list in PEM"), "{told:?}");
+    assert_eq!(entry(&folder, "partners", "ca.crl").unwrap(), [0x30, 1, 0]);
+    folder.write("a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: lists}\ndata: {a: b}\n");
+    let (_, told) = folder.load();
+    assert!(told[0].contains("lists.ca: ConfigMap default/lists is already in "), "{told:?}");
+}
+
+#[test]
 fn a_pair_and_a_document_of_one_name_are_told() {
     let mut folder = Folder::new();
     folder.write("a.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: web}\nstringData: {a: b}\n");

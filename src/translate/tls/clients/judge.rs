@@ -15,12 +15,8 @@ use crate::api::{ExpiredList, RevocationScope};
 use crate::snapshot::x509::next_update;
 use crate::snapshot::{ClientAuth, ClientHeaders, ClientTerms, SecretBytes};
 use crate::translate::conditions::reason;
-use crate::translate::{Resources, UNREAD_CONFIG_MAP, UNREAD_SECRET};
+use crate::translate::{AUTHORITIES, REVOKED, Resources, UNREAD_CONFIG_MAP, UNREAD_SECRET};
 
-/// Where an object has certificates of authorities, in PEM, as Kubernetes itself has it.
-const AUTHORITIES: &str = "ca.crt";
-/// Where it has revocation lists, as ingress-nginx has it.
-const LISTS: &str = "ca.crl";
 /// Authorities, of which each handshake names all; more are a bundle of the web's by mistake.
 const MOST_AUTHORITIES: usize = 128;
 /// Revocation lists.
@@ -87,7 +83,7 @@ impl ClientPlan {
             Some(holder @ Holder::ConfigMap(_)) => (holder, ".revocation.configMapName"),
             None => (&self.authority, field),
         };
-        let lists = match (entry(holder, LISTS, list_field, resources)?, &self.lists) {
+        let lists = match (entry(holder, REVOKED, list_field, resources)?, &self.lists) {
             (Some(bytes), _) => read_lists(bytes).map_err(|why| wrong(holder, list_field, &why))?,
             (None, None) => Vec::new(),
             (None, Some(_)) => {
