@@ -3,9 +3,11 @@
 //! here: they are fields of the objects in `api`.
 
 mod client_certificates;
+mod forwarding;
 mod load;
 
 pub use client_certificates::{ClientCertificates, Revocation, place};
+pub use forwarding::{Forwarding, Tracing};
 pub use load::InvalidSettings;
 
 use std::net::SocketAddr;
@@ -281,33 +283,6 @@ impl Default for Limits {
             body_bytes: None,
             stream_buffer_bytes: 64 * 1024,
         }
-    }
-}
-
-/// Which inbound forwarding headers are believed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Forwarding {
-    /// Peers whose X-Forwarded-* , X-Request-Id, traceparent and tracestate are believed. Empty: nobody's.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Whether these may say, too, which certificate their client showed: `Client-Cert`, `X-Forwarded-Client-Cert` and the like go on to
-    /// endpoints as they come. Policies never ask them.
-    pub client_certificates: bool,
-}
-
-/// What becomes of requests that come without the trace of a trusted proxy (W3C Trace Context).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Tracing {
-    /// Whether a trace begins with them: they go on with a `traceparent`.
-    pub begin: bool,
-    /// How many of those traces are marked as sampled, in percent.
-    pub sampled_percent: u8,
-}
-
-impl Default for Tracing {
-    fn default() -> Self {
-        Tracing { begin: true, sampled_percent: 100 }
     }
 }
 
