@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::{DEFAULT_CLASS, ProxyPolicy, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec};
-use crate::snapshot::{ClusterName, HostPattern};
+use crate::snapshot::{ClusterName, FetchedKeys, HostPattern};
 
 fn translator() -> Translator {
     Translator::new(Context {
@@ -158,6 +158,8 @@ enum Edit {
     Secret(u8, Option<u8>),
     ConfigMap(Option<u8>),
     Resolved(u8, Option<u8>),
+    /// Whether keys were fetched, and whether that is trouble now.
+    Fetched(u8, Option<(bool, bool)>),
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -169,10 +171,11 @@ fn edit() -> impl Strategy<Value = Edit> {
         (0u8..2, of(0u8..4)).prop_map(|(at, to)| Edit::Secret(at, to)),
         of(0u8..3).prop_map(Edit::ConfigMap),
         (0u8..3, of((0u8..3, 0u8..6, 0u8..9))).prop_map(|(at, to)| Edit::Upstream(at, to)),
-        (0u8..3, of((0u8..3, 0u8..10))).prop_map(|(at, to)| Edit::Policy(at, to)),
+        (0u8..3, of((0u8..3, 0u8..13))).prop_map(|(at, to)| Edit::Policy(at, to)),
         (0u8..3, of(0u8..3)).prop_map(|(at, to)| Edit::Service(at, to)),
         (0u8..3, 0u8..2, of((0u8..4, any::<bool>()))).prop_map(|(at, slice, to)| Edit::Slice(at, slice, to)),
         (0u8..2, of(0u8..3)).prop_map(|(at, to)| Edit::Resolved(at, to)),
+        (0u8..2, of((any::<bool>(), any::<bool>()))).prop_map(|(at, to)| Edit::Fetched(at, to)),
     ]
 }
 
@@ -297,7 +300,11 @@ fn apply(resources: &mut Resources, edit: Edit) {
                     }),
                     7 => json!({"externalAuth": {"upstream": {"name": "u0"}}, "mirror": {"upstream": {"name": "u1"}}}),
                     8 => json!({"externalAuth": {"service": {"name": "s1", "port": 80}}}),
-                    _ => json!({"targetRefs": target("ProxyRoute", "1"), "ipAccess": {"allow": ["::/0"]}}),
+                    9 => json!({"targetRefs": target("ProxyRoute", "1"), "ipAccess": {"allow": ["::/0"]}}),
+                    choice => {
+                        let jwks = json!({"url": format!("http://id.test/{}", choice % 2), "insecureHttp": true});
+                        json!({"jwt": {"issuers": [{"issuer": "joe", "jwks": jwks}]}})
+                    }
                 };
                 policy(created, &spec)
             });
@@ -334,6 +341,18 @@ fn apply(resources: &mut Resources, edit: Edit) {
             match addresses {
                 Some(addresses) => drop(resources.resolved.insert(name, addresses)),
                 None => drop(resources.resolved.remove(&name)),
+            }
+        }
+        Edit::Fetched(at, to) => {
+            let name = format!("http://id.test/{at} insecure");
+            match to {
+                Some((fetched, trouble)) => {
+                    let keys = resources.key_sets.get(&name).map(|known| Arc::clone(&known.keys));
+                    let keys = keys.unwrap_or_else(|| FetchedKeys::new(Arc::default()));
+                    let trouble = trouble.then(|| "status 500".into());
+                    drop(resources.key_sets.insert(name, KeySet { keys, fetched, trouble }));
+                }
+                None => drop(resources.key_sets.remove(&name)),
             }
         }
     }

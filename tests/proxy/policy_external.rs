@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use floodway::snapshot::{ClusterName, ExternalAuth, Policy, Protocol};
+use floodway::snapshot::{BreakerMode, Cluster, ClusterName, ExternalAuth, Policy, Protocol, Resilience};
 use http::HeaderName;
 
+use super::clients::http2_backend;
+use super::outcomes::breaker;
 use super::policies::under;
 use super::support::*;
 
@@ -263,4 +265,50 @@ async fn whoever_leaves_is_not_asked_about_any_longer() {
     drop(client);
     service.closed().await;
     assert_eq!(plane.logged("/gone").await["reason"], "client_gone");
+}
+
+#[tokio::test]
+async fn a_service_that_speaks_http2_is_asked_in_that() {
+    let auth = http2_backend(|request, mut answer| async move {
+        let asked = request.headers().get("x-forwarded-uri").is_some_and(|uri| uri == "/a%20b?q=1");
+        let status = if asked && request.uri().path() == "/verify" { 200 } else { 403 };
+        let told = http::Response::builder().status(status).header("x-user", "ada").body(()).unwrap();
+        let _ = answer.send_response(told, true);
+    });
+    let plane = plane_of(asking("/verify", |_| {}), Protocol::Http2, &[auth.await], mirror().await);
+    for _ in 0..2 {
+        let seen = ask(&plane, "").await;
+        assert!(seen.starts_with("HTTP/1.1 200 ") && seen.contains("\r\nx-user: ada\r\n"), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_fails_is_left_alone_by_its_breaker() {
+    let (sender, mut asked) = tokio::sync::mpsc::channel(64);
+    let failing = backend(move |mut client| {
+        let sender = sender.clone();
+        async move {
+            while let Some(head) = client.request().await {
+                let _ = sender.try_send(head);
+                client.send("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n").await;
+            }
+        }
+    });
+    let circuit_breaker = Some(breaker(BreakerMode::Automatic, 4, Duration::from_secs(600)));
+    let auth = Cluster {
+        resilience: Arc::new(Resilience { circuit_breaker, ..Resilience::default() }),
+        ..cluster("auth", Protocol::Http1, &[failing.await])
+    };
+    let routes = vec![under(asking("/", |_| {}), forward("", "backend"))];
+    // One worker, so that nobody asks meanwhile.
+    let clusters = vec![cluster("backend", Protocol::Http1, &[mirror().await]), auth];
+    let plane = Plane::with_workers(1, snapshot(routes, clusters), |_| {});
+    for _ in 0..8 {
+        assert!(ask(&plane, "").await.starts_with("HTTP/1.1 503 "));
+    }
+    let mut questions = 0;
+    while asked.try_recv().is_ok() {
+        questions += 1;
+    }
+    assert_eq!(questions, 4);
 }
