@@ -18,7 +18,8 @@ pub struct Forwarding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tracing {
-    /// Whether a trace begins with them: they go on with a `traceparent`.
+    /// Whether a trace begins with them: they go on with a `traceparent`. Off by default, because Floodway sends its spans to nobody,
+    /// and because what is marked as sampled here overrules how often an endpoint samples.
     pub begin: bool,
     /// How many of those traces are marked as sampled, in percent.
     pub sampled_percent: u8,
@@ -26,6 +27,6 @@ pub struct Tracing {
 
 impl Default for Tracing {
     fn default() -> Self {
-        Tracing { begin: true, sampled_percent: 100 }
+        Tracing { begin: false, sampled_percent: 100 }
     }
 }

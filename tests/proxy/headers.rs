@@ -223,10 +223,14 @@ async fn rules_redirect() {
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[tokio::test]
-async fn strangers_begin_traces_and_trusted_proxies_go_on_with_theirs() {
+async fn strangers_may_begin_traces_and_trusted_proxies_go_on_with_theirs() {
     let given = format!("00-{TRACE}-00f067aa0ba902b7-00");
     let said = format!("Traceparent: {given}\r\nTracestate: a=1, b=2\r\n");
     let plane = Plane::start(to(mirror().await));
+    let seen = forwarded(&plane, &said).await;
+    assert_eq!((value(&seen, "traceparent"), value(&seen, "tracestate")), (None, None), "what strangers say");
+
+    let plane = Plane::with(to(mirror().await), |settings| settings.tracing.begin = true);
     let seen = forwarded(&plane, &said).await;
     let (id, parent) = (value(&seen, "x-request-id").unwrap(), value(&seen, "traceparent").unwrap());
     assert!(parent.len() == 55 && parent.starts_with(&format!("00-{id}-")) && parent.ends_with("-01"), "{parent}");
