@@ -19,10 +19,10 @@ pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
 pub use policy::{
     AUTH_TIMEOUT, AddressKey, ApiKey, BasicAuth, CLOCK_SKEW, ClaimToHeader, ClientCertificate, ClientName, Compression,
-    Cors, ErrorPage, ExternalAuth, Frames, Headers, IpAccess, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE,
-    MIRROR_TIMEOUT, Mirror, OnAuthFailure, OnExpiry, OnMissingKey, PolicyRef, PolicyStatus, PolicyTarget,
-    PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey, RateLimit, ReferrerPolicy, RequestLimits,
-    RequiredClaim, SecurityHeaders, StreamLimit, Tell, TokenSource,
+    Cors, ErrorPage, ExternalAuth, Frames, FramesFrom, Headers, IpAccess, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE,
+    MESSAGE_PERIOD, MIRROR_TIMEOUT, MessageLimit, Mirror, OnAuthFailure, OnExcess, OnExpiry, OnMissingKey, PolicyRef,
+    PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey, RateLimit,
+    ReferrerPolicy, RequestLimits, RequiredClaim, SecurityHeaders, StreamLimit, Tell, TokenSource,
 };
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{

@@ -170,6 +170,9 @@ pub(super) enum Error {
     /// A frame or message of a WebSocket is over the limit.
     #[error("message too large")]
     MessageTooLarge,
+    /// A side of a WebSocket sends faster than it may.
+    #[error("messages come too fast")]
+    TooFast,
     /// The client answered no ping.
     #[error("client answers no ping")]
     ClientSilent,
@@ -203,6 +206,7 @@ impl Error {
         match self {
             BadRequest(_) | BodyIncomplete | NoRateKey => StatusCode::BAD_REQUEST,
             RateLimited(status, _) | TooManyStreams(status) => status,
+            TooFast => StatusCode::TOO_MANY_REQUESTS,
             Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Method | MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -291,6 +295,7 @@ impl Error {
             UpstreamStalled => "upstream_stalled",
             RequestTimeout => "request_timeout",
             MessageTooLarge => "message_too_large",
+            TooFast => "message_rate",
             ClientSilent | UpstreamSilent => "pong_timeout",
             UpstreamCut => "upstream_cut",
             Draining => "draining",
@@ -313,6 +318,7 @@ impl Error {
             RouteRemoved => End::RouteRemoved,
             TokenRanOut(_) => End::TokenExpired,
             MessageTooLarge => End::TooLarge,
+            TooFast => End::TooFast,
             ClientGone | ClientSilent | BodyIncomplete => End::ClientGone,
             _ => End::UpstreamCut,
         }
@@ -325,7 +331,7 @@ impl Error {
         match self {
             BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
-            | MessageTooLarge => true,
+            | MessageTooLarge | TooFast => true,
             NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
             | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid
             | AuthDenied(_) | AuthUnavailable | CertificateMissing | CertificateDenied | OriginDenied

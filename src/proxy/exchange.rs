@@ -3,6 +3,7 @@
 
 mod adorned;
 mod attempt;
+mod limited;
 mod record;
 mod shown;
 mod signed_in;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use self::adorned::Adorned;
 use self::attempt::Attempt;
 pub(super) use self::attempt::Beside;
+use self::limited::Paced;
 use super::clocks::{Clocks, Flow, Phase};
 use super::downstream::Downstream;
 use super::error::{CLIENT_CLOSED_REQUEST, Error};
@@ -30,7 +32,7 @@ pub(super) use super::streams::{Due, Farewell, Manner};
 use super::trace::Trace;
 use super::transport::Agreed;
 use super::worker::Worker;
-use crate::resilience::rate::{Inside, Limiters};
+use crate::resilience::rate::Inside;
 use crate::snapshot::{Action, ClusterName, Forward, Route, RouteName, Streaming};
 use crate::telemetry::{End, Kind, Protocol};
 
@@ -85,6 +87,9 @@ pub(super) struct Exchange {
     /// Its places among those of its keys, where policies limit how many there are.
     #[allow(clippy::box_collection, reason = "nearly all have none, and have room for no more than a pointer")]
     inside: RefCell<Option<Box<Vec<Inside>>>>,
+    /// How fast its sides may send, if it becomes a WebSocket that policies say so of.
+    #[allow(clippy::box_collection, reason = "likewise")]
+    paced: RefCell<Option<Box<Vec<Paced>>>>,
     /// What the endpoint is told of the client, in the place of what that says itself: few requests have any.
     vouched: RefCell<Vec<Vouched>>,
     received: Cell<u64>,
@@ -114,6 +119,7 @@ impl Exchange {
             end: Cell::new(End::ClientGone),
             adorned: RefCell::new(None),
             inside: RefCell::new(None),
+            paced: RefCell::new(None),
             vouched: RefCell::default(),
             received: Cell::new(0),
             sent: Cell::new(0),
@@ -300,26 +306,6 @@ impl Exchange {
         self.status.set(status);
         self.reason.set(None);
         self.clocks.enter(Phase::Local);
-    }
-
-    /// What is counted of requests under policies.
-    pub(super) fn limiters(&self) -> &Limiters {
-        &self.worker.limiters
-    }
-
-    /// Keeps a place until it is over.
-    pub(super) fn keep(&self, place: Inside) {
-        self.inside.borrow_mut().get_or_insert_default().push(place);
-    }
-
-    /// The client may send so many bytes of content, whatever the settings say.
-    pub(super) fn bound_content(&self, most: u64) {
-        self.most_content.set(most);
-    }
-
-    /// Whether so many bytes of content are more than the client may send.
-    pub(super) fn is_too_much(&self, content: u64) -> bool {
-        content > self.most_content.get()
     }
 
     /// Body bytes came from the client.

@@ -36,9 +36,9 @@ pub use policy::{
     Issuer, IssuerKeys, Jwt, Key, KeyHosts, KeySource, KeyUrl, Keys, RemoteKeys,
 };
 pub use policy::{
-    ApiKey, BasicAuth, Below, ClientCertificate, ClientName, Compression, Cors, ErrorPage, ExternalAuth, Headers,
-    IpAccess, Keyring, MediaTypes, Methods, Mirror, MissingKey, Names, Networks, Origins, Page, Policy, RateKey,
-    RateLimit, RequestLimits, RequestRate, Tell, TokenPlace,
+    ApiKey, BasicAuth, Below, ClientCertificate, ClientName, Compression, Cors, ErrorPage, ExternalAuth, FramesFrom,
+    Headers, IpAccess, Keyring, MediaTypes, MessageRate, Methods, Mirror, MissingKey, Names, Networks, Origins, Page,
+    Policy, RateKey, RateLimit, RequestLimits, RequestRate, Tell, TokenPlace,
 };
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{

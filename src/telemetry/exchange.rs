@@ -128,6 +128,8 @@ pub enum End {
     TokenExpired,
     /// A frame or message was over the limit.
     TooLarge,
+    /// A side of a WebSocket sent faster than it may.
+    TooFast,
     /// Floodway itself answered.
     Answered,
 }
@@ -181,6 +183,7 @@ impl End {
             End::RouteRemoved => "route_removed",
             End::TokenExpired => "token_expired",
             End::TooLarge => "too_large",
+            End::TooFast => "too_fast",
             End::Answered => "answered",
         }
     }

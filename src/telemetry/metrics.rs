@@ -116,7 +116,7 @@ declare! {
     NOT_PERMITTED: Counter "floodway_breaker_not_permitted_total" ["upstream", "scope"]
         "Calls that circuit breakers did not permit.";
     RATE_LIMITED: Counter "floodway_rate_limited_total" ["policy", "limit"]
-        "Requests that a rate limit of a policy refused.";
+        "Requests that a rate limit of a policy refused, and WebSockets that it closed.";
     RATE_LIMIT_KEYS: Gauge "floodway_rate_limit_keys" ["policy", "limit"]
         "Keys of a rate limit that have less than all they may have.";
     CERTIFICATE_EXPIRY: Gauge "floodway_certificate_expiry_seconds" ["secret"]

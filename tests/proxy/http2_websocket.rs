@@ -24,7 +24,7 @@ fn to_http2(endpoint: SocketAddr) -> Snapshot {
     snapshot(vec![forward("", "backend")], vec![cluster("backend", Protocol::Http2, &[endpoint])])
 }
 
-fn ask_socket(path: &str) -> Request<()> {
+pub fn ask_socket(path: &str) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = format!("http://example.com{path}").parse().unwrap();
@@ -35,7 +35,7 @@ fn ask_socket(path: &str) -> Request<()> {
 }
 
 /// A client that has learnt that the proxy takes extended CONNECT.
-async fn connecting(plane: &Plane) -> client::SendRequest<Bytes> {
+pub async fn connecting(plane: &Plane) -> client::SendRequest<Bytes> {
     let client = http2(plane.address).await;
     eventually("the proxy's settings", || client.is_extended_connect_protocol_enabled()).await;
     client
@@ -88,7 +88,7 @@ async fn serve(mut request: Request<h2::RecvStream>, mut answer: server::SendRes
 }
 
 /// Reads until `wanted` has come whole.
-async fn comes(body: &mut h2::RecvStream, wanted: &[u8]) {
+pub async fn comes(body: &mut h2::RecvStream, wanted: &[u8]) {
     let mut got = Vec::new();
     while got.len() < wanted.len() {
         got.extend_from_slice(&piece(body).await.unwrap().unwrap());

@@ -49,6 +49,7 @@ mod policy_headers;
 mod policy_jwt;
 mod policy_key;
 mod policy_limits;
+mod policy_message_rate;
 mod policy_mirror;
 mod policy_pages;
 mod policy_rate_limit;

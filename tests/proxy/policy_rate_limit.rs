@@ -18,7 +18,7 @@ use super::support::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn limit(name: &str, keys: &[RateKey], requests: u32) -> RateLimit {
+pub fn limit(name: &str, keys: &[RateKey], requests: u32) -> RateLimit {
     RateLimit {
         identity: format!("shop/fair {name} {requests} {keys:?}").into(),
         policy: "shop/fair".into(),
@@ -27,6 +27,7 @@ fn limit(name: &str, keys: &[RateKey], requests: u32) -> RateLimit {
         missing: MissingKey::Share,
         rate: Some(RequestRate { requests, per: HOUR, burst: requests }),
         at_once: None,
+        web_socket: None,
         max_keys: 1000,
         status: StatusCode::TOO_MANY_REQUESTS,
         tell: Tell::Refused,

@@ -33,7 +33,10 @@ pub use limits::RequestLimits;
 pub use mirror::{MIRROR_TIMEOUT, Mirror};
 pub use pages::ErrorPage;
 pub use place::TokenSource;
-pub use rate_limit::{AddressKey, OnMissingKey, RATE_PERIOD, RateKey, RateLimit, StreamLimit, Tell};
+pub use rate_limit::{
+    AddressKey, FramesFrom, MESSAGE_PERIOD, MessageLimit, OnExcess, OnMissingKey, RATE_PERIOD, RateKey, RateLimit,
+    StreamLimit, Tell,
+};
 
 use super::Condition;
 use super::rules::object_name;

@@ -8,14 +8,16 @@ use crate::api::rules::{duration_within, header_name, rules};
 
 /// Of `rateLimit[].per`.
 pub const RATE_PERIOD: TimeBounds = ("1s", "24h");
+/// Of `rateLimit[].webSocket.per`.
+pub const MESSAGE_PERIOD: TimeBounds = ("1s", "1h");
 
 /// How much may come of each key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules([
     (
-        "has(self.requests) || has(self.streams)",
-        "a limit needs requests and per, or streams, for example {requests: 100, per: 1m} or {streams: {concurrent: 10}}",
+        "has(self.requests) || has(self.streams) || has(self.webSocket)",
+        "a limit needs requests and per, or streams, or webSocket, for example {requests: 100, per: 1m} or {streams: {concurrent: 10}}",
     ),
     ("has(self.requests) == has(self.per)", "requests and per belong together, for example {requests: 100, per: 1m}"),
     ("!has(self.burst) || has(self.requests)", "burst says how many of the requests may come at once: it needs requests and per"),
@@ -56,6 +58,9 @@ pub struct RateLimit {
     /// How much there may be at once, whatever the rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<StreamLimit>,
+    /// How fast the sides of a WebSocket may send, each WebSocket by itself, whatever its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web_socket: Option<MessageLimit>,
     /// For how many keys buckets are kept; 65536 when absent. Of more, those go first that are the nearest to being full. A key takes up to
     /// 35 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,6 +141,66 @@ pub struct StreamLimit {
     /// WebSocket for as long as it lives.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrent: u32,
+}
+
+/// How fast the sides of a WebSocket may send.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules([
+    (
+        "has(self.messages) || has(self.bytes)",
+        "say how many messages or bytes may come, for example {messages: 20} or {bytes: 65536, per: 1s}",
+    ),
+    ("!has(self.burst) || has(self.messages)", "burst says how many of the messages may come at once: it needs messages"),
+    ("!has(self.burstBytes) || has(self.bytes)", "burstBytes says how many of the bytes may come at once: it needs bytes"),
+])))]
+pub struct MessageLimit {
+    /// How many messages may come in the time of `per`, for example `20`. Pings count, pongs and closes do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages: Option<u32>,
+    /// How many bytes may come in the time of `per`, frames and all, for example `65536`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub bytes: Option<u32>,
+    /// The time in which they may come; `1s` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24), extend("x-kubernetes-validations" = duration_within(MESSAGE_PERIOD)))]
+    pub per: Option<String>,
+    /// How many messages may come at once, after a time without any; as many as `messages` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+    /// How many bytes may come at once, after a time without any; as many as `bytes` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub burst_bytes: Option<u32>,
+    /// What becomes of who sends more: `Delay`, it is read no faster (when absent), or `Close`, the WebSocket is closed with 1008.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_excess: Option<OnExcess>,
+    /// Whose messages count: `Client` (when absent), `Endpoint`, or `Both`, each by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<FramesFrom>,
+}
+
+/// What becomes of a side of a WebSocket that sends more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnExcess {
+    /// It is read no faster.
+    Delay,
+    /// The WebSocket is closed.
+    Close,
+}
+
+/// Whose messages count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FramesFrom {
+    /// Those of clients.
+    Client,
+    /// Those of endpoints.
+    Endpoint,
+    /// Those of each side, by themselves.
+    Both,
 }
 
 /// What becomes of requests that lack part of their key.

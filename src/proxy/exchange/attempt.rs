@@ -210,8 +210,8 @@ fn unanswered(error: Error) -> Outcome {
         | ApiKeyInvalid | AuthDenied(_) | AuthUnavailable | CertificateMissing | CertificateDenied | OriginDenied
         | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid | TokenExpired | ClaimsRefused
         | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket
-        | Idle | UploadIdle | ClientStalled | MessageTooLarge | ClientSilent | Draining | MaxAge | EndpointGone
-        | RouteRemoved | TokenRanOut(_) => Outcome::Unknown,
+        | Idle | UploadIdle | ClientStalled | MessageTooLarge | TooFast | ClientSilent | Draining | MaxAge
+        | EndpointGone | RouteRemoved | TokenRanOut(_) => Outcome::Unknown,
     }
 }
 

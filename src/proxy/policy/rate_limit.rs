@@ -3,12 +3,14 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Asked, Verified};
 use crate::clock;
 use crate::proxy::affinity::cookie;
 use crate::proxy::error::Error;
+use crate::proxy::fields::Known;
 use crate::resilience::Moment;
 use crate::resilience::rate::{Full, Limiter};
 use crate::snapshot::{FieldLines, MissingKey, RateKey, RateLimit, RequestRate, Tell, parameter};
@@ -25,6 +27,7 @@ fn pass(limits: &[RateLimit], asked: &Asked<'_>, now: Moment) -> Result<(), Erro
     let Some((limit, others)) = limits.split_first() else { return Ok(()) };
     asked.exchange.limiters().with(limit, |limiter| {
         let Some(key) = key(limit, limiter, asked)? else { return pass(others, asked, now) };
+        pace(limit, limiter, asked);
         let left = limiter.take(key, now).map_err(|wait| refuse(limit, asked, wait))?;
         let passed = match limiter.enter(key) {
             Err(Full) => Err(Error::TooManyStreams(limit.status)),
@@ -46,6 +49,15 @@ fn pass(limits: &[RateLimit], asked: &Asked<'_>, now: Moment) -> Result<(), Erro
             }
         }
     })
+}
+
+/// Notes how fast a WebSocket may be, if that is what the request asks for.
+fn pace(limit: &RateLimit, limiter: &Arc<Limiter>, asked: &Asked<'_>) {
+    if let Some(rate) = &limit.web_socket
+        && asked.head.fields.contains(Known::Upgrade)
+    {
+        asked.exchange.pace((Arc::clone(rate), Arc::clone(limiter)));
+    }
 }
 
 /// There is no token for so long.

@@ -1,5 +1,7 @@
 //! One way through a tunnel: what one side sends, the other gets, as it comes. What is said in between is put between frames,
-//! if the bytes are a WebSocket's. When to say something, and when the tunnel ends, is `mod`'s to say.
+//! if the bytes are a WebSocket's: where that is, `following` finds. When to say something, and when the tunnel ends, is `mod`'s to say.
+
+mod following;
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,11 +9,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::ReadBuf;
+use tokio::time::Instant;
 
-use super::frames::{Found, Frames, opcode};
+use super::frames::Frames;
+use super::pace::{Allowed, Pace};
 use super::words::Word;
 use crate::proxy::clocks::Flow;
-use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::io::Pipe;
 use crate::proxy::worker::Worker;
@@ -21,6 +24,15 @@ use crate::proxy::worker::Worker;
 pub(super) enum Broken {
     Source,
     Sink,
+}
+
+/// What a source does that it may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// It announced more than it may send.
+    TooLarge,
+    /// It sent faster than it may.
+    TooFast,
 }
 
 /// What happened since this was last looked at.
@@ -34,8 +46,8 @@ pub(super) struct Signs {
     pub(super) asked: bool,
     /// Our own ping is with the sink.
     pub(super) pinged: bool,
-    /// The source announced more than it may.
-    pub(super) too_large: bool,
+    /// The source does what it may not.
+    pub(super) excess: Option<Excess>,
 }
 
 /// One way through a tunnel.
@@ -44,6 +56,8 @@ pub(super) struct Direction {
     /// Read, but not taken by the sink yet. Its end is where `frames` has come to.
     unsent: Bytes,
     pub(super) frames: Frames,
+    /// How fast the source may send, if that is limited.
+    pace: Option<Box<Pace>>,
     state: State,
     /// What is to be said at the next boundary.
     say: Option<Word>,
@@ -72,10 +86,17 @@ enum State {
 
 impl Direction {
     /// A direction whose source has sent `early` already.
-    pub(super) fn new(early: Bytes, frames: Frames, worker: &Worker, exchange: &Exchange) -> Self {
+    pub(super) fn new(
+        early: Bytes,
+        frames: Frames,
+        pace: Option<Box<Pace>>,
+        worker: &Worker,
+        exchange: &Exchange,
+    ) -> Self {
         let mut direction = Direction {
             unsent: Bytes::new(),
             frames,
+            pace,
             state: State::Open,
             say: None,
             aside: None,
@@ -85,6 +106,7 @@ impl Direction {
         };
         if !early.is_empty() {
             let mut early = Vec::from(early);
+            direction.took(early.len());
             let kept = direction.follow(&mut early, 0, worker, exchange);
             early.truncate(kept);
             direction.unsent = early.into();
@@ -110,23 +132,57 @@ impl Direction {
                     let _ = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
                     self.state = State::Closed;
                 }
-                State::Open => {
-                    ready!(source.poll_readable(cx)).map_err(|_| Broken::Source)?;
-                    let moved =
-                        worker.with_scratch(|scratch| self.poll_move(cx, scratch, worker, exchange, source, sink));
-                    if ready!(moved)? == 0 {
-                        self.state = State::SourceEnded;
+                State::Open => match self.allowed() {
+                    // What it says meanwhile nobody hears.
+                    Allowed::Nothing => {
+                        self.signs.heard = true;
+                        return Poll::Pending;
                     }
-                }
+                    Allowed::Held => self.move_held(cx, worker, exchange, sink)?,
+                    Allowed::Read(most) => {
+                        ready!(source.poll_readable(cx)).map_err(|_| Broken::Source)?;
+                        let moved = worker
+                            .with_scratch(|scratch| self.poll_move(cx, scratch, most, worker, exchange, source, sink));
+                        if ready!(moved)? == 0 {
+                            self.state = State::SourceEnded;
+                        }
+                    }
+                },
             }
         }
     }
 
-    /// Reads once, and passes on at once what the sink takes. Returns how much was read.
+    /// What may be done with the source now.
+    fn allowed(&mut self) -> Allowed {
+        let ends = self.over || matches!(self.say, Some(Word::Close(..)));
+        let Some(pace) = &mut self.pace else { return Allowed::Read(usize::MAX) };
+        if ends {
+            pace.lift();
+        }
+        pace.allowed(Instant::now())
+    }
+
+    /// Passes on what was held, as far as it may go now.
+    fn move_held(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        exchange: &Exchange,
+        sink: &mut dyn Pipe,
+    ) -> Result<(), Broken> {
+        let held = self.pace.as_mut().map(|pace| pace.take_held()).unwrap_or_default();
+        let before = self.unsent.len();
+        let mut both = [&self.unsent[..], &held].concat();
+        self.pass_on(cx, &mut both, before, worker, exchange, sink)
+    }
+
+    /// Reads once, at most so much, and passes on at once what the sink takes. Returns how much was read.
+    #[allow(clippy::too_many_arguments, reason = "what a direction moves between, lent for a moment")]
     fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
+        most: usize,
         worker: &Worker,
         exchange: &Exchange,
         source: &mut dyn Pipe,
@@ -134,7 +190,8 @@ impl Direction {
     ) -> Poll<Result<usize, Broken>> {
         let held = self.unsent.len();
         scratch[..held].copy_from_slice(&self.unsent);
-        let mut buffer = ReadBuf::new(&mut scratch[held..]);
+        let room = scratch.len().min(held.saturating_add(most));
+        let mut buffer = ReadBuf::new(&mut scratch[held..room]);
         match ready!(Pin::new(source).poll_read(cx, &mut buffer)) {
             // TLS that ends without a word. WebSockets have their own, and many clients say no other.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
@@ -145,16 +202,41 @@ impl Direction {
             return Poll::Ready(Ok(0));
         }
         self.signs.heard = true;
-        let kept = self.follow(&mut scratch[..held + read], held, worker, exchange);
+        self.took(read);
+        self.pass_on(cx, &mut scratch[..held + read], held, worker, exchange, sink)?;
+        Poll::Ready(Ok(read))
+    }
+
+    /// The source sent so much, which may be too much.
+    fn took(&mut self, bytes: usize) {
+        if let Some(pace) = &mut self.pace
+            && !self.over
+            && !pace.took(bytes, Instant::now())
+        {
+            self.signs.excess = Some(Excess::TooFast);
+        }
+    }
+
+    /// Follows what was read, all of `buffer` from `followed` on, and passes on at once what the sink takes.
+    fn pass_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        followed: usize,
+        worker: &Worker,
+        exchange: &Exchange,
+        sink: &mut dyn Pipe,
+    ) -> Result<(), Broken> {
+        let kept = self.follow(buffer, followed, worker, exchange);
         let now = if self.say.is_some() || self.aside.is_some() { 0 } else { kept - self.frames.undecided().min(kept) };
-        let written = match write(sink, cx, &scratch[..now]) {
+        let written = match write(sink, cx, &buffer[..now]) {
             Poll::Ready(Ok(written)) => written,
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Sink)),
+            Poll::Ready(Err(_)) => return Err(Broken::Sink),
             Poll::Pending => 0,
         };
         self.moved(exchange, written);
-        self.unsent = Bytes::copy_from_slice(&scratch[written..kept]);
-        Poll::Ready(Ok(read))
+        self.unsent = Bytes::copy_from_slice(&buffer[written..kept]);
+        Ok(())
     }
 
     /// Sends what is there, until only what is undecided is left.
@@ -212,71 +294,9 @@ impl Direction {
         }
     }
 
-    /// Follows what was read, all of `buffer` from `followed` on; how much of `buffer` goes on.
-    fn follow(&mut self, buffer: &mut [u8], followed: usize, worker: &Worker, exchange: &Exchange) -> usize {
-        let (mut at, mut end) = (followed, buffer.len());
-        let mut kept = None;
-        while at < end {
-            let mut rest = &buffer[at..end];
-            let found = self.frames.follow(&mut rest);
-            at = end - rest.len();
-            match found {
-                Found::Frame(opcode::PING) => self.signs.asked = true,
-                Found::Nothing | Found::Frame(_) => {}
-                Found::OwnPong(length) if !self.over => {
-                    buffer.copy_within(at..end, at - length);
-                    at -= length;
-                    end -= length;
-                }
-                Found::OwnPong(_) => {}
-                Found::TooLarge if !self.over => {
-                    // The whole header is here, since none is passed on before it was judged.
-                    let header = self.frames.since_boundary().unwrap_or_default() as usize;
-                    kept = Some(at - header);
-                    self.signs.too_large = true;
-                    self.frames.lift_limits();
-                    self.put(at - header, Word::close(Error::MessageTooLarge, self.frames.masked()));
-                }
-                Found::TooLarge => {}
-                Found::Violation(violation) => worker.recorder.violation(self.frames.masked(), violation.as_str()),
-            }
-        }
-        let ended = self.frames.take_ended();
-        if ended.frames > 0 {
-            let to_client = !self.frames.masked();
-            worker.recorder.frames(to_client, ended.frames, ended.messages);
-            if to_client {
-                exchange.events(ended.messages);
-            }
-        }
-        match kept {
-            Some(kept) => kept,
-            None if self.over => 0,
-            None => end,
-        }
-    }
-
-    /// Finds the place of what is to be said: the last boundary between frames.
-    fn place(&mut self) {
-        let Some(word) = self.say else { return };
-        if self.over || self.frames.closed() {
-            // We or the source has said the last word.
-            self.say = None;
-        } else if self.aside.is_none()
-            && let Some(since) = self.frames.since_boundary()
-            && let Some(after) = (self.unsent.len() as u64).checked_sub(since)
-        {
-            self.say = None;
-            self.put(after as usize, word);
-            if self.over {
-                self.unsent.truncate(after as usize);
-            }
-        }
-    }
-
-    fn put(&mut self, after: usize, word: Word) {
-        self.over |= matches!(word, Word::Close(..));
-        self.aside = Some(Box::new(Aside { after, frame: word.frame(self.frames.masked()), word }));
+    /// When more may come of the source, which sends faster than it may.
+    pub(super) fn delayed_until(&self) -> Option<Instant> {
+        self.pace.as_ref()?.until().filter(|_| self.state == State::Open && !self.over)
     }
 
     /// Says something to the sink, as soon as it can be; a close before all else, and nothing after it.

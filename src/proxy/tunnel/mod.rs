@@ -3,10 +3,11 @@
 //! nothing is buffered but what the other side has not taken yet; the scratch they pass through is the worker's.
 //!
 //! [`direction`] moves bytes and knows, by [`frames`], where something may be said; [`pulse`] knows when a side is to be
-//! pinged, [`words`] how that looks. Here is decided what is said, and how the tunnel ends.
+//! pinged, [`pace`] how fast it may send, [`words`] how what we say looks. Here is decided what is said, and how the tunnel ends.
 
 mod direction;
 mod frames;
+mod pace;
 mod pulse;
 mod words;
 
@@ -17,8 +18,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::direction::{Broken, Direction};
+use self::direction::{Broken, Direction, Excess};
 use self::frames::Frames;
+use self::pace::Pace;
 use self::pulse::{Beat, Pulse, Side};
 use self::words::Word;
 use super::error::Error;
@@ -118,8 +120,8 @@ impl Tunnel {
             }
             frames
         };
-        let up = Direction::new(early, frames(true), worker, exchange);
-        let down = Direction::new(ahead, frames(false), worker, exchange);
+        let up = Direction::new(early, frames(true), Pace::of(exchange, true), worker, exchange);
+        let down = Direction::new(ahead, frames(false), Pace::of(exchange, false), worker, exchange);
         Tunnel { up, down, pulse, parting: None, first: None, opaque: extended.is_none() }
     }
 
@@ -161,7 +163,8 @@ impl Tunnel {
                 Some(parting) => parting.until,
                 None => self.pulse.as_ref().and_then(|pulse| pulse.next()),
             };
-            match exchange.poll_due(cx, beat) {
+            let paced = self.up.delayed_until().into_iter().chain(self.down.delayed_until());
+            match exchange.poll_due(cx, paced.chain(beat).min()) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Due::Leave(farewell)) if self.opaque => {
                     // There are no last words in it. While the process goes away, it has as long as there is; whatever else asks it
@@ -177,7 +180,11 @@ impl Tunnel {
                     }
                 }
                 Poll::Ready(Due::Beat) => match self.parting {
-                    Some(Parting { ending: Ending::Cut(error), .. }) => return Poll::Ready(Err(error)),
+                    Some(Parting { ending: Ending::Cut(error), until }) => {
+                        if until.is_none_or(|until| until <= Instant::now()) {
+                            return Poll::Ready(Err(error));
+                        }
+                    }
                     _ => self.beat(),
                 },
                 Poll::Ready(Due::Expired(error)) => {
@@ -251,10 +258,14 @@ impl Tunnel {
                 }
             }
         }
-        if up.too_large || down.too_large {
-            self.part(Ending::Cut(Error::MessageTooLarge), Error::MessageTooLarge, Some(Instant::now() + PARTING));
+        let why = up.excess.or(down.excess).map(|excess| match excess {
+            Excess::TooLarge => Error::MessageTooLarge,
+            Excess::TooFast => Error::TooFast,
+        });
+        if let Some(why) = why {
+            self.part(Ending::Cut(why), why, Some(Instant::now() + PARTING));
         }
-        up.too_large || down.too_large
+        why.is_some()
     }
 
     /// Ends both ways once each side was told and has answered. Returns whether it did.
@@ -331,6 +342,6 @@ mod tests {
     fn an_open_tunnel_is_small() {
         assert!(size_of::<Direction>() <= 200, "{}", size_of::<Direction>());
         let future = size::<Rc<Worker>, Io, Bytes, Takeover, Rc<Exchange>, _>(run);
-        assert!(future <= 600, "{future}");
+        assert!(future <= 616, "{future}");
     }
 }

@@ -9,6 +9,8 @@ use crate::proxy::exchange::Farewell;
 
 /// RFC 6455 7.4.1: "an endpoint is 'going away', such as a server going down or a browser having navigated away from a page".
 const GOING_AWAY: u16 = 1001;
+/// RFC 6455 7.4.1: "an endpoint is terminating the connection because it has received a message that violates its policy".
+const VIOLATES_POLICY: u16 = 1008;
 /// RFC 6455 7.4.1: "an endpoint is terminating the connection because it has received a message that is too big for it to
 /// process".
 const TOO_BIG: u16 = 1009;
@@ -33,6 +35,7 @@ impl Word {
         let restarts = [Farewell::Draining.error(), Farewell::EndpointGone.error()];
         let code = match why {
             Error::MessageTooLarge => TOO_BIG,
+            Error::TooFast => VIOLATES_POLICY,
             Error::ClientSilent | Error::UpstreamSilent => UNEXPECTED,
             Error::TokenRanOut(code) if !to_endpoint => code,
             why if restarts.contains(&why) && !to_endpoint => SERVICE_RESTART,
@@ -81,6 +84,7 @@ mod tests {
             (Error::Draining, 1012, 1001),
             (Error::EndpointGone, 1012, 1001),
             (Error::MessageTooLarge, 1009, 1009),
+            (Error::TooFast, 1008, 1008),
             (Error::ClientSilent, 1011, 1011),
         ] {
             assert_eq!(Word::close(why, false), Word::Close(client, why.reason()));

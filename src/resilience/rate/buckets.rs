@@ -24,9 +24,9 @@ const ROOM: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// The time that a token takes to come back, in nanoseconds; at least 1.
-    token: u64,
+    pub(super) token: u64,
     /// The time that an empty bucket takes to fill.
-    depth: u64,
+    pub(super) depth: u64,
 }
 
 /// What is left to a key.
@@ -53,7 +53,7 @@ impl Rate {
         if after > self.depth { Err(Duration::from_nanos(after - self.depth)) } else { Ok(then) }
     }
 
-    fn left(self, full: u64, now: u64) -> Left {
+    pub(super) fn left(self, full: u64, now: u64) -> Left {
         let missing = full.saturating_sub(now);
         Left { tokens: self.depth.saturating_sub(missing) / self.token, full_in: Duration::from_nanos(missing) }
     }

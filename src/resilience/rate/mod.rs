@@ -7,6 +7,7 @@
 
 mod at_once;
 mod buckets;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use at_once::AtOnce;
 pub use at_once::Inside;
 use buckets::Buckets;
 pub use buckets::{Left, Rate};
+pub use pace::Pace;
 
 /// How often limits are looked at that may be at rest.
 const SWEEP: Duration = Duration::from_secs(3600);
@@ -182,7 +184,8 @@ impl Limiter {
         }
     }
 
-    fn refuse(&self) {
+    /// Counts a refusal.
+    pub fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -24,6 +24,8 @@ pub struct RateLimit {
     pub rate: Option<RequestRate>,
     /// How many exchanges there may be at once.
     pub at_once: Option<u32>,
+    /// How fast the sides of a WebSocket may send, each WebSocket by itself.
+    pub web_socket: Option<Arc<MessageRate>>,
     /// For how many keys buckets are kept, at least.
     pub max_keys: u32,
     /// The status of refusals.
@@ -42,6 +44,30 @@ pub struct RequestRate {
     pub per: Duration,
     /// so many at once, at least 1.
     pub burst: u32,
+}
+
+/// How fast the sides of a WebSocket may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MessageRate {
+    /// How fast messages may come, pings included.
+    pub messages: Option<RequestRate>,
+    /// How fast bytes may come, those of frames included.
+    pub bytes: Option<RequestRate>,
+    /// Whether a WebSocket is closed whose side sends more, instead of being read no faster.
+    pub close: bool,
+    /// Whose.
+    pub from: FramesFrom,
+}
+
+/// Whose messages are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum FramesFrom {
+    /// Those of clients.
+    Client,
+    /// Those of endpoints.
+    Endpoint,
+    /// Those of each side, by themselves.
+    Both,
 }
 
 /// Part of a key.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 
 use crate::api;
-use crate::snapshot::{MissingKey, RateKey, RateLimit, RequestRate, Tell, duration};
+use crate::snapshot::{FramesFrom, MessageRate, MissingKey, RateKey, RateLimit, RequestRate, Tell, duration};
 use crate::translate::conditions::Problem;
 use crate::translate::matches::not_a_header;
 use crate::translate::streaming::time_within;
@@ -17,6 +17,8 @@ use crate::translate::streaming::time_within;
 const MAX_KEYS: u32 = 65_536;
 /// Bits of an address: what a client has, who gets at least a /64 of IPv6 addresses (RFC 6177 2).
 const PREFIXES: (u8, u8) = (32, 64);
+/// The time that messages are counted by when nobody says otherwise.
+const MESSAGE_PERIOD: Duration = Duration::from_secs(1);
 /// The longest that an empty bucket may take to fill.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -39,11 +41,12 @@ pub(super) fn rate_limit(
 }
 
 fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str) -> Result<RateLimit, Problem> {
-    let api::RateLimit { name, key, on_missing_key, requests, per, burst, streams, max_keys, status, tell } = given;
+    let api::RateLimit { name, key, on_missing_key, requests, per, burst, streams, web_socket, max_keys, status, tell } =
+        given;
     let wrong = |wrong: bool, message: &str| if wrong { Err(Problem::invalid(path, message)) } else { Ok(()) };
     wrong(
-        requests.is_none() && streams.is_none(),
-        "a limit needs requests and per, or streams, for example {requests: 100, per: 1m} or {streams: {concurrent: 10}}",
+        requests.is_none() && streams.is_none() && web_socket.is_none(),
+        "a limit needs requests and per, or streams, or webSocket, for example {requests: 100, per: 1m} or {streams: {concurrent: 10}}",
     )?;
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     wrong(
@@ -62,12 +65,9 @@ fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str) -> Result<RateLi
             return Err(Problem::invalid(path, message));
         }
     };
-    if let Some(RequestRate { requests, per, burst }) = rate
-        && per.as_millis() * u128::from(burst) > LONGEST.as_millis() * u128::from(requests)
-    {
-        let message = "it would take more than a year until so many may come at once: lower burst, or raise requests";
-        return Err(Problem::invalid(format!("{path}.burst"), message));
-    }
+    rate.map_or(Ok(()), |rate| fills(rate, || format!("{path}.burst"), "requests"))?;
+    let web_socket =
+        web_socket.as_ref().map(|given| self::web_socket(given, &format!("{path}.webSocket"))).transpose()?;
     let at_once = streams.as_ref().map(|streams| streams.concurrent.max(1));
     let keys = key.iter().enumerate().map(|(at, key)| self::key(key, &format!("{path}.key[{at}]")));
     let keys = keys.collect::<Result<Box<[_]>, _>>()?;
@@ -92,12 +92,55 @@ fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str) -> Result<RateLi
         },
         rate,
         at_once,
+        web_socket: web_socket.map(Arc::new),
         max_keys,
         status,
         tell: match tell {
             None | Some(api::Tell::Refused) => Tell::Refused,
             Some(api::Tell::Always) => Tell::Always,
             Some(api::Tell::Never) => Tell::Never,
+        },
+    })
+}
+
+/// Whether a bucket is full in a time that can be counted.
+fn fills(rate: RequestRate, path: impl FnOnce() -> String, of: &str) -> Result<(), Problem> {
+    let RequestRate { requests, per, burst } = rate;
+    if per.as_millis() * u128::from(burst) <= LONGEST.as_millis() * u128::from(requests) {
+        return Ok(());
+    }
+    let message = "it would take more than a year until so many may come at once: lower burst, or raise";
+    Err(Problem::invalid(path(), format_args!("{message} {of}")))
+}
+
+fn web_socket(given: &api::MessageLimit, path: &str) -> Result<MessageRate, Problem> {
+    let api::MessageLimit { messages, bytes, per, burst, burst_bytes, on_excess, from } = given;
+    let per = time_within(per, api::MESSAGE_PERIOD, || format!("{path}.per"))?.unwrap_or(MESSAGE_PERIOD);
+    let rate = |of: &str, many: Option<u32>, burst_field: &str, burst: Option<u32>| match (many, burst) {
+        (Some(many @ 1..), burst) => {
+            let rate = RequestRate { requests: many, per, burst: burst.unwrap_or(many).max(1) };
+            fills(rate, || format!("{path}.{burst_field}"), of).map(|()| Some(rate))
+        }
+        (None, None) => Ok(None),
+        _ => Err(Problem::invalid(
+            path,
+            format_args!("{burst_field} needs {of}, at least 1, for example {{{of}: 1000}}"),
+        )),
+    };
+    let messages = rate("messages", *messages, "burst", *burst)?;
+    let bytes = rate("bytes", *bytes, "burstBytes", *burst_bytes)?;
+    if messages.is_none() && bytes.is_none() {
+        let message = "say how many messages or bytes may come, for example {messages: 20} or {bytes: 65536, per: 1s}";
+        return Err(Problem::invalid(path, message));
+    }
+    Ok(MessageRate {
+        messages,
+        bytes,
+        close: *on_excess == Some(api::OnExcess::Close),
+        from: match from {
+            None | Some(api::FramesFrom::Client) => FramesFrom::Client,
+            Some(api::FramesFrom::Endpoint) => FramesFrom::Endpoint,
+            Some(api::FramesFrom::Both) => FramesFrom::Both,
         },
     })
 }
