@@ -20,6 +20,7 @@ pub mod settings;
 pub mod snapshot;
 pub mod source;
 pub mod status;
+pub mod tally;
 pub mod telemetry;
 pub mod translate;
 pub mod yaml;

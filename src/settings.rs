@@ -3,12 +3,15 @@
 //! here: they are fields of the objects in `api`.
 
 mod client_certificates;
+pub mod duration_text;
 mod forwarding;
 mod load;
+mod rate_limits;
 
 pub use client_certificates::{ClientCertificates, Revocation, place};
 pub use forwarding::{Forwarding, Tracing};
 pub use load::InvalidSettings;
+pub use rate_limits::{RateLimits, Redis, RedisTls};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -52,6 +55,8 @@ pub struct Settings {
     pub defaults: RouteDefaults,
     /// What is asked of every request, as a ProxyPolicy says it, unless one nearer to the request says otherwise.
     pub policy: ProxyPolicySpec,
+    /// Where rate limits are counted that all replicas share.
+    pub rate_limits: RateLimits,
     /// Shutdown.
     pub drain: Drain,
 }
@@ -72,6 +77,7 @@ impl Default for Settings {
             jwks: Jwks::default(),
             defaults: RouteDefaults::default(),
             policy: ProxyPolicySpec::default(),
+            rate_limits: RateLimits::default(),
             drain: Drain::default(),
         }
     }
@@ -357,25 +363,5 @@ pub struct Drain {
 impl Default for Drain {
     fn default() -> Self {
         Drain { delay: Duration::from_secs(5), grace: Duration::from_secs(30), spread_percent: 75 }
-    }
-}
-
-/// Durations as `"1m30s"`, the notation of the objects.
-pub mod duration_text {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::snapshot::duration;
-
-    /// Writes the shortest notation.
-    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&duration::format(*value))
-    }
-
-    /// Reads the notation; the error names what was found and what would be right.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        duration::parse(&text).map_err(D::Error::custom)
     }
 }

@@ -47,6 +47,7 @@ fn translator() -> Translator {
         zone: Some("here".to_owned()),
         defaults: RouteDefaults::default(),
         policy: Default::default(),
+        shared_limits: true,
         default_certificate: None,
         client_certificates: None,
         https_port: 443,

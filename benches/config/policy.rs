@@ -168,6 +168,7 @@ fn sections(report: &mut Report) {
         zone: None,
         defaults: RouteDefaults::default(),
         policy: Default::default(),
+        shared_limits: false,
         default_certificate: None,
         client_certificates: None,
         https_port: 443,

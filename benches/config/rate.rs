@@ -20,6 +20,7 @@ fn limit(name: &str, requests: u32) -> RateLimit {
         keys: [RateKey::Header(HeaderName::from_static("x-user"))].into(),
         missing: MissingKey::Share,
         rate: Some(RequestRate { requests, per: Duration::from_secs(1), burst: requests }),
+        shared: None,
         web_socket: None,
         at_once: None,
         max_keys: 65_536,

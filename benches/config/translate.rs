@@ -15,6 +15,7 @@ pub(crate) fn context() -> Context {
         zone: None,
         defaults: RouteDefaults::default(),
         policy: Default::default(),
+        shared_limits: true,
         default_certificate: None,
         client_certificates: None,
         https_port: 443,

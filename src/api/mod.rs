@@ -20,9 +20,9 @@ pub use crds::{CRD_FILES, crds, crds_yaml};
 pub use policy::{
     AUTH_TIMEOUT, AddressKey, ApiKey, BasicAuth, CLOCK_SKEW, ClaimToHeader, ClientCertificate, ClientName, Compression,
     Cors, ErrorPage, ExternalAuth, Frames, FramesFrom, Headers, IpAccess, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE,
-    MESSAGE_PERIOD, MIRROR_TIMEOUT, MessageLimit, Mirror, OnAuthFailure, OnExcess, OnExpiry, OnMissingKey, PolicyRef,
-    PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey, RateLimit,
-    ReferrerPolicy, RequestLimits, RequiredClaim, SecurityHeaders, StreamLimit, Tell, TokenSource,
+    MESSAGE_PERIOD, MIRROR_TIMEOUT, MessageLimit, Mirror, OnAuthFailure, OnExcess, OnExpiry, OnFailure, OnMissingKey,
+    PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey,
+    RateLimit, ReferrerPolicy, RequestLimits, RequiredClaim, Scope, SecurityHeaders, StreamLimit, Tell, TokenSource,
 };
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{

@@ -143,6 +143,8 @@ impl Findings {
             zone: None,
             defaults: RouteDefaults::default(),
             policy: ProxyPolicySpec::default(),
+            // What the settings say nobody knows here.
+            shared_limits: true,
             default_certificate: None,
             client_certificates: None,
             https_port: 443,

@@ -116,6 +116,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         zone: settings.zone.clone(),
         defaults: settings.defaults.clone(),
         policy: settings.policy.clone(),
+        shared_limits: settings.rate_limits.redis.is_some(),
         default_certificate: settings.listeners.tls.default_secret().map(|(namespace, name)| Key::new(namespace, name)),
         client_certificates: settings.listeners.tls.client_certificates.clone(),
         https_port: settings.listeners.tls.redirect_port,

@@ -164,6 +164,7 @@ mod tests {
             zone: None,
             defaults: Default::default(),
             policy: Default::default(),
+            shared_limits: true,
             default_certificate: None,
             client_certificates: None,
             https_port: 443,

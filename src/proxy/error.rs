@@ -92,6 +92,9 @@ pub(super) enum Error {
     /// The request's key has as much under way as it may have.
     #[error("too many requests and streams at once")]
     TooManyStreams(StatusCode),
+    /// Nobody can say at the moment whether a rate limit has more for the request's key.
+    #[error("rate limit is not available")]
+    LimitUnavailable,
     /// The request lacks what a rate limit counts by.
     #[error("request lacks what its limit is counted by")]
     NoRateKey,
@@ -225,8 +228,8 @@ impl Error {
             AuthDenied(status) => status,
             TokenMissing | TokenInvalid | TokenExpired | TokenRanOut(_) | BasicAuthMissing | BasicAuthInvalid
             | ApiKeyMissing | ApiKeyInvalid => StatusCode::UNAUTHORIZED,
-            InvalidPolicy | AuthUnavailable | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_)
-            | UpstreamOverflow | QueueTimeout | Draining | MaxAge | EndpointGone | RouteRemoved => {
+            InvalidPolicy | AuthUnavailable | LimitUnavailable | KeysUnavailable | NoBackend | NoEndpoint
+            | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | Draining | MaxAge | EndpointGone | RouteRemoved => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             ConnectFailed | UpstreamTls | UpstreamReset | UpstreamProtocol | NoWebSocket | UpstreamCut => {
@@ -269,6 +272,7 @@ impl Error {
             AuthUnavailable => "auth_unavailable",
             RateLimited(..) => "rate_limited",
             TooManyStreams(_) => "too_many_streams",
+            LimitUnavailable => "rate_limit_unavailable",
             NoRateKey => "no_rate_key",
             TokenMissing => "token_missing",
             TokenInvalid => "token_invalid",
@@ -333,13 +337,14 @@ impl Error {
             | BodyTooLarge | BodyIncomplete | ClientGone | UploadIdle | ClientStalled | ClientSilent
             | MessageTooLarge | TooFast => true,
             NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied | RateLimited(..)
-            | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing | ApiKeyInvalid
-            | AuthDenied(_) | AuthUnavailable | CertificateMissing | CertificateDenied | OriginDenied
-            | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid | TokenExpired | ClaimsRefused
-            | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout
-            | ConnectFailed | UpstreamTls | ConnectTimeout | UpstreamReset | UpstreamProtocol | NoWebSocket
-            | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled | RequestTimeout
-            | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => false,
+            | TooManyStreams(_) | LimitUnavailable | NoRateKey | BasicAuthMissing | BasicAuthInvalid
+            | ApiKeyMissing | ApiKeyInvalid | AuthDenied(_) | AuthUnavailable | CertificateMissing
+            | CertificateDenied | OriginDenied | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid
+            | TokenExpired | ClaimsRefused | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_)
+            | UpstreamOverflow | QueueTimeout | ConnectFailed | UpstreamTls | ConnectTimeout | UpstreamReset
+            | UpstreamProtocol | NoWebSocket | HeadTimeout | TryTimeout | FirstByteTimeout | Idle | UpstreamStalled
+            | RequestTimeout | UpstreamSilent | UpstreamCut | Draining | MaxAge | EndpointGone | RouteRemoved
+            | TokenRanOut(_) => false,
         }
     }
 
@@ -352,6 +357,7 @@ impl Error {
             Error::UpstreamOverflow
             | Error::QueueTimeout
             | Error::TooManyStreams(_)
+            | Error::LimitUnavailable
             | Error::AuthUnavailable
             | Error::KeysUnavailable => Some(1),
             _ => None,

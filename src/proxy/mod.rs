@@ -67,6 +67,7 @@ use crate::resilience::rate::{self, Limiters};
 use crate::resilience::{InLine, InUse, Limited, RETRIES, Registry};
 use crate::settings::Settings;
 use crate::snapshot::Reader;
+use crate::tally::Tally;
 use crate::telemetry::{BreakerCount, Queue, RateLimited, Telemetry, Usage};
 
 /// The laws of the HTTP/1 codec, for fuzzing.
@@ -135,8 +136,9 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
     telemetry.metrics().ask_usage(move || usage(&asked));
     let seen = registry.clone();
     telemetry.metrics().breakers(move || breakers(&seen));
-    let limiters = registry.limiters().clone();
-    telemetry.metrics().rate_limits(move || rate_limits(&limiters));
+    let tally = config.settings.rate_limits.redis.as_ref().map(Tally::start).transpose().map_err(StartError::Worker)?;
+    let (limiters, counted) = (registry.limiters().clone(), tally.as_ref().map(Tally::watch));
+    telemetry.metrics().rate_limits(move || (rate_limits(&limiters), counted.as_ref().map(|counted| counted())));
     let connections = Arc::new(AtomicUsize::new(0));
     let handshakes = Handshakes::new(&config.settings.listeners.tls).map_err(StartError::Tls)?;
     let handshakes = Arc::new(handshakes);
@@ -150,6 +152,7 @@ pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: Drain
             telemetry: telemetry.clone(),
             drain: drain.clone(),
             registry: registry.clone(),
+            tally: tally.clone(),
             passwords: Arc::clone(&passwords),
             connections: Arc::clone(&connections),
             listeners,

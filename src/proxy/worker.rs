@@ -32,6 +32,7 @@ use crate::resilience::Registry;
 use crate::resilience::rate::Limiters;
 use crate::settings::Settings;
 use crate::snapshot::{Reader, Snapshot};
+use crate::tally::Tally;
 use crate::telemetry::{Recorder, Telemetry};
 
 /// How often unused upstream connections are looked at.
@@ -48,6 +49,8 @@ pub(super) struct Worker {
     pub upstreams: Upstreams,
     /// What is counted of requests under policies.
     pub limiters: Limiters,
+    /// Who counts limits for all replicas, if anybody does.
+    pub tally: Option<Tally>,
     /// Passwords that clients give.
     pub passwords: Arc<Passwords>,
     /// Streams that can be asked to end.
@@ -107,6 +110,7 @@ pub(super) struct Seed {
     pub(super) telemetry: Telemetry,
     pub(super) drain: DrainWatcher,
     pub(super) registry: Registry,
+    pub(super) tally: Option<Tally>,
     pub(super) passwords: Arc<Passwords>,
     pub(super) connections: Arc<AtomicUsize>,
     pub(super) listeners: Vec<Listener>,
@@ -162,6 +166,7 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         telemetry,
         mut drain,
         registry,
+        tally,
         passwords,
         connections,
         listeners,
@@ -174,6 +179,7 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         recorder: telemetry.recorder(),
         limiters: registry.limiters().clone(),
         upstreams: Upstreams::new(registry, room),
+        tally,
         passwords,
         streams: Streams::default(),
         resting: Rc::default(),

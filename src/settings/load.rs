@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ClientCertificates, Listeners, Settings};
-use crate::api::validate;
+use crate::api::{self, validate};
 use crate::telemetry::log::Filter;
 use crate::yaml::{self, Problem};
 
@@ -107,6 +107,13 @@ impl Settings {
             .or_else(|| least("limits.http2Streams", u64::from(limits.http2_streams), 1))
             .or_else(|| least("limits.streamBufferBytes", limits.stream_buffer_bytes as u64, 16 << 10))
             .or_else(|| most("limits.streamBufferBytes", limits.stream_buffer_bytes as u64, 16 << 20))
+            .or_else(|| self.rate_limits.redis.as_ref().and_then(|redis| redis.wrong_value()))
+            .or_else(|| {
+                let global = self.policy.rate_limit.iter().any(|limit| limit.scope == Some(api::Scope::Global));
+                (global && self.rate_limits.redis.is_none()).then(|| {
+                    ("policy.rateLimit", "scope Global needs rateLimits.redis, which counts for all replicas".into())
+                })
+            })
             .or_else(|| most("drain.spreadPercent", u64::from(self.drain.spread_percent), 100))
             .or_else(|| most("tracing.sampledPercent", u64::from(self.tracing.sampled_percent), 100))
             .or_else(|| {
@@ -267,6 +274,15 @@ mod tests {
             (
                 "jwks: {allowHosts: [\"https://id.example.com\"]}\n",
                 "f.yaml:1:8: jwks.allowHosts: write hosts without a port",
+            ),
+            ("rateLimits: {redis: {address: redis}}\n", "rateLimits.redis.address: write host and port"),
+            ("rateLimits: {redis: {address: \"a:1\", password: hush}}\n", "unknown field `password`"),
+            ("rateLimits: {redis: {address: \"a:1\", username: b}}\n", "rateLimits.redis.username: a user needs"),
+            ("rateLimits: {redis: {address: \"a:1\", prefix: \"a{b}\"}}\n", "without braces"),
+            ("rateLimits: {redis: {address: \"a:1\", timeout: 1m}}\n", "write a duration from 1ms to 10s"),
+            (
+                "policy: {rateLimit: [{name: a, requests: 1, per: 1s, scope: Global}]}\n",
+                "policy.rateLimit: scope Global needs rateLimits.redis",
             ),
             ("workers: 2\n---\nworkers: 3\n", "f.yaml:3:1: document 2: a settings file is one document"),
             ("[1]\n", "f.yaml:1:1: settings are fields with values"),

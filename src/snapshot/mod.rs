@@ -37,8 +37,8 @@ pub use policy::{
 };
 pub use policy::{
     ApiKey, BasicAuth, Below, ClientCertificate, ClientName, Compression, Cors, ErrorPage, ExternalAuth, FramesFrom,
-    Headers, IpAccess, Keyring, MediaTypes, MessageRate, Methods, Mirror, MissingKey, Names, Networks, Origins, Page,
-    Policy, RateKey, RateLimit, RequestLimits, RequestRate, Tell, TokenPlace,
+    Headers, IpAccess, Keyring, MediaTypes, MessageRate, Methods, Mirror, MissingKey, Names, Networks, OnFailure,
+    Origins, Page, Policy, RateKey, RateLimit, RequestLimits, RequestRate, Tell, TokenPlace,
 };
 pub use publish::{Publisher, Reader, channel};
 pub use resilience::{

@@ -11,7 +11,6 @@ use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGa
 use super::breakers::{BreakerCount, Breakers};
 use super::certificates::{Expiries, Expiry};
 use super::process::Process;
-use super::rate_limits::{RateLimited, RateLimits};
 use super::standing::{Standing, Standings};
 use super::usage::{Usage, Usages};
 
@@ -119,6 +118,10 @@ declare! {
         "Requests that a rate limit of a policy refused, and WebSockets that it closed.";
     RATE_LIMIT_KEYS: Gauge "floodway_rate_limit_keys" ["policy", "limit"]
         "Keys of a rate limit that have less than all they may have.";
+    RATE_LIMIT_QUESTIONS: Counter "floodway_rate_limit_questions_total" ["outcome"]
+        "Questions to the Redis that counts rate limits for all replicas, by how they went.";
+    RATE_LIMIT_CONNECTED: Gauge "floodway_rate_limit_connected" []
+        "1 while there is a connection to the Redis that counts rate limits for all replicas, 0 while there is none.";
     CERTIFICATE_EXPIRY: Gauge "floodway_certificate_expiry_seconds" ["secret"]
         "When a certificate that is served expires, in seconds since 1970.";
     ACCESS_LOG_DROPPED: Counter "floodway_access_log_dropped_total" []
@@ -212,7 +215,7 @@ impl Declared {
 /// The metrics that the control thread writes, and the registry of all. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: prometheus::Registry,
+    pub(super) registry: prometheus::Registry,
     pub(super) access_log_dropped: Counter,
     publications: Counter,
     last_publish: Gauge,
@@ -293,13 +296,6 @@ impl Metrics {
     pub fn breakers(&self, read: impl Fn() -> Vec<BreakerCount> + Send + Sync + 'static) {
         if let Err(error) = self.registry.register(Box::new(Breakers::new(read))) {
             tracing::error!(%error, "the metrics of circuit breakers are not shown");
-        }
-    }
-
-    /// From now on shows what `read` tells of rate limits.
-    pub fn rate_limits(&self, read: impl Fn() -> Vec<RateLimited> + Send + Sync + 'static) {
-        if let Err(error) = self.registry.register(Box::new(RateLimits::new(read))) {
-            tracing::error!(%error, "the metrics of rate limits are not shown");
         }
     }
 

@@ -25,7 +25,7 @@ pub use cells::Live;
 pub use certificates::Expiry;
 pub use exchange::{End, Exchange, Kind, Parted, Protocol, Tls};
 pub use metrics::{ALL, Declared, Metrics, Type};
-pub use rate_limits::RateLimited;
+pub use rate_limits::{Counted, RateLimited};
 pub use record::{Recorder, Telemetry};
 pub use standing::Standing;
 pub use usage::{Queue, Usage};

@@ -7,7 +7,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use super::collect::{counter, family, gauge};
-use super::metrics::{RATE_LIMIT_KEYS, RATE_LIMITED};
+use super::metrics::{Metrics, RATE_LIMIT_CONNECTED, RATE_LIMIT_KEYS, RATE_LIMIT_QUESTIONS, RATE_LIMITED};
 
 /// A rate limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,15 +22,28 @@ pub struct RateLimited {
     pub keys: u64,
 }
 
+/// Whether there is a connection to whoever counts for all replicas, and how many questions went how; if anybody does.
+pub type Counted = Option<(bool, Vec<(&'static str, u64)>)>;
+
+impl Metrics {
+    /// From now on shows what `read` tells of rate limits.
+    pub fn rate_limits(&self, read: impl Fn() -> (Vec<RateLimited>, Counted) + Send + Sync + 'static) {
+        if let Err(error) = self.registry.register(Box::new(RateLimits::new(read))) {
+            tracing::error!(%error, "the metrics of rate limits are not shown");
+        }
+    }
+}
+
 /// Collects what `read` tells.
 pub(super) struct RateLimits<F> {
     read: F,
-    descs: [Desc; 2],
+    descs: [Desc; 4],
 }
 
 impl<F> RateLimits<F> {
     pub(super) fn new(read: F) -> Self {
-        RateLimits { read, descs: [RATE_LIMITED.desc(), RATE_LIMIT_KEYS.desc()] }
+        let descs = [&RATE_LIMITED, &RATE_LIMIT_KEYS, &RATE_LIMIT_QUESTIONS, &RATE_LIMIT_CONNECTED];
+        RateLimits { read, descs: descs.map(|declared| declared.desc()) }
     }
 }
 
@@ -40,18 +53,27 @@ impl<F> fmt::Debug for RateLimits<F> {
     }
 }
 
-impl<F: Fn() -> Vec<RateLimited> + Send + Sync> Collector for RateLimits<F> {
+impl<F: Fn() -> (Vec<RateLimited>, Counted) + Send + Sync> Collector for RateLimits<F> {
     fn desc(&self) -> Vec<&Desc> {
         self.descs.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let (limits, elsewhere) = (self.read)();
         let (mut refusals, mut counted) = (Vec::new(), Vec::new());
-        for RateLimited { policy, limit, refused, keys } in (self.read)() {
+        for RateLimited { policy, limit, refused, keys } in limits {
             let labels = [("policy", &*policy), ("limit", &*limit)];
             refusals.push(counter(&labels, refused as f64));
             counted.push(gauge(&labels, keys as f64));
         }
-        vec![family(&RATE_LIMITED, refusals), family(&RATE_LIMIT_KEYS, counted)]
+        let connected = elsewhere.iter().map(|(connected, _)| gauge(&[], f64::from(u8::from(*connected))));
+        let questions = elsewhere.iter().flat_map(|(_, questions)| questions);
+        let questions = questions.map(|(outcome, count)| counter(&[("outcome", outcome)], *count as f64));
+        vec![
+            family(&RATE_LIMITED, refusals),
+            family(&RATE_LIMIT_KEYS, counted),
+            family(&RATE_LIMIT_QUESTIONS, questions.collect()),
+            family(&RATE_LIMIT_CONNECTED, connected.collect()),
+        ]
     }
 }

@@ -312,7 +312,7 @@ mod counting {
         let breaker = BreakerCount { upstream: "shop/llm:8080".into(), scope: "upstream", states, not_permitted: 0 };
         metrics.breakers(move || vec![breaker.clone()]);
         let limit = RateLimited { policy: "shop/fair".into(), limit: "per-user".into(), refused: 1, keys: 2 };
-        metrics.rate_limits(move || vec![limit.clone()]);
+        metrics.rate_limits(move || (vec![limit.clone()], Some((true, vec![("answered", 1)]))));
         let text = metrics.text();
         for metric in ALL {
             let kind = format!("{:?}", metric.kind).to_lowercase();

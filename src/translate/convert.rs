@@ -219,7 +219,7 @@ mod tests {
         .unwrap();
         assert_eq!(read.ports.iter().map(|port| port.port).collect::<Vec<_>>(), [Some(8080), None]);
         assert_eq!(read.endpoints[0].zone.as_deref(), Some("a"));
-        assert_eq!(*read.endpoints[0].hints, ["a".into(), "b".into()]);
+        assert_eq!(*read.endpoints[0].hints, ["a", "b"].map(Arc::<str>::from));
         assert!(read.endpoints[0].ready && read.endpoints[0].serving && !read.endpoints[0].terminating);
         assert!(!read.endpoints[1].ready && read.endpoints[1].serving && read.endpoints[1].terminating);
     }

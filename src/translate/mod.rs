@@ -61,6 +61,8 @@ pub struct Context {
     pub defaults: RouteDefaults,
     /// What is asked of every request, unless a policy nearer to it says otherwise. Its targets mean nothing.
     pub policy: ProxyPolicySpec,
+    /// Whether the settings name a Redis that counts limits for all replicas.
+    pub shared_limits: bool,
     /// The Secret of the certificate for clients that name no host that a route gives one.
     pub default_certificate: Option<Key>,
     /// Which certificates clients show where no route says otherwise.

@@ -14,6 +14,7 @@ fn translator() -> Translator {
         zone: None,
         defaults: RouteDefaults::default(),
         policy: Default::default(),
+        shared_limits: true,
         default_certificate: Some(key("c1")),
         client_certificates: None,
         https_port: 443,

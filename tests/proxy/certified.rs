@@ -131,6 +131,7 @@ impl World {
             zone: None,
             defaults: RouteDefaults::default(),
             policy: Default::default(),
+            shared_limits: true,
             default_certificate: Some(key("www")),
             client_certificates,
             https_port: 443,

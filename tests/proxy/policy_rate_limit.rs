@@ -27,6 +27,7 @@ pub fn limit(name: &str, keys: &[RateKey], requests: u32) -> RateLimit {
         missing: MissingKey::Share,
         rate: Some(RequestRate { requests, per: HOUR, burst: requests }),
         at_once: None,
+        shared: None,
         web_socket: None,
         max_keys: 1000,
         status: StatusCode::TOO_MANY_REQUESTS,

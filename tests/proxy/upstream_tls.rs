@@ -140,6 +140,7 @@ fn translated(endpoint: SocketAddr, protocol: &str, tls: Value, add: impl FnOnce
         zone: None,
         defaults: RouteDefaults::default(),
         policy: Default::default(),
+        shared_limits: true,
         default_certificate: None,
         client_certificates: None,
         https_port: 443,

@@ -34,8 +34,8 @@ pub use mirror::{MIRROR_TIMEOUT, Mirror};
 pub use pages::ErrorPage;
 pub use place::TokenSource;
 pub use rate_limit::{
-    AddressKey, FramesFrom, MESSAGE_PERIOD, MessageLimit, OnExcess, OnMissingKey, RATE_PERIOD, RateKey, RateLimit,
-    StreamLimit, Tell,
+    AddressKey, FramesFrom, MESSAGE_PERIOD, MessageLimit, OnExcess, OnFailure, OnMissingKey, RATE_PERIOD, RateKey,
+    RateLimit, Scope, StreamLimit, Tell,
 };
 
 use super::Condition;

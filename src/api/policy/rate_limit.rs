@@ -21,6 +21,8 @@ pub const MESSAGE_PERIOD: TimeBounds = ("1s", "1h");
     ),
     ("has(self.requests) == has(self.per)", "requests and per belong together, for example {requests: 100, per: 1m}"),
     ("!has(self.burst) || has(self.requests)", "burst says how many of the requests may come at once: it needs requests and per"),
+    ("!has(self.scope) || self.scope != 'Global' || has(self.requests)", "scope Global is of requests and per; streams and messages are counted by each process"),
+    ("!has(self.onFailure) || (has(self.scope) && self.scope == 'Global')", "onFailure says what becomes of requests while Redis is away: it needs scope Global"),
     ("!has(self.onMissingKey) || has(self.key)", "onMissingKey says what becomes of requests without their key: it needs key"),
     ("!has(self.maxKeys) || has(self.key)", "maxKeys bounds how many keys are counted: it needs key"),
 ])))]
@@ -55,6 +57,14 @@ pub struct RateLimit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: Option<u32>,
+    /// Who counts the requests: `Local`, each process by itself (when absent), or `Global`, all replicas together, in the Redis of
+    /// `rateLimits.redis` in the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// What becomes of requests while Redis is away: `Local`, each process counts by itself (when absent); `Allow`, they pass; `Refuse`, they are
+    /// answered with 503.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
     /// How much there may be at once, whatever the rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<StreamLimit>,
@@ -141,6 +151,26 @@ pub struct StreamLimit {
     /// WebSocket for as long as it lives.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrent: u32,
+}
+
+/// Who counts requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Scope {
+    /// Each process by itself.
+    Local,
+    /// All replicas together.
+    Global,
+}
+
+/// What becomes of requests while Redis is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFailure {
+    /// Each process counts by itself.
+    Local,
+    /// They pass.
+    Allow,
+    /// They are answered with 503.
+    Refuse,
 }
 
 /// How fast the sides of a WebSocket may send.

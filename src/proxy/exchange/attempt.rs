@@ -206,12 +206,12 @@ fn unanswered(error: Error) -> Outcome {
         | UpstreamSilent | UpstreamCut | RequestTimeout => Outcome::Failed,
         BadRequest(_) | Version | Method | Expectation | SlowHead | TargetTooLong | HeadersTooLarge | BodyTooLarge
         | BodyIncomplete | ClientGone | NoRoute | Misdirected | InvalidRoute | InvalidPolicy | AddressDenied
-        | RateLimited(..) | TooManyStreams(_) | NoRateKey | BasicAuthMissing | BasicAuthInvalid | ApiKeyMissing
-        | ApiKeyInvalid | AuthDenied(_) | AuthUnavailable | CertificateMissing | CertificateDenied | OriginDenied
-        | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid | TokenExpired | ClaimsRefused
-        | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow | QueueTimeout | NoWebSocket
-        | Idle | UploadIdle | ClientStalled | MessageTooLarge | TooFast | ClientSilent | Draining | MaxAge
-        | EndpointGone | RouteRemoved | TokenRanOut(_) => Outcome::Unknown,
+        | RateLimited(..) | TooManyStreams(_) | LimitUnavailable | NoRateKey | BasicAuthMissing | BasicAuthInvalid
+        | ApiKeyMissing | ApiKeyInvalid | AuthDenied(_) | AuthUnavailable | CertificateMissing | CertificateDenied
+        | OriginDenied | MethodNotAllowed | ContentType | TokenMissing | TokenInvalid | TokenExpired
+        | ClaimsRefused | KeysUnavailable | NoBackend | NoEndpoint | BreakerOpen(_) | UpstreamOverflow
+        | QueueTimeout | NoWebSocket | Idle | UploadIdle | ClientStalled | MessageTooLarge | TooFast | ClientSilent
+        | Draining | MaxAge | EndpointGone | RouteRemoved | TokenRanOut(_) => Outcome::Unknown,
     }
 }
 

@@ -91,7 +91,9 @@ impl Asked<'_> {
 
 /// Whether [`admit`] may have to wait.
 pub(super) fn may_wait(policy: &Policy) -> bool {
-    policy.basic_auth.is_some() || policy.external_auth.is_some()
+    policy.basic_auth.is_some()
+        || policy.external_auth.is_some()
+        || policy.rate_limit.as_deref().is_some_and(rate_limit::may_wait)
 }
 
 /// Lets a request pass, or answers it, under a policy that never has to wait.
@@ -168,7 +170,7 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
         jwt::admit(jwt, asked)?;
     }
     if let Some(limits) = rate_limit {
-        rate_limit::admit(limits, asked)?;
+        rate_limit::admit(limits, asked).await?;
     }
     if let Some(external) = external_auth {
         // In a box, so that others have no room for it.

@@ -1,32 +1,41 @@
-//! Whether a request is one too many. All limits of a policy are asked, each by a key of its own; whoever is refused by one costs the
-//! others nothing.
+//! How much may come of each key of a request. All limits of a policy are asked, each by a key of its own; whoever is refused by one costs the
+//! others nothing. What a key is made of is in `key`; limits that all replicas count together are asked in `shared`.
 
-use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod key;
+mod shared;
+
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Asked, Verified};
+use self::key::key;
+use super::Asked;
 use crate::clock;
-use crate::proxy::affinity::cookie;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
 use crate::resilience::Moment;
 use crate::resilience::rate::{Full, Limiter};
-use crate::snapshot::{FieldLines, MissingKey, RateKey, RateLimit, RequestRate, Tell, parameter};
+use crate::snapshot::{RateLimit, RequestRate, Tell};
+
+/// Whether [`admit`] may have to wait.
+pub(super) fn may_wait(limits: &[RateLimit]) -> bool {
+    limits.iter().any(|limit| limit.shared.is_some())
+}
 
 /// Takes a token of each limit, and enters where that is limited, too.
 ///
 /// # Errors
 /// Some limit has none left, or does not know whom it is for. Nothing is taken then.
-pub(super) fn admit(limits: &[RateLimit], asked: &Asked<'_>) -> Result<(), Error> {
-    pass(limits, asked, clock::moment(asked.exchange.clocks.started))
+pub(super) async fn admit(limits: &[RateLimit], asked: &Asked<'_>) -> Result<(), Error> {
+    let now = clock::moment(asked.exchange.clocks.started);
+    if may_wait(limits) { shared::admit(limits, asked, now).await } else { pass(limits, asked, now) }
 }
 
 fn pass(limits: &[RateLimit], asked: &Asked<'_>, now: Moment) -> Result<(), Error> {
     let Some((limit, others)) = limits.split_first() else { return Ok(()) };
     asked.exchange.limiters().with(limit, |limiter| {
-        let Some(key) = key(limit, limiter, asked)? else { return pass(others, asked, now) };
+        let Some(key) = key(limit, asked, || limiter.hasher())? else { return pass(others, asked, now) };
+        let key = key.finish();
         pace(limit, limiter, asked);
         let left = limiter.take(key, now).map_err(|wait| refuse(limit, asked, wait))?;
         let passed = match limiter.enter(key) {
@@ -80,64 +89,4 @@ fn tell(limit: &RateLimit, rate: RequestRate, asked: &Asked<'_>, tokens: u64, mo
     let (name, per, more_in) = (&limit.name, seconds(per), seconds(more_in));
     asked.exchange.adorn("ratelimit-policy", format!("\"{name}\";q={requests};w={per}").as_bytes());
     asked.exchange.adorn("ratelimit", format!("\"{name}\";r={tokens};t={more_in}").as_bytes());
-}
-
-/// The key of a request; `None` if the limit is not for it.
-fn key(limit: &RateLimit, limiter: &Limiter, asked: &Asked<'_>) -> Result<Option<u64>, Error> {
-    let mut hasher = limiter.hasher();
-    if limit.keys.iter().all(|key| add(key, asked, &mut hasher)) {
-        return Ok(Some(hasher.finish()));
-    }
-    match limit.missing {
-        // No key is as short as none.
-        MissingKey::Share => Ok(Some(limiter.hasher().finish())),
-        MissingKey::Skip => Ok(None),
-        MissingKey::Refuse => Err(Error::NoRateKey),
-    }
-}
-
-/// Adds a part of a key, if the request has it; an empty one is none.
-fn add(key: &RateKey, asked: &Asked<'_>, hasher: &mut impl Hasher) -> bool {
-    // A slice is hashed with its length, so that two parts never run into each other.
-    let mut value = |value: Option<&[u8]>| {
-        let value = value.filter(|value| !value.is_empty());
-        value.hash(hasher);
-        value.is_some()
-    };
-    match key {
-        RateKey::Address { prefix4, prefix6 } => match network(asked.client.address, *prefix4, *prefix6) {
-            IpAddr::V4(address) => value(Some(&address.octets())),
-            IpAddr::V6(address) => value(Some(&address.octets())),
-        },
-        RateKey::Header(name) => value(asked.head.fields.value(name).as_deref()),
-        RateKey::Cookie(name) => value(cookie(&asked.head.fields, name)),
-        RateKey::Query(name) => value(parameter(asked.head.path_and_query.query(), name).as_deref()),
-        RateKey::Route => {
-            asked.exchange.route_name().hash(hasher);
-            true
-        }
-        RateKey::Claim(name) => {
-            let token = asked.token.as_deref();
-            value(token.and_then(Verified::issuer).map(str::as_bytes));
-            value(token.and_then(|token| token.claim(name)).as_deref().map(str::as_bytes))
-        }
-        RateKey::User => {
-            asked.sender.hash(hasher);
-            asked.sender.is_some()
-        }
-    }
-}
-
-/// The network that an address is in.
-fn network(address: IpAddr, prefix4: u8, prefix6: u8) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix4.min(32))).unwrap_or(0);
-            Ipv4Addr::from_bits(address.to_bits() & mask).into()
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix6.min(128))).unwrap_or(0);
-            Ipv6Addr::from_bits(address.to_bits() & mask).into()
-        }
-    }
 }

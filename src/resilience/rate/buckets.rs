@@ -46,6 +46,16 @@ impl Rate {
         Rate { token, depth: token.saturating_mul(u64::from(burst.max(1))).min(LONGEST) }
     }
 
+    /// The time that a token takes to come back, and the time that an empty bucket takes to fill.
+    pub fn times(self) -> (Duration, Duration) {
+        (Duration::from_nanos(self.token), Duration::from_nanos(self.depth))
+    }
+
+    /// What is left in a bucket that is full in so long.
+    pub fn left_of(self, full_in: Duration) -> Left {
+        self.left(u64::try_from(full_in.as_nanos()).unwrap_or(u64::MAX), 0)
+    }
+
     /// When a bucket is full from which one token more is taken.
     fn take(self, full: u64, now: u64) -> Result<u64, Duration> {
         let then = full.max(now).saturating_add(self.token);

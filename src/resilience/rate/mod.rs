@@ -142,6 +142,11 @@ impl Limiter {
         }
     }
 
+    /// How fast tokens come, if it has any.
+    pub fn rate(&self) -> Option<Rate> {
+        self.tokens.as_ref().map(|(rate, _)| *rate)
+    }
+
     /// What makes keys of whatever they are made of.
     pub fn hasher(&self) -> DefaultHasher {
         self.hashing.build_hasher()
@@ -154,6 +159,13 @@ impl Limiter {
     pub fn take(&self, key: u64, now: Moment) -> Result<Option<Left>, Duration> {
         let Some((rate, buckets)) = &self.tokens else { return Ok(None) };
         buckets.take(rate, key, now).map(Some).inspect_err(|_| self.refuse())
+    }
+
+    /// Takes a token of a key if there is one: it is counted elsewhere, and may have to be counted here from one moment to the next.
+    pub fn note(&self, key: u64, now: Moment) {
+        if let Some((rate, buckets)) = &self.tokens {
+            let _ = buckets.take(rate, key, now);
+        }
     }
 
     /// Gives a token back that was taken for nothing.

@@ -18,6 +18,7 @@ fn limit(requests: u32, per: Duration, burst: u32) -> RateLimit {
         missing: MissingKey::Share,
         rate: Some(RequestRate { requests, per, burst }),
         at_once: None,
+        shared: None,
         web_socket: None,
         max_keys: 1000,
         status: StatusCode::TOO_MANY_REQUESTS,

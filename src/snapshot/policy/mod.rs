@@ -39,7 +39,7 @@ pub use limits::{MediaTypes, Methods, RequestLimits};
 pub use mirror::Mirror;
 pub use pages::{ErrorPage, Page};
 pub use place::TokenPlace;
-pub use rate_limit::{FramesFrom, MessageRate, MissingKey, RateKey, RateLimit, RequestRate, Tell};
+pub use rate_limit::{FramesFrom, MessageRate, MissingKey, OnFailure, RateKey, RateLimit, RequestRate, Tell};
 
 use super::Invalid;
 

@@ -22,6 +22,8 @@ pub struct RateLimit {
     pub missing: MissingKey,
     /// How fast requests may come; at any rate if `None`.
     pub rate: Option<RequestRate>,
+    /// Whether all replicas count requests together, and what becomes of them while nobody can.
+    pub shared: Option<OnFailure>,
     /// How many exchanges there may be at once.
     pub at_once: Option<u32>,
     /// How fast the sides of a WebSocket may send, each WebSocket by itself.
@@ -44,6 +46,17 @@ pub struct RequestRate {
     pub per: Duration,
     /// so many at once, at least 1.
     pub burst: u32,
+}
+
+/// What becomes of requests that nobody counts for all replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum OnFailure {
+    /// They are counted here.
+    Local,
+    /// They pass.
+    Allow,
+    /// They are refused.
+    Refuse,
 }
 
 /// How fast the sides of a WebSocket may send.

@@ -159,8 +159,8 @@ fn policy(spec: &ProxyPolicySpec, name: &Arc<str>, material: &mut Material<'_>, 
         .and_then(|given| basic::basic_auth(given, "spec.basicAuth", material, problems).map(Arc::new));
     let api_key =
         api_key.as_ref().and_then(|given| key::api_key(given, "spec.apiKey", material, problems).map(Arc::new));
-    let rate_limit =
-        (!rate_limit.is_empty()).then(|| rate_limit::rate_limit(rate_limit, name, "spec.rateLimit", problems));
+    let rate_limit = (!rate_limit.is_empty())
+        .then(|| rate_limit::rate_limit(rate_limit, name, "spec.rateLimit", material.context.shared_limits, problems));
     let jwt = jwt.as_ref().map(|given| Arc::new(jwt::jwt(given, "spec.jwt", material, problems)));
     let external_auth = external_auth
         .as_ref()

@@ -8,7 +8,9 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 
 use crate::api;
-use crate::snapshot::{FramesFrom, MessageRate, MissingKey, RateKey, RateLimit, RequestRate, Tell, duration};
+use crate::snapshot::{
+    FramesFrom, MessageRate, MissingKey, OnFailure, RateKey, RateLimit, RequestRate, Tell, duration,
+};
 use crate::translate::conditions::Problem;
 use crate::translate::matches::not_a_header;
 use crate::translate::streaming::time_within;
@@ -27,6 +29,7 @@ pub(super) fn rate_limit(
     given: &[api::RateLimit],
     policy: &Arc<str>,
     path: &str,
+    shared_limits: bool,
     problems: &mut Vec<Problem>,
 ) -> Arc<[RateLimit]> {
     let mut names = BTreeSet::new();
@@ -35,14 +38,27 @@ pub(super) fn rate_limit(
         if !names.insert(&given.name) {
             problems.push(Problem::invalid(format!("{path}.name"), format_args!("{:?} is there twice", given.name)));
         }
-        limit(given, policy, &path).map_err(|problem| problems.push(problem)).ok()
+        limit(given, policy, &path, shared_limits).map_err(|problem| problems.push(problem)).ok()
     });
     limits.collect()
 }
 
-fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str) -> Result<RateLimit, Problem> {
-    let api::RateLimit { name, key, on_missing_key, requests, per, burst, streams, web_socket, max_keys, status, tell } =
-        given;
+fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str, shared_limits: bool) -> Result<RateLimit, Problem> {
+    let api::RateLimit {
+        name,
+        key,
+        on_missing_key,
+        requests,
+        per,
+        burst,
+        scope,
+        on_failure,
+        streams,
+        web_socket,
+        max_keys,
+        status,
+        tell,
+    } = given;
     let wrong = |wrong: bool, message: &str| if wrong { Err(Problem::invalid(path, message)) } else { Ok(()) };
     wrong(
         requests.is_none() && streams.is_none() && web_socket.is_none(),
@@ -68,6 +84,7 @@ fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str) -> Result<RateLi
     rate.map_or(Ok(()), |rate| fills(rate, || format!("{path}.burst"), "requests"))?;
     let web_socket =
         web_socket.as_ref().map(|given| self::web_socket(given, &format!("{path}.webSocket"))).transpose()?;
+    let shared = shared(*scope, *on_failure, rate.is_some(), path, shared_limits)?;
     let at_once = streams.as_ref().map(|streams| streams.concurrent.max(1));
     let keys = key.iter().enumerate().map(|(at, key)| self::key(key, &format!("{path}.key[{at}]")));
     let keys = keys.collect::<Result<Box<[_]>, _>>()?;
@@ -91,6 +108,7 @@ fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str) -> Result<RateLi
             Some(api::OnMissingKey::Refuse) => MissingKey::Refuse,
         },
         rate,
+        shared,
         at_once,
         web_socket: web_socket.map(Arc::new),
         max_keys,
@@ -101,6 +119,36 @@ fn limit(given: &api::RateLimit, policy: &Arc<str>, path: &str) -> Result<RateLi
             Some(api::Tell::Never) => Tell::Never,
         },
     })
+}
+
+/// Whether all replicas count together.
+fn shared(
+    scope: Option<api::Scope>,
+    on_failure: Option<api::OnFailure>,
+    has_rate: bool,
+    path: &str,
+    shared_limits: bool,
+) -> Result<Option<OnFailure>, Problem> {
+    match (scope, on_failure) {
+        (None | Some(api::Scope::Local), None) => Ok(None),
+        (None | Some(api::Scope::Local), Some(_)) => {
+            let message = "onFailure says what becomes of requests while Redis is away: it needs scope Global";
+            Err(Problem::invalid(path, message))
+        }
+        (Some(api::Scope::Global), _) if !has_rate => {
+            let message = "scope Global is of requests and per; streams and messages are counted by each process";
+            Err(Problem::invalid(path, message))
+        }
+        (Some(api::Scope::Global), _) if !shared_limits => {
+            let message = "the settings have no rateLimits.redis, which counts for all replicas: name one there, or count with scope Local";
+            Err(Problem::invalid(format!("{path}.scope"), message))
+        }
+        (Some(api::Scope::Global), on_failure) => Ok(Some(match on_failure {
+            None | Some(api::OnFailure::Local) => OnFailure::Local,
+            Some(api::OnFailure::Allow) => OnFailure::Allow,
+            Some(api::OnFailure::Refuse) => OnFailure::Refuse,
+        })),
+    }
 }
 
 /// Whether a bucket is full in a time that can be counted.

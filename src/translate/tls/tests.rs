@@ -41,6 +41,7 @@ fn translator() -> Translator {
         zone: None,
         defaults: Default::default(),
         policy: Default::default(),
+        shared_limits: true,
         default_certificate: Some(Key::new("infra", "any")),
         client_certificates: None,
         https_port: 8443,
