@@ -1,10 +1,13 @@
 //! Keys by which signatures are verified, read from JSON Web Key Sets (RFC 7517), each bound to the one algorithm that it is
-//! for (RFC 8725 3.1): no token chooses how it is verified. The primitives are ring's.
+//! for (RFC 8725 3.1): no token chooses how it is verified. The primitives are ring's, but
+//! for the curve that it does not have.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use p521::ecdsa::signature::Verifier as _;
+use p521::ecdsa::{Signature, VerifyingKey};
 use ring::{hmac, signature};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
@@ -41,6 +44,7 @@ pub enum Algorithm {
     PS512,
     ES256,
     ES384,
+    ES512,
     EdDSA,
 }
 
@@ -51,14 +55,15 @@ enum Kind {
     Rsa,
     P256,
     P384,
+    P521,
     Ed25519,
 }
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Algorithm; 12] = {
+    pub const ALL: [Algorithm; 13] = {
         use Algorithm::*;
-        [HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA]
+        [HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA]
     };
 
     /// As headers of tokens have it.
@@ -76,6 +81,7 @@ impl Algorithm {
             PS512 => "PS512",
             ES256 => "ES256",
             ES384 => "ES384",
+            ES512 => "ES512",
             EdDSA => "EdDSA",
         }
     }
@@ -92,6 +98,7 @@ impl Algorithm {
             RS256 | RS384 | RS512 | PS256 | PS384 | PS512 => Kind::Rsa,
             ES256 => Kind::P256,
             ES384 => Kind::P384,
+            ES512 => Kind::P521,
             EdDSA => Kind::Ed25519,
         }
     }
@@ -130,6 +137,7 @@ enum Material {
     },
     /// As ring takes it: a point, uncompressed, or the 32 bytes of Ed25519.
     Point(Box<[u8]>),
+    P521(Box<VerifyingKey>),
 }
 
 impl fmt::Debug for Key {
@@ -171,6 +179,9 @@ impl Key {
                     _ => &signature::ECDSA_P256_SHA256_FIXED,
                 };
                 signature::UnparsedPublicKey::new(scheme, point).verify(message, signed).is_ok()
+            }
+            Material::P521(key) => {
+                Signature::from_slice(signed).is_ok_and(|signature| key.verify(message, &signature).is_ok())
             }
         }
     }
@@ -291,6 +302,7 @@ impl Jwk {
             ("RSA", _) => Kind::Rsa,
             ("EC", Some("P-256")) => Kind::P256,
             ("EC", Some("P-384")) => Kind::P384,
+            ("EC", Some("P-521")) => Kind::P521,
             ("OKP", Some("Ed25519")) => Kind::Ed25519,
             _ => return Ok(None),
         };
@@ -337,8 +349,9 @@ impl Jwk {
             }
             _ if self.d.is_some() => return Err("is a private key; leave its member d out".to_owned()),
             Kind::Rsa => rsa(decoded(&self.n, "n")?, decoded(&self.e, "e")?)?,
-            Kind::P256 => point(decoded(&self.x, "x")?, decoded(&self.y, "y")?, 32)?,
-            Kind::P384 => point(decoded(&self.x, "x")?, decoded(&self.y, "y")?, 48)?,
+            Kind::P256 => Material::Point(point(decoded(&self.x, "x")?, decoded(&self.y, "y")?, 32)?),
+            Kind::P384 => Material::Point(point(decoded(&self.x, "x")?, decoded(&self.y, "y")?, 48)?),
+            Kind::P521 => p521(&point(decoded(&self.x, "x")?, decoded(&self.y, "y")?, 66)?)?,
             Kind::Ed25519 => match decoded(&self.x, "x")? {
                 point if point.len() == 32 => Material::Point(point.into()),
                 _ => return Err("has an x that is not 32 bytes long".to_owned()),
@@ -372,9 +385,14 @@ fn rsa(n: Vec<u8>, e: Vec<u8>) -> Result<Material, String> {
 }
 
 /// RFC 7518 6.2.1.2: "The length of this octet string MUST be the full size of a coordinate".
-fn point(x: Vec<u8>, y: Vec<u8>, size: usize) -> Result<Material, String> {
+fn point(x: Vec<u8>, y: Vec<u8>, size: usize) -> Result<Box<[u8]>, String> {
     if x.len() != size || y.len() != size {
         return Err(format!("has coordinates that are not {size} bytes long"));
     }
-    Ok(Material::Point([&[4][..], &x, &y].concat().into()))
+    Ok([&[4][..], &x, &y].concat().into())
+}
+
+fn p521(point: &[u8]) -> Result<Material, String> {
+    let key = VerifyingKey::from_sec1_bytes(point).map_err(|_| "has coordinates of no point on its curve")?;
+    Ok(Material::P521(Box::new(key)))
 }

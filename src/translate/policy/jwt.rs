@@ -146,6 +146,7 @@ fn algorithm(given: api::JwtAlgorithm) -> JwtAlgorithm {
         Given::PS512 => JwtAlgorithm::PS512,
         Given::ES256 => JwtAlgorithm::ES256,
         Given::ES384 => JwtAlgorithm::ES384,
+        Given::ES512 => JwtAlgorithm::ES512,
         Given::EdDSA => JwtAlgorithm::EdDSA,
     }
 }

@@ -60,7 +60,23 @@ fn the_examples_of_the_specifications_verify() {
         let late = Jwt { skew: Duration::from_secs(60), ..joe(keys) };
         assert_eq!(Verified::read(&late, token.as_bytes(), EXPIRES).unwrap().at(EXPIRES + 59), Ok(()));
     }
-    // The fifth has no signature.
+    // The fourth signs what is no token, and the fifth has no signature.
+    let (message, signature) = A4.rsplit_once('.').unwrap();
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let keys = Keys::read(A4_KEYS.as_bytes(), &[], false).unwrap();
+    let key = keys.iter().next().unwrap();
+    assert!(key.algorithm == JwtAlgorithm::ES512 && key.verifies(message.as_bytes(), &signature));
+    assert!(!key.verifies(b"eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZB", &signature), "another message");
+    for at in [0, 1, 65, 66, 131] {
+        let mut altered = signature.clone();
+        altered[at] ^= 1;
+        assert!(!key.verifies(message.as_bytes(), &altered), "byte {at}");
+    }
+    let negligible = [[0; 66], [0; 66]].concat();
+    let doubled = [&signature[..], &[0]].concat();
+    for other in [&signature[..131], &doubled, &negligible, &[0xff; 132], &[]] {
+        assert!(!key.verifies(message.as_bytes(), other), "{other:?}");
+    }
     for keys in [A1_KEYS, A2_KEYS, A3_KEYS] {
         assert!(matches!(refused(&joe(keys), A5), Refusal::Invalid(_)));
     }
@@ -176,7 +192,9 @@ fn public_keys_are_no_secrets_to_sign_with() {
         (json!({"keys": [{"kty": "oct", "k": encode(SECRET)}]}).to_string(), true, "keys[0] needs an alg"),
         (A3_KEYS.replace("\"x_FE", "\""), false, "keys[0] has coordinates that are not 32"),
         (A3_KEYS.replace("\"x_FE", "\"x=FE"), false, "keys[0] has a y that is not base64url"),
-        (A3_KEYS.replace("P-256", "P-521"), false, "there is no key for signatures"),
+        (A3_KEYS.replace("P-256", "secp256k1"), false, "there is no key for signatures"),
+        (A3_KEYS.replace("P-256", "P-521"), false, "keys[0] has coordinates that are not 66 bytes long"),
+        (A4_KEYS.replace("\"ADSm", "\"ADSn"), false, "keys[0] has coordinates of no point on its curve"),
         (A3_KEYS.replace("\"x\"", "\"use\": \"enc\", \"x\""), false, "there is no key for signatures"),
         ("{\"keys\": [{\"kty\": \"oct\", \"k\": 7}]}".to_owned(), true, "this is no JSON Web Key Set"),
         ("hush".to_owned(), true, "this is no JSON Web Key Set"),
