@@ -33,6 +33,7 @@ fn examples_in_documents_are_what_the_api_server_would_take() {
         ("docs/routes.md", 2),
         ("docs/streaming.md", 1),
         ("docs/resilience.md", 1),
+        ("docs/policies.md", 15),
         ("docs/tls.md", 1),
     ] {
         let text = read(document);
