@@ -72,3 +72,36 @@ fn the_example_is_served_as_it_stands() {
         text.contains("floodway_certificate_expiry_seconds{secret=\"default/demo-only\"}")
     });
 }
+
+#[test]
+fn who_signs_for_clients_is_read_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "www", 2100);
+    let text = "
+apiVersion: floodway.dev/v1alpha1
+kind: ProxyRoute
+metadata: {name: www}
+spec:
+  hosts: [www.example.com]
+  tls: {secretName: www, clientCertificates: {caConfigMapName: partners}}
+  rules: [{respond: {status: 200, body: ok}}]
+";
+    fs::write(dir.path().join("route.yaml"), text).unwrap();
+    let check = || {
+        let output = floodway(&["check", dir.path().to_str().unwrap()]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let at = "spec.tls.clientCertificates.caConfigMapName: warning: ";
+    let said = check();
+    assert!(said.contains(&format!("{at}ConfigMap default/partners is not there")), "{said}");
+    fs::write(dir.path().join("partners.ca"), "hush").unwrap();
+    let said = check();
+    assert!(said.contains(at) && !said.contains("hush"), "{said}");
+    fs::copy(dir.path().join("www.crt"), dir.path().join("partners.ca")).unwrap();
+    let said = check();
+    assert!(said.contains(" 0 errors, 0 warnings"), "{said}");
+
+    let server = Server::start(dir.path(), &["--https", "127.0.0.1:0"]);
+    let (_, dump) = server.admin("/config_dump");
+    assert!(dump.contains("\"authority\": \"ConfigMap default/partners\""), "{dump}");
+}
