@@ -1,23 +1,42 @@
 # syntax=docker/dockerfile:1
-# An image with one file in it. The program is linked statically against musl: no shell, no libraries, no package manager
-# to keep up to date. Beside it, whom TLS with endpoints trusts where no authority is named.
+# An image with two files in it: the program, linked statically (no shell, no libraries, no package manager to keep up to
+# date), and whom TLS with endpoints trusts where no authority is named. It is built on Debian, so the C library in the program is
+# glibc; ARCHITECTURE.md, "The image", says why. For another processor it is compiled across, not emulated:
+#   docker buildx build --platform linux/amd64,linux/arm64 .
+# deploy/image.sh makes the same image without a container engine, and reads what stands below `FROM scratch` from here.
 
-FROM rust:1.95-alpine AS build
-# ring compiles a little C and assembly; jemalloc is C with a configure script.
-RUN apk add --no-cache ca-certificates gcc make musl-dev
+FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
+ARG TARGETARCH
+# A compiler for the other processor: ring and jemalloc are C and assembly.
+RUN case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
+      "$(dpkg --print-architecture)") exit 0 ;; \
+      arm64) compiler="gcc-aarch64-linux-gnu libc6-dev-arm64-cross"; target=aarch64-unknown-linux-gnu ;; \
+      amd64) compiler="gcc-x86-64-linux-gnu libc6-dev-amd64-cross"; target=x86_64-unknown-linux-gnu ;; \
+      *) echo "error: Floodway is built for amd64 and arm64, not for $TARGETARCH" >&2; exit 1 ;; \
+    esac \
+    && apt-get update && apt-get install --yes --no-install-recommends $compiler && rm -rf /var/lib/apt/lists/* \
+    && rustup target add "$target"
 WORKDIR /src
 COPY . .
-# rustup's toolchain for musl links statically by default. What cargo downloads and builds is kept between builds.
+# What cargo downloads and builds is kept between builds.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin floodway --features jemalloc \
-    && cp target/release/floodway /floodway
+    cp "$(deploy/program.sh --arch "${TARGETARCH:-$(dpkg --print-architecture)}")" /floodway
 
 FROM scratch
 COPY --from=build /floodway /floodway
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# What `make image` knows of the source. CREATED is the time of the commit, so that the same commit has the same labels.
+ARG VERSION REVISION CREATED SOURCE
+LABEL org.opencontainers.image.title="Floodway" \
+      org.opencontainers.image.description="A Kubernetes-native ingress and sidecar for streams" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED"
 # A number, so that `runAsNonRoot` can be checked without /etc/passwd.
 USER 65532:65532
-EXPOSE 8080 9901
+EXPOSE 8080 8443 9901
 ENTRYPOINT ["/floodway"]
 CMD ["gateway"]

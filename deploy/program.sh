@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Builds the program as it is in images, optimised, with jemalloc and linked statically, and prints where it is.
+#   deploy/program.sh [--arch amd64|arm64] [--target|--libc]
+# With --target or --libc it builds nothing, and prints what it would build for, or the name and version of the C library.
+# Its C library is that of the Rust toolchain that builds it: glibc on most systems, musl on Alpine. CARGO may be set by make.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() {
+    printf 'error: %s\n' "$@" >&2
+    exit 1
+}
+
+case $(uname -m) in
+x86_64) native=amd64 ;;
+aarch64 | arm64) native=arm64 ;;
+*) native= ;;
+esac
+arch=$native asked=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --target | --libc) asked=${1#--} && shift ;;
+    --arch) arch=${2:-} && shift 2 || fail "--arch needs a value: amd64 or arm64" ;;
+    *) fail "unknown argument '$1'; usage: deploy/program.sh [--arch amd64|arm64] [--target|--libc]" ;;
+    esac
+done
+case $arch in
+amd64) cpu=x86_64 ;;
+arm64) cpu=aarch64 ;;
+*) fail "Floodway is built for amd64 and arm64, not for '$arch'" ;;
+esac
+[ "$(uname -s)" = Linux ] || fail "the program of an image is built on Linux, and this is $(uname -s); the Dockerfile builds it anywhere"
+
+# The linker and the C compiler for it: the usual one here, a cross compiler elsewhere.
+host=$(rustc -vV | sed -n 's/^host: //p')
+libc=gnu
+case $host in *-musl) libc=musl ;; esac
+target=$cpu-unknown-linux-$libc
+if [ "$asked" = target ]; then echo "$target" && exit; fi
+compiler=cc
+if [ "$target" != "$host" ]; then
+    [ -d "$(rustc --print target-libdir --target "$target")" ] ||
+        fail "Rust has no standard library for $target here: 'rustup target add $target', then run this again"
+    compiler=$cpu-linux-$libc-gcc
+    command -v "$compiler" >/dev/null ||
+        fail "a C compiler for $target is missing ('$compiler'); on Debian: 'apt-get install gcc-${cpu//_/-}-linux-$libc libc6-dev-$arch-cross'"
+    name=${target//-/_}
+    export "CC_$name=$compiler" "CARGO_TARGET_${name^^}_LINKER=$compiler"
+fi
+if [ "$asked" = libc ]; then
+    case $libc in
+    musl) echo "musl $(ldd 2>&1 | sed -n 's/^Version //p')" ;;
+    gnu) "$compiler" -E -dM -include features.h -xc /dev/null |
+        awk '$2 == "__GLIBC__" { major = $3 } $2 == "__GLIBC_MINOR__" { minor = $3 } END { print "glibc " major "." minor }' ;;
+    esac
+    exit
+fi
+# jemalloc works where pages are smaller than what it was built for, not where they are larger; on arm64 they have up to 64 KiB.
+if [ "$arch" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi
+
+# Panics name files by their crate, not by the home of whoever built this.
+home=${CARGO_HOME:-$HOME/.cargo}
+flags=(-Ctarget-feature=+crt-static "--remap-path-prefix=$PWD=floodway" "--remap-path-prefix=$home/registry/src=crates")
+# What users set themselves counts, too.
+IFS=' ' read -r -a given <<<"${RUSTFLAGS:-}"
+export CARGO_ENCODED_RUSTFLAGS
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${given[*]:+${given[*]}$'\x1f'}${flags[*]}")
+"${CARGO:-cargo}" build --release --locked --bin floodway --features jemalloc --target "$target" >&2
+
+echo "${CARGO_TARGET_DIR:-target}/$target/release/floodway"
