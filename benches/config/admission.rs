@@ -25,7 +25,8 @@ fn cluster() -> Arc<ClusterState> {
             upkeep: Default::default(),
             proxy_protocol: None,
             tls: None,
-        },
+        }
+        .into(),
         endpoints: [Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 8080)))].into(),
         move_after: None,
         resilience: Arc::new(Resilience { limits: Some(limits), ..Resilience::default() }),

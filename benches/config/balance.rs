@@ -47,7 +47,8 @@ fn cluster(algorithm: Algorithm, count: u32) -> Cluster {
             upkeep: Default::default(),
             proxy_protocol: None,
             tls: None,
-        },
+        }
+        .into(),
         endpoints: (0..count).map(endpoint).collect(),
         move_after: None,
         resilience: Arc::new(Resilience { balancing, ..Resilience::default() }),

@@ -48,7 +48,8 @@ fn endpoint(resilience: Resilience) -> Arc<EndpointState> {
             upkeep: Default::default(),
             proxy_protocol: None,
             tls: None,
-        },
+        }
+        .into(),
         endpoints: [Endpoint::new(SocketAddr::from(([10, 0, 0, 1], 8080)))].into(),
         move_after: None,
         resilience: Arc::new(resilience),

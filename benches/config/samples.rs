@@ -57,7 +57,7 @@ pub(crate) fn slice(index: usize, generation: u8) -> AddressSlice {
     let endpoint = |position: usize| {
         let last = if position + 1 == ENDPOINTS { 100 + generation } else { position as u8 };
         let address = IpAddr::V4(Ipv4Addr::new(10, (index / 256) as u8, (index % 256) as u8, last));
-        SliceEndpoint { address, ready: true, serving: true, terminating: false, zone: None, hints: [].into() }
+        SliceEndpoint { address, ready: true, serving: true, terminating: false, place: None }
     };
     let port = SlicePort { name: "http".into(), port: Some(8080), app_protocol: None };
     AddressSlice { ports: [port].into(), endpoints: (0..ENDPOINTS).map(endpoint).collect() }

@@ -141,7 +141,8 @@ async fn what_is_known_of_endpoints_is_shown() {
                 upkeep: Default::default(),
                 proxy_protocol: None,
                 tls: None,
-            },
+            }
+            .into(),
             resilience: Arc::new(Resilience { limits: Some(limits.clone()), ..Resilience::default() }),
             endpoints: ports.iter().map(|port| Endpoint::new(([127, 0, 0, 1], *port).into())).collect(),
             move_after: None,

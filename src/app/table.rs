@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api::Condition;
-use crate::snapshot::{Cluster, Publisher, SharedMap, Snapshot};
+use crate::snapshot::{Cluster, ClusterName, Publisher, SharedMap, Snapshot};
 use crate::source::{Store, burst};
 use crate::telemetry::{Live, Telemetry};
 use crate::translate::{Context, Key, KeySources, Statuses, Translator};
@@ -134,7 +134,7 @@ fn names(snapshot: &Snapshot) -> Live {
     let routes = snapshot.router.hosts().flat_map(|(_, host)| host.routes());
     Live {
         routes: routes.map(|route| route.name.object.clone()).collect(),
-        upstreams: snapshot.clusters.keys().map(|name| name.as_str().into()).collect(),
+        upstreams: snapshot.clusters.keys().map(ClusterName::shared).collect(),
     }
 }
 

@@ -138,7 +138,8 @@ mod tests {
                 upkeep: Default::default(),
                 proxy_protocol: None,
                 tls: None,
-            },
+            }
+            .into(),
             resilience: Arc::new(resilience),
             endpoints: ports.iter().map(|port| Endpoint::new(([127, 0, 0, 1], *port).into())).collect(),
             move_after: None,

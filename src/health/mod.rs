@@ -99,7 +99,7 @@ impl<A: Ask> Checks<A> {
             let cluster = self.clusters.get(&name).cloned();
             let wanted = cluster.as_ref().and_then(|cluster| {
                 let check = cluster.resilience.health.clone()?;
-                let Connections { proxy_protocol, tls, .. } = &cluster.connections;
+                let Connections { proxy_protocol, tls, .. } = &*cluster.connections;
                 let (protocol, proxy_protocol, tls) = (cluster.protocol, *proxy_protocol, tls.clone());
                 Some((cluster, Arc::new(Settings { check, protocol, proxy_protocol, tls })))
             });

@@ -337,7 +337,7 @@ fn act(
                 };
                 fallback::prepare(fallback, snapshot, wish_of, place)
             });
-            let rewritten = match &action.rewrite.path {
+            let rewritten = match action.rewrite.as_deref().and_then(|rewrite| rewrite.path.as_ref()) {
                 Some(rewrite) => target::rewrite_path(rewrite, matched.path, &path).into(),
                 None => path,
             };
@@ -348,7 +348,8 @@ fn act(
             let upgrade = onward::wants_websocket(head, body)?;
             let policy = backend.and_then(|backend| backend.policy.as_deref()).filter(|_| !upgrade);
             let mirror = policy.and_then(|policy| policy::mirrored(policy, head, snapshot));
-            let host = action.rewrite.host.as_ref().map_or(authority.as_bytes(), |host| host.as_bytes());
+            let host = action.rewrite.as_deref().and_then(|rewrite| rewrite.host.as_ref());
+            let host = host.map_or(authority.as_bytes(), |host| host.as_bytes());
             onward::go_on(head, body, peer, client, authority, host, route, exchange, upgrade);
             Ok(Step::Send(Outgoing { upgrade, cluster, standby, route: Arc::clone(route), wish, mirror }))
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Resilience, UpstreamTls};
+use super::{Common, Resilience, UpstreamTls};
 
 /// The identity of a cluster, stable across snapshots: what running state and metrics are keyed by. For example
 /// `shop/llm:8080`.
@@ -25,6 +25,11 @@ impl ClusterName {
     /// The text, as metrics and logs show it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// As text that is shared.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -42,7 +47,7 @@ pub struct Cluster {
     /// What the endpoints speak.
     pub protocol: Protocol,
     /// How connections are made and kept.
-    pub connections: Connections,
+    pub connections: Common<Connections>,
     /// How it is balanced, checked and protected.
     pub resilience: Arc<Resilience>,
     /// Who may be chosen, in a stable order. Terminating endpoints are here only while no other is ready.
@@ -80,7 +85,8 @@ impl Cluster {
                 upkeep: Upkeep::default(),
                 proxy_protocol: None,
                 tls: None,
-            },
+            }
+            .into(),
             resilience: Arc::default(),
             endpoints: Arc::default(),
             move_after: None,

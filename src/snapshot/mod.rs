@@ -6,6 +6,7 @@
 
 mod client_auth;
 mod cluster;
+mod common;
 pub mod duration;
 mod host;
 mod matching;
@@ -29,6 +30,7 @@ use serde::Serialize;
 
 pub use client_auth::{ClientAsked, ClientAuth, ClientHeaders, ClientTerms};
 pub use cluster::{Cluster, ClusterName, Connections, Endpoint, Protocol, ProxyProtocol, Upkeep};
+pub use common::Common;
 pub use host::{HostPattern, InvalidHost};
 pub use matching::{FieldLines, InvalidPattern, PathMatch, Pattern, RouteMatch, TextMatch, joined, parameter};
 pub use policy::{

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 
 use super::secret::{REDACTED, is_secret};
-use super::{ClientAsked, ClusterName, Policy, Retry, RouteMatch, Streaming};
+use super::{ClientAsked, ClusterName, Common, Policy, Retry, RouteMatch, Streaming};
 
 /// The identity of a route: its object and its rule, for logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,10 +90,11 @@ pub struct Invalid(pub Arc<str>);
 pub struct Forward {
     /// Candidates; each gets its weight's share. Never empty, and the sum of the weights may be 0 (then: 503).
     pub backends: Vec<Backend>,
-    /// Changes of the target.
-    pub rewrite: Rewrite,
+    /// Changes of the target; `None`, as with most routes, changes nothing.
+    #[serde(serialize_with = "rewrite")]
+    pub rewrite: Option<Box<Rewrite>>,
     /// Timers.
-    pub timeouts: Timeouts,
+    pub timeouts: Common<Timeouts>,
     /// What is asked for requests that an endpoint did not serve; `None` asks for no more than is safe for everyone.
     pub retry: Option<Arc<Retry>>,
     /// What is asked for streams; `None`, as with most routes, asks for nothing.
@@ -200,6 +201,10 @@ impl HeaderEdits {
 
 fn status<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
+}
+
+fn rewrite<S: Serializer>(rewrite: &Option<Box<Rewrite>>, serializer: S) -> Result<S::Ok, S::Error> {
+    rewrite.as_deref().unwrap_or(&Rewrite::default()).serialize(serializer)
 }
 
 fn text<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {

@@ -135,7 +135,8 @@ impl Serialize for Router {
 #[derive(Clone, Debug, Default)]
 pub struct VirtualHost {
     routes: Box<[Arc<Route>]>,
-    /// Every match of every route, in order of precedence.
+    /// Every match of every route, in order of precedence. None if there is one route with one match, as at most hosts: whoever looks it
+    /// up waits for one place in memory less.
     entries: Box<[Entry]>,
     /// Where the paths are in `entries`; `None` for few entries, which are faster looked through and need no maps.
     index: Option<Box<Index>>,
@@ -173,6 +174,9 @@ impl VirtualHost {
         // Stable: what the Gateway API leaves to age, name and position stays in that order.
         entries.sort_by(|a, b| precedence(entry_match(&routes, *a), entry_match(&routes, *b)));
         let index = (entries.len() > FEW).then(|| Box::new(Index::build(&routes, &entries)));
+        if entries.len() == 1 && routes.len() == 1 {
+            entries.clear();
+        }
         VirtualHost { routes, entries: entries.into(), index }
     }
 
@@ -183,6 +187,10 @@ impl VirtualHost {
 
     fn find(&self, request: &RequestView<'_>) -> Option<Matched<'_>> {
         let Some(index) = &self.index else {
+            if let ([route], []) = (&*self.routes, &*self.entries) {
+                let only = route.matches.first().filter(|only| only.accepts(request))?;
+                return Some(Matched { route, path: &only.path });
+            }
             let mut entries = self.entries.iter();
             return entries.find(|entry| self.of(**entry).accepts(request)).map(|entry| self.matched(*entry));
         };

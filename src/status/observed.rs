@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
+use std::num::NonZeroI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -63,14 +64,10 @@ pub(super) struct Entry {
     pub(super) uid: Box<str>,
     /// Of the conditions that are ours, without times.
     pub(super) digest: u64,
-    /// Status and time of last transition, in the order of [`OURS`].
-    held: [Option<Held>; OURS.len()],
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
-    status: Status,
-    since: Option<Timestamp>,
+    /// Of each of [`OURS`] its status, if the object has it.
+    statuses: [Option<Status>; OURS.len()],
+    /// And the second of its last transition; the API server keeps no less (`metav1.Time`).
+    since: [Option<NonZeroI64>; OURS.len()],
 }
 
 /// The status of a condition.
@@ -137,30 +134,33 @@ impl Observed {
 
 impl Entry {
     pub(super) fn new(uid: &str, conditions: &[Condition]) -> Self {
-        let held = OURS.map(|type_| {
-            conditions.iter().find(|condition| condition.type_ == type_).map(|condition| Held {
-                status: Status::from(condition.status.as_str()),
-                since: condition.last_transition_time.parse().ok(),
-            })
-        });
-        Entry { uid: uid.into(), digest: digest(conditions), held }
+        let held = OURS.map(|type_| conditions.iter().find(|condition| condition.type_ == type_));
+        let second = |text: &str| NonZeroI64::new(text.parse::<Timestamp>().ok()?.as_second());
+        Entry {
+            uid: uid.into(),
+            digest: digest(conditions),
+            statuses: held.map(|held| held.map(|condition| Status::from(condition.status.as_str()))),
+            since: held.map(|held| second(&held?.last_transition_time)),
+        }
     }
 
     /// The status of a condition of ours, if the object has it.
     pub(super) fn status(&self, type_: &str) -> Option<Status> {
-        self.held(type_).map(|held| held.status)
+        self.held(type_).map(|(status, _)| status)
     }
 
     /// When the condition got the status that it is to have now: what is known if it has it already, else `now`.
     pub(super) fn since(&self, condition: &Condition, now: Timestamp) -> Timestamp {
         self.held(&condition.type_)
-            .filter(|held| held.status == Status::from(condition.status.as_str()))
-            .and_then(|held| held.since)
+            .filter(|(status, _)| *status == Status::from(condition.status.as_str()))
+            .and_then(|(_, since)| Timestamp::from_second(since?.get()).ok())
             .unwrap_or(now)
     }
 
-    fn held(&self, type_: &str) -> Option<Held> {
-        OURS.iter().zip(self.held).find(|(ours, _)| **ours == type_).and_then(|(_, held)| held)
+    /// Its status, and the second since when.
+    fn held(&self, type_: &str) -> Option<(Status, Option<NonZeroI64>)> {
+        let at = OURS.iter().position(|ours| *ours == type_)?;
+        Some((self.statuses[at]?, self.since[at]))
     }
 }
 

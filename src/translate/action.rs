@@ -10,7 +10,7 @@ use super::matches::not_a_header;
 use crate::api;
 use crate::settings::RouteDefaults;
 use crate::snapshot::{
-    HeaderEdits, HostPattern, PathRewrite, Redirect, Respond, Rewrite, Timeouts, duration, path as request_path,
+    Common, HeaderEdits, HostPattern, PathRewrite, Redirect, Respond, Rewrite, Timeouts, duration, path as request_path,
 };
 
 /// The largest weight, as the definition has it.
@@ -60,13 +60,13 @@ pub(super) fn rewrite(
     rewrite: Option<&api::Rewrite>,
     matches: &[api::RouteMatch],
     at: &str,
-) -> Result<Rewrite, Problem> {
-    let Some(api::Rewrite { path, host }) = rewrite else { return Ok(Rewrite::default()) };
+) -> Result<Option<Box<Rewrite>>, Problem> {
+    let Some(api::Rewrite { path, host }) = rewrite else { return Ok(None) };
     let host = host.as_ref().map(|host| {
         let name = host_name(host, &format!("{at}.host"))?;
         HeaderValue::from_str(&name).map_err(|error| Problem::invalid(format!("{at}.host"), error))
     });
-    Ok(Rewrite { path: path_rewrite(path.as_ref(), matches, at)?, host: host.transpose()? })
+    Ok(Some(Box::new(Rewrite { path: path_rewrite(path.as_ref(), matches, at)?, host: host.transpose()? })))
 }
 
 fn path_rewrite(
@@ -140,25 +140,31 @@ pub(super) fn respond(
     Ok(Respond { status: code, content_type: content_type.transpose()?, body })
 }
 
-pub(super) fn timeouts(
-    timeouts: Option<&api::Timeouts>,
-    defaults: &RouteDefaults,
-    at: &str,
-) -> Result<Timeouts, Problem> {
-    let api::Timeouts { connect, response_head, first_byte, idle, stall, request } = timeouts.unwrap_or(&NO_TIMEOUTS);
-    Ok(Timeouts {
-        connect: time(connect.as_deref(), || format!("{at}.connect"))?,
-        response_head: time(response_head.as_deref(), || format!("{at}.responseHead"))?
-            .unwrap_or(defaults.response_head),
-        first_byte: time(first_byte.as_deref(), || format!("{at}.firstByte"))?,
-        idle: time(idle.as_deref(), || format!("{at}.idle"))?.unwrap_or(defaults.idle),
-        stall: time(stall.as_deref(), || format!("{at}.stall"))?.unwrap_or(defaults.stall),
-        request: time(request.as_deref(), || format!("{at}.request"))?,
-    })
+/// The timers of rules that say nothing of them.
+pub(super) fn default_timeouts(defaults: &RouteDefaults) -> Timeouts {
+    let &RouteDefaults { response_head, idle, stall, .. } = defaults;
+    Timeouts { connect: None, response_head, first_byte: None, idle, stall, request: None }
 }
 
-const NO_TIMEOUTS: api::Timeouts =
-    api::Timeouts { connect: None, response_head: None, first_byte: None, idle: None, stall: None, request: None };
+/// The timers of a rule; what it does not say is as in `unsaid`.
+pub(super) fn timeouts(
+    timeouts: Option<&api::Timeouts>,
+    unsaid: &Common<Timeouts>,
+    at: &str,
+) -> Result<Common<Timeouts>, Problem> {
+    let Some(api::Timeouts { connect, response_head, first_byte, idle, stall, request }) = timeouts else {
+        return Ok(unsaid.clone());
+    };
+    let given = Timeouts {
+        connect: time(connect.as_deref(), || format!("{at}.connect"))?,
+        response_head: time(response_head.as_deref(), || format!("{at}.responseHead"))?.unwrap_or(unsaid.response_head),
+        first_byte: time(first_byte.as_deref(), || format!("{at}.firstByte"))?,
+        idle: time(idle.as_deref(), || format!("{at}.idle"))?.unwrap_or(unsaid.idle),
+        stall: time(stall.as_deref(), || format!("{at}.stall"))?.unwrap_or(unsaid.stall),
+        request: time(request.as_deref(), || format!("{at}.request"))?,
+    };
+    Ok(given.into())
+}
 
 /// A duration above zero.
 pub(super) fn time(text: Option<&str>, at: impl Fn() -> String) -> Result<Option<Duration>, Problem> {

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::conditions::{Problem, reason};
-use super::connections::default_connections;
 use super::policy::Policies;
 use super::route::Target;
 use super::upstream::{Place, STAGGER, UpstreamPlan, Upstreams, name_problem};
@@ -113,6 +112,7 @@ impl<'a> Lookup<'a> {
 
     /// The cluster of a source. `None` if the source is gone.
     pub(super) fn cluster(self, name: ClusterName, source: &Source) -> Option<Cluster> {
+        let unsaid = &self.upstreams.unsaid;
         let (protocol, mut connections, endpoints, settings) = match source {
             Source::Upstream(key) => {
                 let plan = self.upstreams.plans.get(key)?;
@@ -137,25 +137,26 @@ impl<'a> Lookup<'a> {
                 };
                 let asked = settings.map_or(api::Protocol::Auto, |plan| plan.protocol);
                 let spoken = port.app_protocol.as_deref().or_else(|| slice_protocol(&port, slices?));
-                let connections =
-                    settings.map_or_else(|| default_connections(self.context), |plan| plan.connections.clone());
+                let connections = settings.map_or(&unsaid.connections, |plan| &plan.connections).clone();
                 let secure = settings.is_some_and(|plan| plan.tls.is_some());
                 (protocol(asked, spoken, secure), connections, endpoints, settings)
             }
         };
         let hostname = self.hostname(source);
-        if hostname.is_some() {
-            connections.upkeep.stagger.get_or_insert(STAGGER);
+        // Changed only where need be, so that most clusters have theirs in common.
+        if hostname.is_some() && connections.upkeep.stagger.is_none() {
+            connections.upkeep.stagger = Some(STAGGER);
         }
-        connections.tls = settings.and_then(|plan| plan.tls.as_ref()).map(|tls| {
+        if let Some(tls) = settings.and_then(|plan| plan.tls.as_ref()) {
             let inner = match source {
                 Source::Service(Key { namespace, name }, _) => Some(format!("{name}.{namespace}.svc")),
                 Source::Upstream(_) => None,
             };
-            Arc::new(tls.of_cluster(protocol, hostname.or(inner.as_deref())))
-        });
+            connections.tls = Some(Arc::new(tls.of_cluster(protocol, hostname.or(inner.as_deref()))));
+        }
         let move_after = settings.and_then(|plan| plan.move_after);
-        let resilience = settings.map(|plan| self.upstreams.resilience(plan)).unwrap_or_default();
+        let resilience =
+            settings.map_or_else(|| Arc::clone(&unsaid.resilience), |plan| self.upstreams.resilience(plan));
         Some(Cluster { name, protocol, connections, resilience, endpoints, move_after })
     }
 
@@ -280,12 +281,12 @@ fn endpoints(port: &ServicePort, slices: &Slices, zone: Option<&str>) -> Arc<[En
 /// it. EndpointSlice hints "may be ignored" by whoever does not find them complete (KEP-2433).
 fn is_local<'a>(endpoints: &[(SocketAddr, &SliceEndpoint)], zone: Option<&'a str>) -> impl Fn(&SliceEndpoint) -> bool {
     let hinted =
-        move |endpoint: &SliceEndpoint| zone.is_some_and(|zone| endpoint.hints.iter().any(|hint| **hint == *zone));
-    let by_hints = endpoints.iter().all(|(_, endpoint)| !endpoint.hints.is_empty())
+        move |endpoint: &SliceEndpoint| zone.is_some_and(|zone| endpoint.hints().iter().any(|hint| **hint == *zone));
+    let by_hints = endpoints.iter().all(|(_, endpoint)| !endpoint.hints().is_empty())
         && endpoints.iter().any(|(_, endpoint)| hinted(endpoint));
     move |endpoint| match by_hints {
         true => hinted(endpoint),
-        false => zone.is_some() && endpoint.zone.as_deref() == zone,
+        false => zone.is_some() && endpoint.zone() == zone,
     }
 }
 

@@ -24,13 +24,34 @@ pub(super) struct Clusters {
 struct ClusterState {
     source: Source,
     /// How many backends lead here.
-    users: usize,
-    /// The upstream whose settings it was built with.
+    users: u32,
+    /// What it was built with, beside Services and slices. In a box, because most have nothing of it.
+    with: Option<Box<With>>,
+}
+
+/// What few clusters are built with.
+#[derive(Debug, Default)]
+struct With {
+    /// The upstream whose settings it has.
     settings: Option<Arc<UpstreamPlan>>,
     /// The cluster that it falls back to.
     fallback: Option<ClusterName>,
     /// The name whose addresses are its endpoints.
     hostname: Option<Arc<str>>,
+}
+
+impl ClusterState {
+    fn settings(&self) -> Option<&Arc<UpstreamPlan>> {
+        self.with.as_ref()?.settings.as_ref()
+    }
+
+    fn fallback(&self) -> Option<&ClusterName> {
+        self.with.as_ref()?.fallback.as_ref()
+    }
+
+    fn hostname(&self) -> Option<&Arc<str>> {
+        self.with.as_ref()?.hostname.as_ref()
+    }
 }
 
 impl Clusters {
@@ -46,7 +67,7 @@ impl Clusters {
                     of_service.reserve_exact(1);
                     of_service.push(name.clone());
                 }
-                free.insert(ClusterState { source, users: 1, settings: None, fallback: None, hostname: None });
+                free.insert(ClusterState { source, users: 1, with: None });
                 self.dirty.insert(name.clone());
             }
         }
@@ -73,12 +94,9 @@ impl Clusters {
             return;
         }
         for (name, state) in &self.states {
-            let settings = lookup.settings(&state.source).map(Arc::as_ptr) != state.settings.as_ref().map(Arc::as_ptr);
-            let fallback = lookup.fallback(&state.source) != state.fallback.as_ref();
-            if settings
-                || fallback
-                || state.hostname.as_ref().is_some_and(|hostname| changes.resolved.contains(&**hostname))
-            {
+            let settings = lookup.settings(&state.source).map(Arc::as_ptr) != state.settings().map(Arc::as_ptr);
+            let fallback = lookup.fallback(&state.source) != state.fallback();
+            if settings || fallback || state.hostname().is_some_and(|hostname| changes.resolved.contains(&**hostname)) {
                 self.dirty.insert(name.clone());
             }
         }
@@ -90,15 +108,15 @@ impl Clusters {
         let mut names_changed = false;
         for name in std::mem::take(&mut self.dirty) {
             let Entry::Occupied(mut entry) = self.states.entry(name.clone()) else { continue };
-            let before = entry.get().hostname.clone();
+            let before = entry.get().hostname().cloned();
             let cluster = if entry.get().users > 0 { lookup.cluster(name.clone(), &entry.get().source) } else { None };
             let hostname = cluster.as_ref().and_then(|_| lookup.hostname(&entry.get().source)).map(Arc::from);
             names_changed |= hostname != before;
             if entry.get().users > 0 {
                 let settings = lookup.settings(&entry.get().source).cloned();
                 let fallback = lookup.fallback(&entry.get().source).cloned();
-                let state = entry.get_mut();
-                (state.hostname, state.settings, state.fallback) = (hostname, settings, fallback);
+                let any = settings.is_some() || fallback.is_some() || hostname.is_some();
+                entry.get_mut().with = any.then(|| Box::new(With { settings, fallback, hostname }));
             } else if let Source::Service(key, _) = entry.remove().source
                 && let Entry::Occupied(mut others) = self.of_service.entry(key)
             {
@@ -120,6 +138,6 @@ impl Clusters {
 
     /// The names that need addresses.
     pub(super) fn hostnames(&self) -> BTreeSet<String> {
-        self.states.values().filter_map(|state| state.hostname.as_deref()).map(str::to_owned).collect()
+        self.states.values().filter_map(|state| state.hostname()).map(|name| name.to_string()).collect()
     }
 }

@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::resources::{AddressSlice, Key, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, TargetPort};
+use super::resources::{
+    AddressSlice, EndpointPlace, Key, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, TargetPort,
+};
 
 /// Why an object cannot be read: a sentence that begins with the path of the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,9 +77,9 @@ impl AddressSlice {
             "IPv6" => Family::V6,
             other => return Err(Malformed(format!("addressType: {other:?} is not supported, only IPv4 and IPv6 are"))),
         };
-        let mut zones = Zones::default();
+        let mut places = Places::default();
         let endpoints = slice.endpoints.iter().enumerate();
-        let endpoints = endpoints.map(|(at, endpoint)| slice_endpoint(endpoint, at, family, &mut zones));
+        let endpoints = endpoints.map(|(at, endpoint)| slice_endpoint(endpoint, at, family, &mut places));
         let ports = slice.ports.iter().flatten().enumerate().filter(|(_, port)| is_tcp(port.protocol.as_deref()));
         let ports = ports.map(|(at, port)| {
             Ok(SlicePort {
@@ -96,18 +98,24 @@ enum Family {
     V6,
 }
 
-/// The zones of one slice, so that endpoints share their names.
+/// The places of one slice's endpoints, so that those which are in the same share it.
 #[derive(Default)]
-struct Zones(Vec<Arc<str>>);
+struct Places(Vec<Arc<EndpointPlace>>);
 
-impl Zones {
-    fn shared(&mut self, zone: &str) -> Arc<str> {
-        if let Some(known) = self.0.iter().find(|known| ***known == *zone) {
-            return Arc::clone(known);
+impl Places {
+    fn of(&mut self, endpoint: &discovery::Endpoint) -> Option<Arc<EndpointPlace>> {
+        let hints = endpoint.hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
+        let hints = hints.map(|hint| hint.name.as_str().into()).collect();
+        let place = EndpointPlace { zone: endpoint.zone.as_deref().map(Arc::from), hints };
+        if place == EndpointPlace::default() {
+            return None;
         }
-        let zone: Arc<str> = zone.into();
-        self.0.push(Arc::clone(&zone));
-        zone
+        let known = self.0.iter().find(|known| ***known == place).cloned();
+        Some(known.unwrap_or_else(|| {
+            let new = Arc::new(place);
+            self.0.push(Arc::clone(&new));
+            new
+        }))
     }
 }
 
@@ -115,7 +123,7 @@ fn slice_endpoint(
     endpoint: &discovery::Endpoint,
     at: usize,
     family: Family,
-    zones: &mut Zones,
+    places: &mut Places,
 ) -> Result<SliceEndpoint, Malformed> {
     // discovery/v1 Endpoint: "No semantics are defined for additional addresses beyond the first".
     let Some(text) = endpoint.addresses.first() else {
@@ -133,15 +141,13 @@ fn slice_endpoint(
         }
     }
     let conditions = endpoint.conditions.as_ref();
-    let hints = endpoint.hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
     // EndpointConditions: for `ready` and for `serving` "a nil value should be interpreted as "true"".
     Ok(SliceEndpoint {
         address,
         ready: conditions.and_then(|known| known.ready).unwrap_or(true),
         serving: conditions.and_then(|known| known.serving).unwrap_or(true),
         terminating: conditions.and_then(|known| known.terminating).unwrap_or(false),
-        zone: endpoint.zone.as_deref().map(|zone| zones.shared(zone)),
-        hints: hints.map(|hint| zones.shared(&hint.name)).collect(),
+        place: places.of(endpoint),
     })
 }
 
@@ -218,8 +224,9 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(read.ports.iter().map(|port| port.port).collect::<Vec<_>>(), [Some(8080), None]);
-        assert_eq!(read.endpoints[0].zone.as_deref(), Some("a"));
-        assert_eq!(*read.endpoints[0].hints, ["a", "b"].map(Arc::<str>::from));
+        assert_eq!(read.endpoints[0].zone(), Some("a"));
+        assert_eq!(*read.endpoints[0].hints(), ["a", "b"].map(Arc::<str>::from));
+        assert_eq!(read.endpoints[1].place, None);
         assert!(read.endpoints[0].ready && read.endpoints[0].serving && !read.endpoints[0].terminating);
         assert!(!read.endpoints[1].ready && read.endpoints[1].serving && read.endpoints[1].terminating);
     }

@@ -21,8 +21,17 @@ pub(super) struct Hosts {
 struct HostState {
     /// The routes, oldest first; nearly always one, so that a tree would be a waste.
     members: Vec<Age>,
-    /// By the loser, what it lost.
-    lost: Map<Key, Vec<String>>,
+    /// By the loser, what it lost. In a box, because nearly always nobody did.
+    lost: Option<Box<Lost>>,
+}
+
+/// By the loser, what it lost.
+type Lost = Map<Key, Vec<String>>;
+
+impl HostState {
+    fn losers(&self) -> impl Iterator<Item = &Key> {
+        self.lost.iter().flat_map(|lost| lost.keys())
+    }
 }
 
 impl Hosts {
@@ -63,7 +72,7 @@ impl Hosts {
         let mut affected = BTreeSet::new();
         for host in std::mem::take(&mut self.dirty) {
             let Some(state) = self.states.get_mut(&host) else { continue };
-            affected.extend(state.lost.keys().cloned());
+            affected.extend(state.losers().cloned());
             let members = members(state, routes);
             if members.is_empty() {
                 self.states.remove(&host);
@@ -78,16 +87,16 @@ impl Hosts {
                 let built: Vec<_> = members.iter().map(|member| Arc::clone(member.route)).collect();
                 router.set(&host, Some(Arc::new(VirtualHost::build(built))));
                 state.lost = conflicts(&host, &members);
-                affected.extend(state.lost.keys().cloned());
+                affected.extend(state.losers().cloned());
             }
         }
         affected
     }
 
     /// What a route lost, at all its hosts.
-    pub(super) fn lost(&self, key: &Key, route: &RouteState) -> Vec<String> {
+    pub(super) fn lost(&self, key: &Key, route: &RouteState) -> Box<[String]> {
         let states = route.hosts.iter().filter_map(|host| self.states.get(host));
-        states.filter_map(|state| state.lost.get(key)).flatten().cloned().collect()
+        states.filter_map(|state| state.lost.as_ref()?.get(key)).flatten().cloned().collect()
     }
 }
 
@@ -108,9 +117,9 @@ fn members<'a>(state: &HostState, routes: &'a Map<Key, Box<RouteState>>) -> Vec<
 }
 
 #[expect(clippy::mutable_key_type, reason = "patterns are compared by their text, not by the caches inside")]
-fn conflicts(host: &HostPattern, members: &[Member<'_>]) -> Map<Key, Vec<String>> {
+fn conflicts(host: &HostPattern, members: &[Member<'_>]) -> Option<Box<Lost>> {
     let mut first: Map<&RouteMatch, &Key> = Map::default();
-    let mut lost: Map<Key, Vec<String>> = Map::default();
+    let mut lost = Lost::default();
     for Member { key, rule, route } in members {
         for (at, one) in route.matches.iter().enumerate() {
             match first.entry(one) {
@@ -124,5 +133,5 @@ fn conflicts(host: &HostPattern, members: &[Member<'_>]) -> Map<Key, Vec<String>
             }
         }
     }
-    lost
+    (!lost.is_empty()).then(|| Box::new(lost))
 }

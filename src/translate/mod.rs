@@ -18,6 +18,7 @@ mod route;
 mod secrets;
 mod streaming;
 mod tls;
+mod unsaid;
 mod upstream;
 mod upstream_tls;
 
@@ -26,8 +27,8 @@ use std::sync::Arc;
 
 pub use convert::Malformed;
 pub use resources::{
-    AddressSlice, Key, KeySet, Own, Resources, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort, Slices,
-    TargetPort,
+    AddressSlice, EndpointPlace, Key, KeySet, Own, Resources, Service, ServiceKind, ServicePort, SliceEndpoint,
+    SlicePort, Slices, TargetPort,
 };
 pub use secrets::{
     AUTHORITIES, ConfigMapData, MAX_DATA_BYTES, REVOKED, SecretData, TLS_CERTIFICATE, TLS_KEY, TLS_STAPLE, TLS_TYPE,
@@ -162,9 +163,9 @@ pub struct Translator {
 impl Translator {
     /// A translator that remembers nothing yet.
     pub fn new(context: Context) -> Self {
-        let policies = Policies::new(&context);
+        let (policies, upstreams) = (Policies::new(&context), Upstreams::new(&context));
         let tls = TlsTable::new(context.default_certificate.clone(), context.client_certificates.as_ref());
-        let (seen, routes, upstreams, clusters, hosts, flawless) = Default::default();
+        let (seen, routes, clusters, hosts, flawless) = Default::default();
         let (complaint, key_sources) = (tls.complaint(), policies.key_sources());
         let last = Translation { complaint, key_sources, ..Translation::default() };
         Translator { context, seen, routes, upstreams, policies, clusters, hosts, tls, flawless, last }
@@ -226,7 +227,8 @@ impl Translator {
         let lookup = Lookup::new(&self.seen, &self.upstreams, &self.policies, &self.context);
         for key in &changes.routes {
             let object = self.seen.routes.get(key);
-            let mut new = object.and_then(|object| RouteState::read(key, object, &self.context));
+            let (context, unsaid) = (&self.context, &self.upstreams.unsaid);
+            let mut new = object.and_then(|object| RouteState::read(key, object, context, unsaid));
             if let Some(new) = &mut new {
                 new.resolve(lookup, &mut self.clusters);
             }

@@ -267,8 +267,27 @@ pub struct SliceEndpoint {
     pub serving: bool,
     /// `conditions.terminating`.
     pub terminating: bool,
+    /// Where it is; `None` if its slice says nothing of that. Endpoints of a slice that are in the same place share it.
+    pub place: Option<Arc<EndpointPlace>>,
+}
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointPlace {
     /// The zone that it is in.
     pub zone: Option<Arc<str>>,
     /// The zones that it is meant to serve: `hints.forZones`.
     pub hints: Box<[Arc<str>]>,
+}
+
+impl SliceEndpoint {
+    /// The zone that it is in.
+    pub(super) fn zone(&self) -> Option<&str> {
+        self.place.as_ref()?.zone.as_deref()
+    }
+
+    /// The zones that it is meant to serve.
+    pub(super) fn hints(&self) -> &[Arc<str>] {
+        self.place.as_ref().map_or(&[], |place| &place.hints)
+    }
 }

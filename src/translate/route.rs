@@ -9,6 +9,7 @@ use super::backend::Lookup;
 use super::clusters::Clusters;
 use super::conditions::{Problem, Verdict, conditions, reason, sentences};
 use super::tls::{self, TlsPlan, TlsState};
+use super::unsaid::Unsaid;
 use super::{Context, Key, Own, action, matches, retry, streaming};
 use crate::api::{self, Condition};
 use crate::snapshot::{
@@ -20,20 +21,20 @@ use crate::snapshot::{
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Age(pub(super) Option<Time>, pub(super) Key);
 
-/// What is known of a ProxyRoute.
+/// What is known of a ProxyRoute. Thousands are kept: what few have is boxed.
 #[derive(Debug)]
 pub(super) struct RouteState {
     pub(super) age: Age,
     pub(super) generation: Option<i64>,
-    pub(super) hosts: Vec<HostPattern>,
+    pub(super) hosts: Box<[HostPattern]>,
     pub(super) tls: TlsState,
-    pub(super) rules: Vec<RuleState>,
+    pub(super) rules: Box<[RuleState]>,
     /// What is wrong with the spec itself.
-    problems: Vec<Problem>,
+    problems: Box<[Problem]>,
     /// What is wrong with what it refers to.
-    pub(super) unresolved: Vec<Problem>,
+    pub(super) unresolved: Box<[Problem]>,
     /// The matches that other routes have, and of how many.
-    pub(super) lost: Vec<String>,
+    pub(super) lost: Box<[String]>,
     /// What was last said of all this.
     pub(super) conditions: Option<Arc<[Condition]>>,
 }
@@ -42,9 +43,9 @@ pub(super) struct RouteState {
 #[derive(Debug)]
 pub(super) struct RuleState {
     pub(super) route: Arc<Route>,
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Box<[Target]>,
     /// The policies that it names.
-    policies: Vec<Key>,
+    policies: Box<[Key]>,
 }
 
 impl RuleState {
@@ -52,7 +53,7 @@ impl RuleState {
     fn refuse(&mut self, why: &Problem) {
         let action = Action::Invalid(Invalid(why.to_string().into()));
         self.route = Arc::new(Route { action, ..Route::clone(&self.route) });
-        self.targets.clear();
+        self.targets = Box::default();
     }
 }
 
@@ -65,7 +66,12 @@ pub(super) enum Target {
 
 impl RouteState {
     /// Reads a route; `None` if it is for another Floodway.
-    pub(super) fn read(key: &Key, object: &Own<api::ProxyRouteSpec>, context: &Context) -> Option<Self> {
+    pub(super) fn read(
+        key: &Key,
+        object: &Own<api::ProxyRouteSpec>,
+        context: &Context,
+        unsaid: &Unsaid,
+    ) -> Option<Self> {
         let Own { created, generation, spec: api::ProxyRouteSpec { class_name, hosts, tls, rules }, unread: _ } =
             object;
         if class_name.as_deref().unwrap_or(api::DEFAULT_CLASS) != context.class_name {
@@ -99,9 +105,9 @@ impl RouteState {
         let rules = rules.iter().enumerate().map(|(at, one)| {
             let name = one.name.clone().unwrap_or_else(|| at.to_string());
             let name = RouteName { object: Arc::clone(&object_name), rule: name.into() };
-            rule(one, name, &format!("spec.rules[{at}]"), key, context, transport.clone(), &mut problems)
+            rule(one, name, &format!("spec.rules[{at}]"), key, unsaid, transport.clone(), &mut problems)
         });
-        let mut rules: Vec<_> = rules.collect();
+        let mut rules: Box<[_]> = rules.collect();
         if let Some(why) = refused.first() {
             rules.iter_mut().for_each(|rule| rule.refuse(why));
         }
@@ -112,12 +118,12 @@ impl RouteState {
         Some(RouteState {
             age: Age(created.clone(), key.clone()),
             generation: *generation,
-            hosts: patterns,
+            hosts: patterns.into(),
             tls: TlsState::of(plan, passed),
             rules,
-            problems,
-            unresolved: Vec::new(),
-            lost: Vec::new(),
+            problems: problems.into(),
+            unresolved: Box::default(),
+            lost: Box::default(),
             conditions: None,
         })
     }
@@ -188,8 +194,8 @@ impl RouteState {
                 changed = true;
             }
         }
-        if self.unresolved != unresolved {
-            self.unresolved = unresolved;
+        if *self.unresolved != *unresolved {
+            self.unresolved = unresolved.into();
             self.conditions = None;
         }
         changed
@@ -288,12 +294,12 @@ fn rule(
     name: RouteName,
     at: &str,
     key: &Key,
-    context: &Context,
+    unsaid: &Unsaid,
     transport: Option<Arc<Transport>>,
     problems: &mut Vec<Problem>,
 ) -> RuleState {
     let (matches, mut wrong) = matches::matches(&rule.matches, at);
-    let read = parts(rule, at, key, context);
+    let read = parts(rule, at, key, unsaid);
     wrong.extend(read.as_ref().err().cloned());
     let (parts, targets) = match (read, wrong.first()) {
         (Ok(read), None) => read,
@@ -308,7 +314,7 @@ fn rule(
     RuleState {
         // What it is under is found with what it refers to.
         route: Arc::new(Route { name, matches, request_headers, response_headers, transport, policy: None, action }),
-        targets,
+        targets: targets.into(),
         policies: rule.policies.iter().map(beside).collect(),
     }
 }
@@ -326,7 +332,7 @@ impl Default for Parts {
     }
 }
 
-fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Parts, Vec<Target>), Problem> {
+fn parts(rule: &api::Rule, at: &str, key: &Key, unsaid: &Unsaid) -> Result<(Parts, Vec<Target>), Problem> {
     let api::Rule {
         name: _,
         matches,
@@ -356,7 +362,7 @@ fn parts(rule: &api::Rule, at: &str, key: &Key, context: &Context) -> Result<(Pa
                     policy: None,
                 });
             }
-            let timeouts = action::timeouts(timeouts.as_deref(), &context.defaults, &format!("{at}.timeouts"))?;
+            let timeouts = action::timeouts(timeouts.as_deref(), &unsaid.timeouts, &format!("{at}.timeouts"))?;
             Action::Forward(Forward {
                 backends: all,
                 rewrite: action::rewrite(rewrite.as_deref(), matches, &format!("{at}.rewrite"))?,

@@ -51,8 +51,7 @@ fn slice(last: u8, ready: bool) -> Arc<AddressSlice> {
     let address = std::net::Ipv4Addr::new(10, 0, 0, last).into();
     Arc::new(AddressSlice {
         ports: [SlicePort { name: "".into(), port: Some(80), app_protocol: None }].into(),
-        endpoints: [SliceEndpoint { address, ready, serving: true, terminating: !ready, zone: None, hints: [].into() }]
-            .into(),
+        endpoints: [SliceEndpoint { address, ready, serving: true, terminating: !ready, place: None }].into(),
     })
 }
 

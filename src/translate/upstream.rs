@@ -11,10 +11,11 @@ use super::conditions::{Problem, Verdict, conditions, reason, sentences};
 use super::policy::Material;
 use super::resilience::resilience;
 use super::route::{Age, Target};
+use super::unsaid::Unsaid;
 use super::upstream_tls::upstream_tls;
 use super::{Context, Key, Own, Resources};
 use crate::api::{self, Condition};
-use crate::snapshot::{ClusterName, Connections, Endpoint, Fallback, Map, Resilience, UpstreamTls};
+use crate::snapshot::{ClusterName, Common, Connections, Endpoint, Fallback, Map, Resilience, UpstreamTls};
 
 /// How long streams of an endpoint that goes run on before they are moved, when nobody says otherwise.
 const MOVE_GRACE: Duration = Duration::from_secs(30);
@@ -32,7 +33,7 @@ pub(super) struct UpstreamPlan {
     generation: Option<i64>,
     pub(super) place: Place,
     pub(super) protocol: api::Protocol,
-    pub(super) connections: Connections,
+    pub(super) connections: Common<Connections>,
     pub(super) resilience: Arc<Resilience>,
     /// What has to be looked up for the fallback.
     pub(super) fallback: Option<Target>,
@@ -118,7 +119,7 @@ impl UpstreamPlan {
             generation: *generation,
             place,
             protocol: *protocol,
-            connections: super::connections::connections(connections.as_ref(), context, &mut problems),
+            connections: super::connections::connections(connections.as_ref(), context, &mut problems).into(),
             resilience: Arc::new(resilience),
             fallback,
             move_after: move_after(endpoint_drain.as_ref(), &mut problems),
@@ -210,8 +211,10 @@ fn move_after(given: Option<&api::EndpointDrain>, problems: &mut Vec<Problem>) -
 }
 
 /// All ProxyUpstreams.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Upstreams {
+    /// What clusters have that no upstream is for.
+    pub(super) unsaid: Unsaid,
     pub(super) plans: BTreeMap<Key, Arc<UpstreamPlan>>,
     /// The upstream that each Service has: the oldest that names it.
     attached: Map<Key, Arc<UpstreamPlan>>,
@@ -220,6 +223,11 @@ pub(super) struct Upstreams {
 }
 
 impl Upstreams {
+    pub(super) fn new(context: &Context) -> Self {
+        let (plans, attached, fallbacks) = Default::default();
+        Upstreams { unsaid: Unsaid::of(context), plans, attached, fallbacks }
+    }
+
     /// Those that refer to a Secret or ConfigMap which changed.
     pub(super) fn using(&self, changes: &Changes) -> Vec<Key> {
         if changes.secrets.is_empty() && changes.config_maps.is_empty() {

@@ -163,7 +163,7 @@ async fn rules_edit_fields_both_ways() {
 fn rewriting(prefix: &str, path: Option<PathRewrite>, host: Option<&'static str>) -> Route {
     let mut route = forward(prefix, "backend");
     if let Action::Forward(forward) = &mut route.action {
-        forward.rewrite = Rewrite { path, host: host.map(HeaderValue::from_static) };
+        forward.rewrite = Some(Box::new(Rewrite { path, host: host.map(HeaderValue::from_static) }));
     }
     route
 }

@@ -13,7 +13,7 @@ use floodway::resilience::Registry;
 use floodway::settings::Settings;
 use floodway::snapshot::{
     Action, Backend, Cluster, ClusterName, Connections, Endpoint, Forward, HostPattern, PathMatch, Protocol, Publisher,
-    Rewrite, Route, RouteMatch, RouteName, Router, Snapshot, Timeouts, VirtualHost,
+    Route, RouteMatch, RouteName, Router, Snapshot, Timeouts, VirtualHost,
 };
 use floodway::telemetry::{AccessLog, Telemetry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -332,7 +332,8 @@ pub fn cluster(name: &str, protocol: Protocol, endpoints: &[SocketAddr]) -> Clus
             upkeep: Default::default(),
             proxy_protocol: None,
             tls: None,
-        },
+        }
+        .into(),
         endpoints: endpoints.iter().map(|&address| Endpoint::new(address)).collect(),
         move_after: None,
         resilience: Arc::default(),
@@ -357,8 +358,8 @@ pub fn forward(prefix: &str, cluster: &str) -> Route {
         prefix,
         Action::Forward(Forward {
             backends: vec![Backend { weight: 1, cluster: Ok(ClusterName::new(cluster)), policy: None }],
-            rewrite: Rewrite::default(),
-            timeouts: timeouts(),
+            rewrite: None,
+            timeouts: timeouts().into(),
             retry: None,
             streaming: None,
         }),

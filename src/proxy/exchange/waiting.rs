@@ -13,7 +13,7 @@ impl Exchange {
     pub(super) fn bounds(&self) -> Bounds {
         let defaults = &self.worker.settings.defaults;
         match self.forward() {
-            Some(forward) => Bounds::from(&forward.timeouts),
+            Some(forward) => Bounds::from(&*forward.timeouts),
             None => Bounds::without_route(defaults.idle, defaults.stall),
         }
     }

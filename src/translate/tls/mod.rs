@@ -40,14 +40,15 @@ struct Found {
     less: Option<String>,
 }
 
-/// What is known of a route's TLS.
+/// What is known of a route's TLS. In boxes, because most routes say nothing of it.
 #[derive(Debug, Default)]
 pub(super) struct TlsState {
     /// `None`: it gives its hosts no certificate.
-    pub(super) plan: Option<TlsPlan>,
+    pub(super) plan: Option<Box<TlsPlan>>,
     /// It has TLS of its hosts passed on.
     pub(super) passed: bool,
-    words: Words,
+    /// `None`: there is nothing to tell but that all is well.
+    words: Option<Box<Words>>,
 }
 
 /// What the owner of a route is told of its certificates.
@@ -65,9 +66,17 @@ struct Words {
     unverified: bool,
 }
 
+/// All is well.
+static SILENCE: Words =
+    Words { wrong: Vec::new(), warnings: Vec::new(), refused: false, lost: false, unverified: false };
+
 impl TlsState {
     pub(super) fn of(plan: Option<TlsPlan>, passed: bool) -> Self {
-        TlsState { plan, passed, words: Words::default() }
+        TlsState { plan: plan.map(Box::new), passed, words: None }
+    }
+
+    fn words(&self) -> &Words {
+        self.words.as_deref().unwrap_or(&SILENCE)
     }
 
     /// Whether it says anything of TLS at its hosts.
@@ -76,27 +85,27 @@ impl TlsState {
     }
 
     fn secrets(&self) -> impl Iterator<Item = &Key> {
-        self.plan.iter().flat_map(TlsPlan::secrets)
+        self.plan.iter().flat_map(|plan| plan.secrets())
     }
 
     /// What cannot be served.
     pub(super) fn wrong(&self) -> &[Problem] {
-        &self.words.wrong
+        &self.words().wrong
     }
 
     /// What is served although it may not be meant.
     pub(super) fn warnings(&self) -> &[Problem] {
-        &self.words.warnings
+        &self.words().warnings
     }
 
     /// Whether there is nothing to tell but that all is well.
     pub(super) fn is_flawless(&self) -> bool {
-        self.words == Words::default()
+        self.words.is_none()
     }
 
     /// How a route is served with which nothing else is wrong.
     pub(super) fn programmed(&self) -> Verdict {
-        let Words { wrong, warnings, refused, lost, unverified } = &self.words;
+        let Words { wrong, warnings, refused, lost, unverified } = self.words();
         match warnings.first() {
             _ if *lost => Verdict::bad(reason::CONFLICTED, sentences(warnings)),
             _ if *refused => {
@@ -252,9 +261,9 @@ impl TlsTable {
         let told = affected.into_iter().filter(|key| {
             let Some(words) = routes.get(key).map(|route| self.words(key, route, hosts, routes)) else { return false };
             let Some(route) = routes.get_mut(key) else { return false };
-            let differs = route.tls.words != words;
+            let differs = *route.tls.words() != words;
             if differs {
-                (route.tls.words, route.conditions) = (words, None);
+                (route.tls.words, route.conditions) = ((words != SILENCE).then(|| Box::new(words)), None);
             }
             differs
         });
