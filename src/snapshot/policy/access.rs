@@ -21,12 +21,11 @@ impl IpAccess {
     }
 }
 
-/// A set of addresses: disjoint networks in their order, so that an address has at most one that could contain it, which a
-/// binary search finds. That takes the place of a trie: as fast, in one flat piece of memory.
+/// A set of addresses: disjoint ranges, each a network, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
-    v4: Box<[Ipv4Net]>,
-    v6: Box<[Ipv6Net]>,
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
 }
 
 impl Networks {
@@ -40,28 +39,76 @@ impl Networks {
             }
         }
         // Joins those that touch or contain each other, and sorts.
-        Networks { v4: Ipv4Net::aggregate(&v4).into(), v6: Ipv6Net::aggregate(&v6).into() }
+        let v4 = Ipv4Net::aggregate(&v4).into_iter().map(|net| (net.network().into(), net.broadcast().into()));
+        let v6 = Ipv6Net::aggregate(&v6).into_iter().map(|net| (net.network().into(), net.broadcast().into()));
+        Networks { v4: Ranges::new(v4.collect()), v6: Ranges::new(v6.collect()) }
     }
 
     /// Whether an address is among them. An IPv4 address that is written as IPv6 is an IPv4 address.
     pub fn contain(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
-            IpAddr::V4(address) => last(&self.v4, |network| Ipv4Net::network(network) <= address)
-                .is_some_and(|network| Ipv4Net::contains::<&Ipv4Addr>(network, &address)),
-            IpAddr::V6(address) => last(&self.v6, |network| Ipv6Net::network(network) <= address)
-                .is_some_and(|network| Ipv6Net::contains::<&Ipv6Addr>(network, &address)),
+            IpAddr::V4(address) => self.v4.contain(address.into()),
+            IpAddr::V6(address) => self.v6.contain(address.into()),
         }
     }
 }
 
-/// The last of those that begin no later.
-fn last<T>(sorted: &[T], begins: impl FnMut(&T) -> bool) -> Option<&T> {
-    sorted.partition_point(begins).checked_sub(1).and_then(|at| sorted.get(at))
+/// Disjoint ranges in their order, so that an address has at most one that could contain it: the last that begins no later. A binary
+/// search finds it, in a flat piece of memory, and an index says between which two positions to search. Where ranges are spread
+/// evenly that is one or two of them; however they lie, it is never more than all. Ten thousand ranges take up to 160 KB of IPv4 and
+/// 400 KB of IPv6.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Ranges<A> {
+    /// First and last address of each.
+    ranges: Box<[(A, A)]>,
+    /// From the first address of all to that of the last range there are steps of the same width, fewer than twice as many as
+    /// ranges. For each step: how many ranges begin before it. At the end: how many there are.
+    steps: Box<[u32]>,
+    /// The width of a step is a power of two: this one.
+    shift: u32,
+}
+
+impl<A: Copy + Ord + Into<u128>> Ranges<A> {
+    fn new(ranges: Box<[(A, A)]>) -> Self {
+        let (Some((first, _)), Some((last, _))) = (ranges.first(), ranges.last()) else {
+            return Ranges { ranges, steps: Box::default(), shift: 0 };
+        };
+        let first: u128 = (*first).into();
+        let width = (*last).into() - first;
+        let most = 2 * ranges.len() as u128;
+        let shift = (0..u128::BITS).find(|shift| width >> shift < most).unwrap_or_default();
+        let step = |(begin, _): &(A, A)| ((*begin).into() - first) >> shift;
+        let count = (width >> shift) + 1;
+        let before = |at: u128| ranges.partition_point(|range| step(range) < at) as u32;
+        let steps = (0..=count).map(before).collect();
+        Ranges { ranges, steps, shift }
+    }
+
+    fn contain(&self, address: A) -> bool {
+        let Some((first, _)) = self.ranges.first() else { return false };
+        let Some(offset) = address.into().checked_sub((*first).into()) else { return false };
+        // Beyond the last step there are no others that begin.
+        let step = usize::try_from(offset >> self.shift).unwrap_or(usize::MAX).min(self.steps.len() - 2);
+        let (from, to) = (self.steps[step] as usize, self.steps[step + 1] as usize);
+        let later = from + self.ranges[from..to].partition_point(|(begin, _)| *begin <= address);
+        later.checked_sub(1).is_some_and(|at| address <= self.ranges[at].1)
+    }
 }
 
 impl Serialize for Networks {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.v4.iter().map(ToString::to_string).chain(self.v6.iter().map(ToString::to_string)))
+        // Each is a network, so that its ends differ in all bits behind its prefix.
+        let v4 = self
+            .v4
+            .ranges
+            .iter()
+            .map(|(first, last)| format!("{}/{}", Ipv4Addr::from(*first), (first ^ last).leading_zeros()));
+        let v6 = self
+            .v6
+            .ranges
+            .iter()
+            .map(|(first, last)| format!("{}/{}", Ipv6Addr::from(*first), (first ^ last).leading_zeros()));
+        serializer.collect_seq(v4.chain(v6))
     }
 }
 
@@ -102,6 +149,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn networks_are_shown_as_they_are_written() {
+        let written = ["0.0.0.0/8", "10.1.2.3/32", "192.168.0.0/16", "::/64", "2001:db8::1/128", "fd00::/8"];
+        let shown = serde_json::to_value(networks(&written)).unwrap();
+        assert_eq!(shown, serde_json::json!(written));
+        assert_eq!(
+            serde_json::to_value(networks(&["0.0.0.0/0", "::/0"])).unwrap(),
+            serde_json::json!(["0.0.0.0/0", "::/0"])
+        );
+    }
+
     proptest! {
         /// The set has what any of its networks has, however these overlap.
         #[test]
@@ -119,8 +177,17 @@ mod tests {
                 IpNet::new(address, if v4 { length % 33 } else { length }).unwrap()
             }).collect();
             let set = Networks::new(given.iter().copied());
-            for (v4, bits) in asked {
-                let address = address(v4, bits);
+            let ends = given.iter().flat_map(|network| [network.network(), network.broadcast()]);
+            let beside = |end: IpAddr| match end {
+                IpAddr::V4(end) => [end.to_bits().wrapping_sub(1), end.to_bits().wrapping_add(1)]
+                    .map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
+                IpAddr::V6(end) => [end.to_bits().wrapping_sub(1), end.to_bits().wrapping_add(1)]
+                    .map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
+            };
+            let asked = asked.into_iter().map(|(v4, bits)| address(v4, bits));
+            for address in asked.chain(ends.clone()).chain(ends.flat_map(beside)) {
+                // What is asked for is an IPv4 address if it is written as IPv6.
+                let address = address.to_canonical();
                 prop_assert_eq!(set.contain(address), given.iter().any(|network| network.contains(&address)), "{}", address);
             }
         }
