@@ -1,8 +1,12 @@
 //! The admin port: /livez, /readyz, /metrics, /config_dump, /upstreams and the log level. Runs on the control thread, never on a
 //! worker. Not the place for anything a client of the proxy may reach.
 
+mod probes;
 pub mod upstreams;
 
+pub use probes::{Asking, Probes, Refused};
+
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,12 +38,23 @@ pub struct AdminState {
     pub ready: Ready,
     /// What /livez tells.
     pub live: Live,
-    /// What /config_dump shows, and /upstreams.
-    pub snapshot: Reader,
-    /// What /upstreams knows of endpoints.
-    pub registry: Registry,
+    /// What /config_dump shows, and /upstreams: one, or one for each listener of a sidecar.
+    pub tables: Vec<Table>,
+    /// What /probe/ asks the app beside which this runs.
+    pub probes: Probes,
     /// What /log changes; `None` where the program's log is not ours.
     pub log: Option<Control>,
+}
+
+/// A routing table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Whose, if there are several.
+    pub name: Option<&'static str>,
+    /// The table in force.
+    pub snapshot: Reader,
+    /// What is known of its endpoints.
+    pub registry: Registry,
 }
 
 /// Connections served at once; more wait in the backlog.
@@ -117,14 +132,13 @@ async fn answer(request: &Request<Incoming>, state: AdminState) -> Answer {
         "/livez" => lines(&state.live.stuck(), "stuck: "),
         "/readyz" => lines(&state.ready.reasons(), "waiting for "),
         "/metrics" => typed(StatusCode::OK, METRICS, off_thread(move || state.telemetry.metrics().text()).await),
-        "/config_dump" => typed(StatusCode::OK, JSON, off_thread(move || dump(state.snapshot)).await),
-        "/upstreams" => {
-            typed(StatusCode::OK, JSON, off_thread(move || endpoints(state.snapshot, &state.registry)).await)
-        }
+        "/config_dump" => typed(StatusCode::OK, JSON, off_thread(move || dump(state.tables)).await),
+        "/upstreams" => typed(StatusCode::OK, JSON, off_thread(move || endpoints(state.tables)).await),
         "/log" => match &state.log {
             Some(log) => text(StatusCode::OK, log.current() + "\n"),
             None => no_log(),
         },
+        path if path.starts_with(probes::PATH) && reads => state.probes.answer(path).await,
         _ => text(StatusCode::NOT_FOUND, format!("not found; there is:\n\n{INDEX}")),
     }
 }
@@ -134,20 +148,29 @@ async fn off_thread(make: impl FnOnce() -> String + Send + 'static) -> String {
     tokio::task::spawn_blocking(make).await.unwrap_or_default()
 }
 
-fn dump(mut reader: Reader) -> String {
-    match reader.current() {
-        Some(snapshot) => serde_json::to_string_pretty(&**snapshot).unwrap_or_else(|error| {
-            tracing::error!(%error, "the routing table could not be shown");
-            "null".to_owned()
-        }),
-        None => "null".to_owned(),
-    }
+fn dump(tables: Vec<Table>) -> String {
+    let shown = |Table { mut snapshot, .. }: Table| snapshot.current().cloned();
+    let dumped = match &tables[..] {
+        [Table { name: None, .. }] => serde_json::to_string_pretty(&tables.into_iter().find_map(shown)),
+        _ => {
+            let named = tables.into_iter().map(|table| (table.name.unwrap_or_default(), shown(table)));
+            serde_json::to_string_pretty(&named.collect::<BTreeMap<_, _>>())
+        }
+    };
+    dumped.unwrap_or_else(|error| {
+        tracing::error!(%error, "the routing table could not be shown");
+        "null".to_owned()
+    })
 }
 
-fn endpoints(mut reader: Reader, registry: &Registry) -> String {
+fn endpoints(tables: Vec<Table>) -> String {
     let now = clock::now();
-    let upstreams = reader.current().map(|snapshot| Upstreams::of(snapshot, registry, now)).unwrap_or_default();
-    serde_json::to_string_pretty(&upstreams).unwrap_or_else(|error| {
+    let mut all = Upstreams::default();
+    for Table { mut snapshot, registry, .. } in tables {
+        let of_table = snapshot.current().map(|snapshot| Upstreams::of(snapshot, &registry, now));
+        all.upstreams.extend(of_table.unwrap_or_default().upstreams);
+    }
+    serde_json::to_string_pretty(&all).unwrap_or_else(|error| {
         tracing::error!(%error, "the upstreams could not be shown");
         "null".to_owned()
     }) + "\n"

@@ -12,6 +12,7 @@ mod expiry;
 mod failure;
 mod roots;
 mod running;
+mod sidecar;
 mod signals;
 mod sources;
 mod table;
@@ -25,8 +26,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Command, DemoArgs};
+use crate::args::{Args, Command, DemoArgs, SidecarArgs};
 use crate::demo;
+use crate::proxy::Destination;
 use crate::settings::{LogFormat, Settings};
 use crate::telemetry::log;
 use control::Plan;
@@ -55,6 +57,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Gateway(args) => serve(configure::gateway(&args)?, Source::Cluster),
         Command::Standalone(args) => serve(configure::standalone(&args.server)?, folder(&args.dir)?),
+        Command::Sidecar(args) => accompany(&args),
         Command::Demo(args) => demonstrate(&args),
         Command::Check(args) => check::check(&args),
         Command::Upstreams(args) => upstreams::run(&args),
@@ -68,21 +71,48 @@ fn run(command: Command) -> Result<(), Failure> {
 /// What `floodway standalone` would end with.
 pub fn standalone(dir: &Path, settings: Settings) -> Result<Running, Failure> {
     settings.validate()?;
-    Running::start(Plan { settings, source: folder(dir)?, log: None })
+    Running::start(running::What::Server(Box::new(Plan { settings, source: folder(dir)?, log: None })))
+}
+
+/// Stands beside an app, from a thread of its own; returns once it serves. `destination` tells where connections were to go, instead of
+/// the kernel.
+///
+/// # Errors
+/// What `floodway sidecar` would end with.
+pub fn sidecar(args: &SidecarArgs, destination: Option<Destination>) -> Result<Running, Failure> {
+    let mut plan = sidecar::Plan::of(args)?;
+    plan.destination = destination.unwrap_or(plan.destination);
+    Running::start(running::What::Sidecar(Box::new(plan)))
 }
 
 /// Serves until a signal ends it.
 fn serve(settings: Settings, source: Source) -> Result<(), Failure> {
     let log = Some(start_log(&settings)?);
     let format = settings.log.format;
-    let serving = |addresses: &Addresses| match format {
-        LogFormat::Json => tracing::info!("{addresses}"),
-        LogFormat::Text => eprintln!("{addresses}"),
-    };
+    let serving = |addresses: &Addresses| say(format, addresses);
     control::runtime()?.block_on(async {
         let signals = signals::of_the_process()?;
         control::run(Plan { settings, source, log }, signals, serving).await
     })
+}
+
+/// Stands beside an app until a signal ends it.
+fn accompany(args: &SidecarArgs) -> Result<(), Failure> {
+    let plan = sidecar::Plan::of(args)?;
+    let log = start_log(&plan.settings)?;
+    let format = plan.settings.log.format;
+    control::runtime()?.block_on(async {
+        let signals = signals::of_the_process()?;
+        sidecar::run(plan, Some(log), signals, |addresses| say(format, addresses)).await
+    })
+}
+
+/// Says where it serves.
+fn say(format: LogFormat, addresses: &Addresses) {
+    match format {
+        LogFormat::Json => tracing::info!("{addresses}"),
+        LogFormat::Text => eprintln!("{addresses}"),
+    }
 }
 
 /// The demo's backends, and before them the same server as `standalone`.

@@ -1,6 +1,8 @@
 //! The command line: one struct per subcommand, no behaviour. How flags and the settings file come together is
 //! `app::configure`'s to say.
 
+mod sidecar;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use ipnet::IpNet;
 
 use crate::settings::LogFormat;
 use crate::snapshot::duration;
+
+pub use sidecar::{AppProbe, ClientMode, GrpcProbe, HttpGet, Mode, ProbeField, Scheme, SidecarArgs, TcpProbe};
 
 /// A Kubernetes-native ingress and sidecar for streams.
 #[derive(Debug, Parser)]
@@ -27,6 +31,8 @@ pub enum Command {
     Gateway(GatewayArgs),
     /// Serve the objects in a folder of YAML files, reloaded as they change; no cluster needed
     Standalone(StandaloneArgs),
+    /// Stand beside an app in its pod: policies and TLS in front of it, and its requests to Services balanced
+    Sidecar(Box<SidecarArgs>),
     /// Try it: standalone with built-in backends (SSE, WebSocket, files) and a page that shows them
     Demo(DemoArgs),
     /// Validate objects offline, as the API server would, with line numbers

@@ -17,6 +17,7 @@ pub mod proxy_protocol;
 pub mod ready;
 pub mod resilience;
 pub mod settings;
+pub mod sidecar;
 pub mod snapshot;
 pub mod source;
 pub mod status;

@@ -49,7 +49,7 @@ pub(crate) fn route(index: usize) -> ProxyRoute {
 
 fn service() -> Service {
     let port = ServicePort { name: "http".into(), port: 8080, target: TargetPort::Number(8080), app_protocol: None };
-    Service { kind: ServiceKind::Endpoints, ports: [port].into() }
+    Service { kind: ServiceKind::Endpoints, ports: [port].into(), addresses: Box::default() }
 }
 
 /// The slice of the Service at `index`; another `generation` has another last address.

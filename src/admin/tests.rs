@@ -26,8 +26,8 @@ async fn admin(log: Option<Control>) -> Admin {
         telemetry: Telemetry::default(),
         ready: Ready::default(),
         live: Live::default(),
-        snapshot: reader,
-        registry: Registry::default(),
+        tables: vec![Table { name: None, snapshot: reader, registry: Registry::default() }],
+        probes: Probes::default(),
         log,
     };
     tokio::spawn(serve(listener, state.clone()));
@@ -157,7 +157,7 @@ async fn what_is_known_of_endpoints_is_shown() {
     let before = json!({"upstreams": [{"name": "shop/llm:80", "available": 2, "endpoints": [fresh(1), fresh(2)]}]});
     assert_eq!(shown().await, before, "before any request");
 
-    let states = admin.state.registry.of(&cluster(&[1, 2]), clock::now());
+    let states = admin.state.tables[0].registry.of(&cluster(&[1, 2]), clock::now());
     let now = clock::now();
     states[0].report(Outcome::Unreachable, now);
     states[1].report(Outcome::Answered { status: 200, first_byte: Duration::from_micros(1500) }, now);
@@ -173,7 +173,7 @@ async fn what_is_known_of_endpoints_is_shown() {
 
     // Who is gone is shown while it has streams.
     publish(&cluster(&[1]));
-    admin.state.registry.of(&cluster(&[1]), clock::now());
+    admin.state.tables[0].registry.of(&cluster(&[1]), clock::now());
     assert_eq!(shown().await["upstreams"][0]["endpoints"][1]["gone"], true);
     states[1].leave();
     assert_eq!(shown().await["upstreams"][0]["endpoints"].as_array().unwrap().len(), 1);

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Failure;
-use crate::args::{GatewayArgs, ServerArgs};
-use crate::settings::{LogFormat, Settings};
+use crate::api::ClientCertificateMode;
+use crate::args::{ClientMode, GatewayArgs, ServerArgs, SidecarArgs};
+use crate::settings::{ClientCertificates, LogFormat, Settings};
 
 /// The settings of `floodway gateway`.
 pub(super) fn gateway(args: &GatewayArgs) -> Result<Settings, Failure> {
@@ -18,6 +19,44 @@ pub(super) fn gateway(args: &GatewayArgs) -> Result<Settings, Failure> {
 /// The settings of `floodway standalone`.
 pub(super) fn standalone(args: &ServerArgs) -> Result<Settings, Failure> {
     read(args, standalone_settings())
+}
+
+/// The settings of `floodway sidecar`: one thread, small buffers, no wait for load balancers, which are not told of a sidecar; and of the
+/// cluster it reads no more than what its flags need.
+pub(super) fn sidecar(args: &SidecarArgs) -> Result<Settings, Failure> {
+    if !args.server.http.is_empty() || !args.server.https.is_empty() {
+        let why = "a sidecar listens where --inbound and --outbound say; leave --http and --https out";
+        return Err(Failure::configuration(why.to_owned()));
+    }
+    let mut defaults = Settings::default();
+    defaults.listeners.admin = SocketAddr::from(([0, 0, 0, 0], 15190));
+    defaults.workers = Some(1);
+    defaults.limits.connections = 16_384;
+    defaults.limits.stream_buffer_bytes = 32 * 1024;
+    defaults.drain.delay = Duration::ZERO;
+    defaults.drain.grace = Duration::from_secs(25);
+    let guards = args.tls_secret.is_some() || !args.policies.is_empty();
+    defaults.kubernetes.secrets.watch = guards;
+    let mut settings = read(&args.server, defaults)?;
+    // They belong to the namespace of the pod.
+    let here = |name: &String| format!("{}/{name}", args.namespace);
+    settings.watch_namespaces = [args.namespace.clone()].into_iter().chain(args.outbound_namespaces.clone()).collect();
+    settings.kubernetes.secrets.namespaces = vec![args.namespace.clone()];
+    let tls = &mut settings.listeners.tls;
+    if let Some(name) = &args.tls_secret {
+        tls.default_certificate = Some(here(name));
+        tls.strict_sni = false;
+    }
+    if let Some(name) = &args.client_ca_secret {
+        let mode = match args.client_certificates.unwrap_or_default() {
+            ClientMode::Required => ClientCertificateMode::Required,
+            ClientMode::Optional => ClientCertificateMode::Optional,
+        };
+        tls.client_certificates =
+            Some(ClientCertificates { mode, ca_secret: Some(here(name)), ..ClientCertificates::default() });
+    }
+    settings.validate()?;
+    Ok(settings)
 }
 
 /// The settings of `floodway demo`: its terminal is for people, who ask for an access log if they want one, and who do

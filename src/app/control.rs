@@ -48,6 +48,10 @@ pub struct Addresses {
     pub http: Vec<SocketAddr>,
     /// HTTP over TLS.
     pub https: Vec<SocketAddr>,
+    /// What a sidecar takes for its app.
+    pub inbound: Vec<SocketAddr>,
+    /// What a sidecar takes from its app.
+    pub outbound: Vec<SocketAddr>,
     /// The admin port.
     pub admin: SocketAddr,
     /// Routes of the first table.
@@ -57,7 +61,9 @@ pub struct Addresses {
 impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("serving ")?;
-        let named = [("http", &self.http), ("https", &self.https)].into_iter().filter(|(_, all)| !all.is_empty());
+        let all =
+            [("http", &self.http), ("https", &self.https), ("inbound", &self.inbound), ("outbound", &self.outbound)];
+        let named = all.into_iter().filter(|(_, all)| !all.is_empty());
         for (place, (name, addresses)) in named.enumerate() {
             write!(f, "{}{name} on ", if place == 0 { "" } else { "; " })?;
             for (index, address) in addresses.iter().enumerate() {
@@ -98,8 +104,8 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         telemetry: telemetry.clone(),
         ready: ready.clone(),
         live: live.clone(),
-        snapshot: reader.clone(),
-        registry: registry.clone(),
+        tables: vec![admin::Table { name: None, snapshot: reader.clone(), registry: registry.clone() }],
+        probes: admin::Probes::default(),
         log,
     };
     tokio::spawn(admin::serve(listener, state));
@@ -111,19 +117,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         _ = signals.recv() => return Ok(()),
     }
 
-    let context = Context {
-        class_name: settings.class_name.clone(),
-        zone: settings.zone.clone(),
-        defaults: settings.defaults.clone(),
-        policy: settings.policy.clone(),
-        shared_limits: settings.rate_limits.redis.is_some(),
-        default_certificate: settings.listeners.tls.default_secret().map(|(namespace, name)| Key::new(namespace, name)),
-        client_certificates: settings.listeners.tls.client_certificates.clone(),
-        https_port: settings.listeners.tls.redirect_port,
-        roots: roots::system(),
-        key_hosts: settings.jwks.hosts().context("settings: jwks.allowHosts has something that is no host")?,
-    };
-    let mut table = Table::new(store.clone(), context, publisher, telemetry.clone());
+    let mut table = Table::new(store.clone(), context(&settings)?, publisher, telemetry.clone());
     let metrics = telemetry.metrics().clone();
     let looked_up = move |succeeded| metrics.dns_lookup(succeeded);
     let names = dns::System::new();
@@ -156,7 +150,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     };
     drop(binding);
     let (http, https) = (proxy.addresses().to_vec(), proxy.secure_addresses().to_vec());
-    serving(&Addresses { http, https, admin, routes });
+    serving(&Addresses { http, https, inbound: Vec::new(), outbound: Vec::new(), admin, routes });
 
     tokio::select! {
         never = table.follow() => match never {},
@@ -171,8 +165,24 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     if watcher.draining() { Ok(()) } else { Err(anyhow!("all workers of the data plane ended").into()) }
 }
 
+/// What the settings say to translation.
+pub(super) fn context(settings: &Settings) -> Result<Context, Failure> {
+    Ok(Context {
+        class_name: settings.class_name.clone(),
+        zone: settings.zone.clone(),
+        defaults: settings.defaults.clone(),
+        policy: settings.policy.clone(),
+        shared_limits: settings.rate_limits.redis.is_some(),
+        default_certificate: settings.listeners.tls.default_secret().map(|(namespace, name)| Key::new(namespace, name)),
+        client_certificates: settings.listeners.tls.client_certificates.clone(),
+        https_port: settings.listeners.tls.redirect_port,
+        roots: roots::system(),
+        key_hosts: settings.jwks.hosts().context("settings: jwks.allowHosts has something that is no host")?,
+    })
+}
+
 /// The first signal begins the drain, after the delay; each further one ends what is being waited for.
-async fn drain_when_told(
+pub(super) async fn drain_when_told(
     signals: &mut Signals,
     settings: &Settings,
     trigger: &DrainTrigger,

@@ -7,8 +7,15 @@ use std::thread::JoinHandle;
 use anyhow::anyhow;
 use tokio::sync::mpsc;
 
-use super::control::{self, Addresses, Plan};
+use super::control::{self, Addresses};
 use super::failure::Failure;
+use super::{Plan, sidecar};
+
+/// What runs.
+pub(super) enum What {
+    Server(Box<Plan>),
+    Sidecar(Box<sidecar::Plan>),
+}
 
 /// A server that runs in this process. Dropping it cuts what still runs and waits for its end.
 #[derive(Debug)]
@@ -19,14 +26,19 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn start(plan: Plan) -> Result<Running, Failure> {
+    pub(super) fn start(what: What) -> Result<Running, Failure> {
         let (signals, receiver) = mpsc::channel(2);
         let (serving, served) = blocking::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("floodway-control".to_owned())
             .spawn(move || {
                 let serving = move |addresses: &Addresses| drop(serving.send(addresses.clone()));
-                control::runtime()?.block_on(control::run(plan, receiver, serving))
+                control::runtime()?.block_on(async {
+                    match what {
+                        What::Server(plan) => control::run(*plan, receiver, serving).await,
+                        What::Sidecar(plan) => sidecar::run(*plan, None, receiver, serving).await,
+                    }
+                })
             })
             .map_err(anyhow::Error::new)?;
         match served.recv() {
@@ -39,6 +51,16 @@ impl Running {
     /// The addresses that serve HTTP, with the ports the system chose.
     pub fn http(&self) -> &[SocketAddr] {
         &self.addresses.http
+    }
+
+    /// Where a sidecar takes what comes for its app.
+    pub fn inbound(&self) -> &[SocketAddr] {
+        &self.addresses.inbound
+    }
+
+    /// Where a sidecar takes what its app asks for.
+    pub fn outbound(&self) -> &[SocketAddr] {
+        &self.addresses.outbound
     }
 
     /// The address of the admin port.

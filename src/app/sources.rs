@@ -61,6 +61,7 @@ pub(super) async fn start(
             let told = observed.clone();
             let watches = kube::Watches {
                 namespaces: settings.watch_namespaces.clone(),
+                policies: Some(settings.watch_namespaces.clone()),
                 secrets: settings.secret_namespaces().map(<[String]>::to_vec),
                 store: store.clone(),
                 ready: ready.clone(),
@@ -74,7 +75,13 @@ pub(super) async fn start(
     Ok(Started { first, cluster })
 }
 
-fn watch_folder(dir: PathBuf, store: &Store, ready: &Ready, telemetry: &Telemetry, synced: oneshot::Sender<()>) {
+pub(super) fn watch_folder(
+    dir: PathBuf,
+    store: &Store,
+    ready: &Ready,
+    telemetry: &Telemetry,
+    synced: oneshot::Sender<()>,
+) {
     let mut waiting = Some(ready.block(format!("the first list of {}", dir.display())));
     let metrics = telemetry.metrics().clone();
     let told = move |load: &files::Load| {

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use checker::{Ask, Checker};
+use failure::Failure;
 use probe::Sockets;
 
 use crate::clock;
@@ -47,6 +48,38 @@ async fn follow<A: Ask>(mut reader: Reader, mut checks: Checks<A>) -> Infallible
         }
         reader.changed().await;
     }
+}
+
+/// Why something that was asked once is not well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Unwell {
+    /// For people.
+    pub why: String,
+    /// The status that it answered with, if it is that.
+    pub status: Option<u16>,
+}
+
+/// Asks an address once, as a check would, within the time of the check.
+///
+/// # Errors
+/// Why it is not well.
+pub async fn ask_once(
+    address: SocketAddr,
+    check: HealthCheck,
+    protocol: Protocol,
+    tls: Option<Arc<UpstreamTls>>,
+) -> Result<(), Unwell> {
+    let limit = check.timeout;
+    let settings = Settings { check, protocol, proxy_protocol: None, tls };
+    let asked = tokio::time::timeout(limit, Sockets.ask(address, &settings)).await;
+    asked.unwrap_or(Err(Failure::Timeout(limit))).map_err(|failure| Unwell {
+        why: failure.to_string(),
+        status: match failure {
+            Failure::Status(status) => Some(status),
+            _ => None,
+        },
+    })
 }
 
 /// How the endpoints of one cluster are asked.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use super::capture::{self, Judged, Way};
 use super::handshake::{self, HTTP2, Shaken};
 use super::http1::{self, Served};
 use super::http2;
@@ -21,12 +22,13 @@ use super::resting::Place;
 use super::tunnel;
 use super::worker::{Peer, Worker};
 
-/// Accepts until the drain begins. On `secure` ones, TLS is spoken.
+/// Accepts until the drain begins, or to the end. On `secure` ones, TLS is spoken.
 pub(super) async fn accept(listener: TcpListener, secure: bool, worker: Rc<Worker>, clients: TaskTracker) {
+    let outlasts = worker.capture.as_ref().is_some_and(capture::Capture::outlasts);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = worker.leaving.drain.happened() => return,
+            () = worker.leaving.drain.happened(), if !outlasts => return,
         };
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
@@ -91,6 +93,8 @@ struct Connection {
 enum State {
     /// Until its header of the PROXY protocol has said for whom it is; and whether TLS is spoken then.
     Introduced(Pin<Box<dyn Future<Output = Option<Introduced>>>>, bool),
+    /// Until it is known what it is.
+    Judged(Pin<Box<dyn Future<Output = Option<Judged>>>>),
     /// By TLS; `None` if that came to nothing.
     ShakesHands(Pin<Box<dyn Future<Output = Option<Shaken>>>>),
     /// By `http1`, until it turns out to be something else; or by `passage`, until an endpoint is reached.
@@ -117,6 +121,9 @@ impl Connection {
 
 impl State {
     fn begin(stream: TcpStream, secure: bool, address: SocketAddr, worker: &Rc<Worker>) -> Self {
+        if worker.capture.is_some() {
+            return State::Judged(Box::pin(capture::judge(stream, Rc::clone(worker))));
+        }
         if secure {
             return State::ShakesHands(Box::pin(handshake::accept(stream, Rc::clone(worker))));
         }
@@ -125,14 +132,20 @@ impl State {
     }
 
     fn serve(io: Io, fresh: bool, address: SocketAddr, worker: &Rc<Worker>) -> Self {
-        let peer = Peer::new(address, io.agreed().cloned());
+        let peer = peer(&io, address, worker);
         State::Served(Box::pin(http1::serve(io, fresh, peer, Rc::clone(worker))))
     }
 
     fn serve_http2(io: Io, address: SocketAddr, worker: &Rc<Worker>) -> Self {
-        let peer = Peer::new(address, io.agreed().cloned());
+        let peer = peer(&io, address, worker);
         State::GivenTo(Box::pin(http2::serve(io, peer, Rc::clone(worker))))
     }
+}
+
+/// The peer of a connection.
+fn peer(io: &Io, address: SocketAddr, worker: &Worker) -> Peer {
+    let way = worker.capture.as_ref().map_or(Way::Host, |capture| capture.way(io.socket()));
+    Peer::new(address, io.agreed().cloned(), way)
 }
 
 impl Future for Connection {
@@ -147,6 +160,14 @@ impl Future for Connection {
                         *address = canonical(client);
                         State::begin(stream, *secure, *address, worker)
                     }
+                    None => State::Closed,
+                },
+                State::Judged(judging) => match ready!(judging.as_mut().poll(cx)) {
+                    Some(Judged::Serve(io)) => State::serve(io, true, *address, worker),
+                    Some(Judged::ShakeHands(stream)) => {
+                        State::ShakesHands(Box::pin(handshake::accept(stream, Rc::clone(worker))))
+                    }
+                    Some(Judged::Pass(passed)) => State::GivenTo(Box::pin(passed.carry(Rc::clone(worker)))),
                     None => State::Closed,
                 },
                 State::ShakesHands(shaking) => match ready!(shaking.as_mut().poll(cx)) {

@@ -212,7 +212,7 @@ pub(super) fn set_forwarded(fields: &mut Fields, peer: &Peer, client: Client, ho
         fields.add("x-forwarded-for", peer.name());
     }
     if !matches!(fields.get(ForwardedProto), Some(b"http" | b"https")) {
-        fields.set("x-forwarded-proto", peer.scheme.as_bytes());
+        fields.set("x-forwarded-proto", peer.scheme().as_bytes());
     }
     if !fields.contains(ForwardedHost) {
         fields.add("x-forwarded-host", host.as_bytes());
@@ -221,7 +221,7 @@ pub(super) fn set_forwarded(fields: &mut Fields, peer: &Peer, client: Client, ho
 
 /// Whether a request came by TLS: to us, or to a trusted proxy that says so.
 pub(super) fn came_by_tls(fields: &Fields, peer: &Peer, client: Client) -> bool {
-    peer.scheme == "https" || client.trusted && fields.get(Known::ForwardedProto) == Some(b"https")
+    peer.scheme() == "https" || client.trusted && fields.get(Known::ForwardedProto) == Some(b"https")
 }
 
 fn is_forwarding(name: &str) -> bool {

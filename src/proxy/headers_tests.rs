@@ -76,7 +76,7 @@ fn forwarding_fields_of_strangers_are_replaced() {
         ("x_request_id", "1"),
     ];
     let address: IpAddr = "192.0.2.1".parse().unwrap();
-    let peer = Peer::new((address, 1).into(), None);
+    let peer = Peer::new((address, 1).into(), None, crate::proxy::capture::Way::Host);
     let mut headers = map(&spoofed);
     set_forwarded(&mut headers, &peer, Client { address, trusted: false }, "a.example:81");
     let expected =

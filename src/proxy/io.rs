@@ -58,6 +58,11 @@ impl Io {
         self.transport.agreed()
     }
 
+    /// The socket below.
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.transport.socket()
+    }
+
     /// Has a peer that reads take a few last words, which are lost otherwise.
     pub(super) fn say_at_once(&self, bytes: &[u8]) {
         let _ = self.transport.socket().try_write(bytes);

@@ -23,6 +23,24 @@ pub(super) struct Listener {
     pub(super) secure: bool,
 }
 
+/// Where to listen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) address: SocketAddr,
+    pub(super) secure: bool,
+    /// Whether it may stay closed if the system has no such address; it then takes no connections of another family either.
+    pub(super) beside: bool,
+}
+
+impl Place {
+    /// What the settings say.
+    pub(super) fn of(settings: &Settings) -> Vec<Place> {
+        let place = |secure| move |address: &SocketAddr| Place { address: *address, secure, beside: false };
+        let (http, https) = (&settings.listeners.http, &settings.listeners.https);
+        http.iter().map(place(false)).chain(https.iter().map(place(true))).collect()
+    }
+}
+
 /// The addresses that are listened on.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
@@ -31,18 +49,25 @@ pub(super) struct Bound {
 }
 
 /// Binds every address once per worker. Port 0 takes a free port, the same for all workers.
-pub(super) fn bind(settings: &Settings, workers: usize) -> Result<(Bound, Vec<Vec<Listener>>), StartError> {
+pub(super) fn bind(
+    places: &[Place],
+    settings: &Settings,
+    workers: usize,
+) -> Result<(Bound, Vec<Vec<Listener>>), StartError> {
     let mut bound = Bound::default();
     let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    let plain = settings.listeners.http.iter().map(|address| (*address, false));
-    for (address, secure) in plain.chain(settings.listeners.https.iter().map(|address| (*address, true))) {
+    for &Place { address, secure, beside } in places {
+        if beside && let Err(error) = taken(address, true) {
+            tracing::debug!(%address, %error, "nothing is listened for at a further address");
+            continue;
+        }
         let failed = |source| StartError::Bind { address, source };
         // SO_REUSEPORT would share an address with another process of the same user without a word. So the first socket asks
         // for the address alone, and makes room for the others only once it has it.
-        taken(address).map_err(failed)?;
+        taken(address, beside).map_err(failed)?;
         let mut actual = address;
         for listeners in &mut listeners {
-            let socket = open(actual, settings).map_err(failed)?;
+            let socket = open(actual, beside, settings).map_err(failed)?;
             actual = socket.local_addr().map_err(failed)?;
             listeners.push(Listener { socket, secure });
         }
@@ -52,20 +77,26 @@ pub(super) fn bind(settings: &Settings, workers: usize) -> Result<(Bound, Vec<Ve
 }
 
 /// Fails if someone listens there already.
-fn taken(address: SocketAddr) -> io::Result<()> {
+fn taken(address: SocketAddr, only_v6: bool) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
     }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if only_v6 && address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(1)
 }
 
-fn open(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, only_v6: bool, settings: &Settings) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    if only_v6 && address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     socket.set_nonblocking(true)?;
     // Without this a small event waits for the acknowledgement of the one before (Nagle).
     socket.set_tcp_nodelay(true)?;
@@ -110,7 +141,7 @@ mod tests {
         settings.listeners.tcp_keep_alive = Duration::from_secs(17);
         settings.listeners.tcp_user_timeout = Duration::from_secs(23);
         settings.limits.stream_buffer_bytes = 48 * 1024;
-        let (addresses, listeners) = bind(&settings, 1).unwrap();
+        let (addresses, listeners) = bind(&Place::of(&settings), &settings, 1).unwrap();
         for (address, Listener { socket: listener, .. }) in addresses.http.iter().zip(&listeners[0]) {
             listener.set_nonblocking(false).unwrap();
             let _client = std::net::TcpStream::connect(address).unwrap();

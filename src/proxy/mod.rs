@@ -7,6 +7,7 @@
 mod affinity;
 mod attempts;
 mod body;
+mod capture;
 mod certified;
 mod clients;
 mod clocks;
@@ -48,6 +49,7 @@ mod upload;
 mod upstream;
 mod worker;
 
+pub use capture::{Capture, Captured, Destination, Inbound, original_destination};
 /// Verifying tokens, for benchmarks.
 pub use policy::{Refusal, Tokens, Verified};
 
@@ -59,6 +61,7 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use self::handshake::Handshakes;
+use self::listener::Place;
 
 use crate::clock;
 use crate::drain::DrainWatcher;
@@ -116,11 +119,30 @@ pub enum StartError {
     Tls(rustls::Error),
 }
 
+/// A part of the data plane with a table of its own, on the threads of all.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// Limits, and who is believed; what it listens on is said below.
+    pub settings: Arc<Settings>,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Where it listens, too, if the system has such addresses and nobody else does.
+    pub beside: Vec<SocketAddr>,
+    /// What its connections are.
+    pub capture: Capture,
+    /// Where workers share what they know of its endpoints.
+    pub registry: Registry,
+    /// Its table.
+    pub reader: Reader,
+    /// Where its exchanges are written down.
+    pub telemetry: Telemetry,
+}
+
 /// A running data plane.
 #[derive(Debug)]
 pub struct Proxy {
-    bound: listener::Bound,
-    registry: Registry,
+    bound: Vec<listener::Bound>,
+    registries: Vec<Registry>,
     ended: mpsc::Receiver<()>,
 }
 
@@ -129,48 +151,91 @@ pub struct Proxy {
 /// # Errors
 /// An address that cannot be listened on, or a thread that cannot be started.
 pub fn start(config: Config, reader: Reader, telemetry: &Telemetry, drain: DrainWatcher) -> Result<Proxy, StartError> {
-    let workers = config.workers.max(1);
-    let (bound, listeners) = listener::bind(&config.settings, workers)?;
-    let registry = config.registry;
-    let asked = registry.clone();
-    telemetry.metrics().ask_usage(move || usage(&asked));
-    let seen = registry.clone();
-    telemetry.metrics().breakers(move || breakers(&seen));
-    let tally = config.settings.rate_limits.redis.as_ref().map(Tally::start).transpose().map_err(StartError::Worker)?;
-    let (limiters, counted) = (registry.limiters().clone(), tally.as_ref().map(Tally::watch));
-    telemetry.metrics().rate_limits(move || (rate_limits(&limiters), counted.as_ref().map(|counted| counted())));
+    let Config { settings, workers, live, registry } = config;
+    let places = Place::of(&settings);
+    let part = Part { settings, places, capture: None, registry, reader, telemetry: telemetry.clone() };
+    run(vec![part], workers, &live, &drain)
+}
+
+/// The same with several tables: each connection is served by that of its side.
+///
+/// # Errors
+/// As with [`start`].
+pub fn start_sides(sides: Vec<Side>, workers: usize, live: &Live, drain: &DrainWatcher) -> Result<Proxy, StartError> {
+    let parts = sides.into_iter().map(|side| {
+        let Side { settings, addresses, beside, capture, registry, reader, telemetry } = side;
+        let place = |beside| move |address| Place { address, secure: false, beside };
+        let places = addresses.into_iter().map(place(false)).chain(beside.into_iter().map(place(true))).collect();
+        Part { settings, places, capture: Some(capture), registry, reader, telemetry }
+    });
+    run(parts.collect(), workers, live, drain)
+}
+
+/// What workers serve from one table.
+struct Part {
+    settings: Arc<Settings>,
+    places: Vec<Place>,
+    capture: Option<Capture>,
+    registry: Registry,
+    reader: Reader,
+    telemetry: Telemetry,
+}
+
+fn run(parts: Vec<Part>, workers: usize, live: &Live, drain: &DrainWatcher) -> Result<Proxy, StartError> {
+    let workers = workers.max(1);
     let connections = Arc::new(AtomicUsize::new(0));
-    let handshakes = Handshakes::new(&config.settings.listeners.tls).map_err(StartError::Tls)?;
-    let handshakes = Arc::new(handshakes);
     let passwords = policy::Passwords::new().map_err(StartError::Worker)?;
+    let mut seeds: Vec<Vec<worker::Seed>> = (0..workers).map(|_| Vec::new()).collect();
+    let (mut all_bound, mut registries) = (Vec::new(), Vec::new());
+    for Part { settings, places, capture, registry, reader, telemetry } in parts {
+        let (bound, listeners) = listener::bind(&places, &settings, workers)?;
+        let tally = settings.rate_limits.redis.as_ref().map(Tally::start).transpose().map_err(StartError::Worker)?;
+        tell(&registry, tally.as_ref(), &telemetry);
+        let handshakes = Arc::new(Handshakes::new(&settings.listeners.tls).map_err(StartError::Tls)?);
+        for ((index, listeners), seeds) in listeners.into_iter().enumerate().zip(&mut seeds) {
+            seeds.push(worker::Seed {
+                settings: Arc::clone(&settings),
+                reader: reader.clone(),
+                telemetry: telemetry.clone(),
+                drain: drain.clone(),
+                registry: registry.clone(),
+                tally: tally.clone(),
+                passwords: Arc::clone(&passwords),
+                connections: Arc::clone(&connections),
+                listeners,
+                handshakes: Arc::clone(&handshakes),
+                capture: capture.clone(),
+                pulse: live.pulse(format!("worker-{index}")),
+            });
+        }
+        all_bound.push(bound);
+        registries.push(registry);
+    }
     let (running, ended) = mpsc::channel(1);
-    for (index, listeners) in listeners.into_iter().enumerate() {
-        let name = format!("worker-{index}");
-        let seed = worker::Seed {
-            settings: Arc::clone(&config.settings),
-            reader: reader.clone(),
-            telemetry: telemetry.clone(),
-            drain: drain.clone(),
-            registry: registry.clone(),
-            tally: tally.clone(),
-            passwords: Arc::clone(&passwords),
-            connections: Arc::clone(&connections),
-            listeners,
-            handshakes: Arc::clone(&handshakes),
-            pulse: config.live.pulse(name.clone()),
-        };
+    for (index, seeds) in seeds.into_iter().enumerate() {
         let running = running.clone();
         thread::Builder::new()
-            .name(name)
+            .name(format!("worker-{index}"))
             .spawn(move || {
                 let _running = running;
-                if let Err(error) = worker::run(seed) {
+                if let Err(error) = worker::run(seeds) {
                     tracing::error!(%error, "a worker ended");
                 }
             })
             .map_err(StartError::Worker)?;
     }
-    Ok(Proxy { bound, registry, ended })
+    Ok(Proxy { bound: all_bound, registries, ended })
+}
+
+/// Has metrics tell what is known of endpoints and of those who ask.
+fn tell(registry: &Registry, tally: Option<&Tally>, telemetry: &Telemetry) {
+    let metrics = telemetry.metrics();
+    let asked = registry.clone();
+    metrics.ask_usage(move || usage(&asked));
+    let seen = registry.clone();
+    metrics.breakers(move || breakers(&seen));
+    let (limiters, counted) = (registry.limiters().clone(), tally.map(Tally::watch));
+    metrics.rate_limits(move || (rate_limits(&limiters), counted.as_ref().map(|counted| counted())));
 }
 
 /// How much of each upstream is in use. Requests and streams are counted only where they are limited.
@@ -216,17 +281,22 @@ fn rate_limits(limiters: &Limiters) -> Vec<RateLimited> {
 impl Proxy {
     /// The addresses that are listened on without TLS, with the ports that were given for port 0.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.bound.http
+        self.addresses_of(0)
     }
 
-    /// The same with TLS.
+    /// The same of one side, by position.
+    pub fn addresses_of(&self, side: usize) -> &[SocketAddr] {
+        self.bound.get(side).map_or(&[], |bound| &bound.http)
+    }
+
+    /// The addresses that are listened on with TLS.
     pub fn secure_addresses(&self) -> &[SocketAddr] {
-        &self.bound.https
+        self.bound.first().map_or(&[], |bound| &bound.https)
     }
 
     /// Requests in flight to endpoints, tunnels included.
     pub fn in_flight(&self) -> u64 {
-        self.registry.in_flight()
+        self.registries.iter().map(Registry::in_flight).sum()
     }
 
     /// Waits until every worker has ended, which they do once a drain is over.

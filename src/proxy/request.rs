@@ -198,7 +198,7 @@ fn decide(
     }
 
     // Match. The path is matched, rewritten and sent in one normal form, so that no two servers disagree on it.
-    let (matched, path) = find(&snapshot, head, exchange)?;
+    let (matched, path) = find(&snapshot, head, peer, &authority, exchange)?;
     let route = matched.route;
     exchange.routed(route);
 
@@ -255,7 +255,7 @@ async fn ask(
 ) -> Result<Step, Error> {
     let Found { authority, snapshot, backend, policy } = *found;
     // As it was found before: in the same snapshot, by a head that nobody has changed yet.
-    let (matched, path) = find(&snapshot, head, exchange)?;
+    let (matched, path) = find(&snapshot, head, peer, &authority, exchange)?;
     let mut asked = policy::Asked {
         worker,
         snapshot: &snapshot,
@@ -282,11 +282,14 @@ async fn ask(
 fn find<'a>(
     snapshot: &'a Snapshot,
     head: &RequestHead,
+    peer: &Peer,
+    authority: &str,
     exchange: &Exchange,
 ) -> Result<(Matched<'a>, Option<String>), Error> {
     let path = crate::snapshot::path::normalize(head.path_and_query.path()).ok_or(Error::BadRequest("path"))?;
     let query = head.path_and_query.query();
-    let view = RequestView { host: exchange.host(), path: &path, query, method: &head.method, headers: &head.fields };
+    let host = peer.way.name(exchange.host(), authority);
+    let view = RequestView { host: &host, path: &path, query, method: &head.method, headers: &head.fields };
     let matched = snapshot.router.find(view).ok_or(Error::NoRoute)?;
     let changed = match path {
         Cow::Borrowed(_) => None,
@@ -324,7 +327,7 @@ fn act(
         }
         Action::Redirect(redirect) => {
             let location =
-                target::location(redirect, matched.path, (authority, exchange.host()), &path, query, peer.scheme);
+                target::location(redirect, matched.path, (authority, exchange.host()), &path, query, peer.scheme());
             Ok(Step::Answer(edited(reply::moved(redirect, location, exchange)?, route)))
         }
         Action::Forward(action) => {
@@ -333,7 +336,7 @@ fn act(
             let wish = wish_of(&cluster);
             let standby = cluster.resilience.fallback.as_ref().and_then(|fallback| {
                 let place = |redirect: &_| {
-                    target::location(redirect, matched.path, (authority, exchange.host()), &path, query, peer.scheme)
+                    target::location(redirect, matched.path, (authority, exchange.host()), &path, query, peer.scheme())
                 };
                 fallback::prepare(fallback, snapshot, wish_of, place)
             });

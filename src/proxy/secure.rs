@@ -28,14 +28,14 @@ pub(super) fn secure(
     if let Some(redirect) = transport.redirect.as_ref().filter(|_| !by_tls) {
         let (path, query) = (path.unwrap_or(head.path_and_query.path()), head.path_and_query.query());
         let place = (authority, exchange.host());
-        let location = target::location(redirect, matched.path, place, path, query, peer.scheme);
+        let location = target::location(redirect, matched.path, place, path, query, peer.scheme());
         return reply::moved(redirect, location, exchange).map(Some);
     }
     if transport.passed {
         return Err(Error::NoRoute);
     }
     // RFC 6797 7.2: "An HSTS Host MUST NOT include the STS header field in HTTP responses conveyed over non-secure transport."
-    if let Some(hsts) = transport.hsts.as_ref().filter(|_| peer.scheme == "https") {
+    if let Some(hsts) = transport.hsts.as_ref().filter(|_| peer.scheme() == "https") {
         exchange.adorn("strict-transport-security", hsts.as_bytes());
     }
     Ok(None)

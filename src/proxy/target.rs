@@ -197,7 +197,8 @@ pub(super) fn location(
     location.bytes().all(|byte| byte.is_ascii_graphic()).then_some(location)
 }
 
-fn port_of(authority: &str) -> Option<u16> {
+/// The port that an authority names.
+pub(super) fn port_of(authority: &str) -> Option<u16> {
     let (host, port) = authority.rsplit_once(':')?;
     if host.starts_with('[') != host.ends_with(']') { None } else { port.parse().ok() }
 }

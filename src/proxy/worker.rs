@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::try_join_all;
 use slab::Slab;
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
@@ -17,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::capture::{Capture, Way};
 use super::clients;
 use super::handshake::Handshakes;
 use super::listener::Listener;
@@ -65,6 +67,8 @@ pub(super) struct Worker {
     pub connections: Arc<AtomicUsize>,
     /// What TLS is ended with.
     pub handshakes: Arc<Handshakes>,
+    /// What its connections are, if they are a sidecar's.
+    pub capture: Option<Capture>,
     /// Whose turn it is to have the worker sign for a handshake.
     pub signing: Semaphore,
     reader: RefCell<Reader>,
@@ -77,8 +81,8 @@ pub(super) struct Worker {
 pub(super) struct Peer {
     /// The client's end.
     pub address: SocketAddr,
-    /// `http` or `https`.
-    pub scheme: &'static str,
+    /// By what name the routes of its requests are found.
+    pub way: Way,
     /// What its handshake came to, if it speaks TLS.
     pub tls: Option<Rc<Agreed>>,
     /// Its IP address as text, which every request needs.
@@ -87,13 +91,17 @@ pub(super) struct Peer {
 
 impl Peer {
     /// The peer at an address, after its handshake if it speaks TLS.
-    pub(super) fn new(address: SocketAddr, tls: Option<Rc<Agreed>>) -> Self {
-        let scheme = if tls.is_some() { "https" } else { "http" };
+    pub(super) fn new(address: SocketAddr, tls: Option<Rc<Agreed>>, way: Way) -> Self {
         let text = address.ip().to_string();
         let mut name = [0; 45];
         let length = text.len().min(name.len());
         name[..length].copy_from_slice(&text.as_bytes()[..length]);
-        Peer { address, scheme, tls, name: (name, length as u8) }
+        Peer { address, way, tls, name: (name, length as u8) }
+    }
+
+    /// `http` or `https`.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Its IP address as text.
@@ -115,6 +123,7 @@ pub(super) struct Seed {
     pub(super) connections: Arc<AtomicUsize>,
     pub(super) listeners: Vec<Listener>,
     pub(super) handshakes: Arc<Handshakes>,
+    pub(super) capture: Option<Capture>,
     pub(super) pulse: Pulse,
 }
 
@@ -153,13 +162,27 @@ impl Worker {
     }
 }
 
-/// Runs a worker on the calling thread until it has drained.
-pub(super) fn run(seed: Seed) -> std::io::Result<()> {
+/// Runs a worker on the calling thread until it has drained, or several that share the thread and nothing else. Those that outlast
+/// others drain once these have.
+pub(super) fn run(seeds: Vec<Seed>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(serve(seed))
+    let outlasts = |seed: &Seed| seed.capture.as_ref().is_some_and(Capture::outlasts);
+    let (last, first): (Vec<_>, Vec<_>) = seeds.into_iter().partition(outlasts);
+    let over = Rc::new(Once::default());
+    let first = first.into_iter().map(|seed| serve(seed, None));
+    let last = last.into_iter().map(|seed| serve(seed, Some(Rc::clone(&over))));
+    runtime.block_on(async {
+        let first = async {
+            let drained = try_join_all(first).await;
+            over.happen();
+            drained
+        };
+        futures_util::try_join!(first, try_join_all(last)).map(drop)
+    })
 }
 
-async fn serve(seed: Seed) -> std::io::Result<()> {
+/// Serves until it has drained; one that outlasts others, no sooner than they have.
+async fn serve(seed: Seed, others: Option<Rc<Once>>) -> std::io::Result<()> {
     let Seed {
         settings,
         mut reader,
@@ -171,6 +194,7 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         connections,
         listeners,
         handshakes,
+        capture,
         pulse,
     } = seed;
     let room = settings.limits.stream_buffer_bytes;
@@ -187,6 +211,7 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
         leaving: Leaving::default(),
         connections,
         handshakes,
+        capture,
         signing: Semaphore::new(1),
         reader: RefCell::new(reader.clone()),
         seen: RefCell::default(),
@@ -228,9 +253,18 @@ async fn serve(seed: Seed) -> std::io::Result<()> {
     loop {
         let now = Instant::now();
         let spread = deadline.saturating_duration_since(now) * spread_percent / 100;
-        worker.streams.drain(now + spread);
+        // Those of somebody who goes away as well end by themselves.
+        if others.is_none() {
+            worker.streams.drain(now + spread);
+        }
+        let over = async {
+            if let Some(others) = &others {
+                others.happened().await;
+            }
+            clients.wait().await;
+        };
         deadline = tokio::select! {
-            () = clients.wait() => return Ok(()),
+            () = over => return Ok(()),
             sooner = drain.shortened(deadline) => sooner,
             () = tokio::time::sleep_until(deadline) => {
                 // With the worker's tasks go its connections and their exchanges.

@@ -7,6 +7,7 @@
 mod client_auth;
 mod cluster;
 mod common;
+pub mod destination;
 pub mod duration;
 mod host;
 mod matching;

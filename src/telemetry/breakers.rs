@@ -6,7 +6,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use super::collect::{counter, family, gauge};
-use super::metrics::{BREAKERS, NOT_PERMITTED};
+use super::metrics::{BREAKERS, Metrics, NOT_PERMITTED};
 
 /// The breakers of an upstream: the one before all endpoints, or those of the endpoints together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub struct BreakerCount {
     pub states: Vec<(&'static str, u64)>,
     /// Calls that they did not permit.
     pub not_permitted: u64,
+}
+
+impl Metrics {
+    /// From now on shows what `read` tells of circuit breakers.
+    pub fn breakers(&self, read: impl Fn() -> Vec<BreakerCount> + Send + Sync + 'static) {
+        if let Err(error) = self.registry.register(Box::new(Breakers::new(read))) {
+            tracing::error!(%error, "the metrics of circuit breakers are not shown");
+        }
+    }
 }
 
 /// Collects what `read` tells.

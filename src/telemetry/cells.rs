@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::metrics::{GAP_BOUNDS, REQUEST_BOUNDS, STREAM_BOUNDS};
-use super::{End, Kind, Parted, Protocol};
+use super::{End, Kind, Parted, PassedEnd, Protocol};
 
 /// A map by names of our own objects, which no client chooses.
 pub(super) type Map<V> = HashMap<Arc<str>, V, foldhash::fast::RandomState>;
@@ -146,6 +146,11 @@ pub(super) struct Shard {
     pub(super) frames: [Cell; 2],
     pub(super) messages: [Cell; 2],
     pub(super) violations: List<(&'static str, &'static str)>,
+    /// Connections that were passed on as bytes, by why and how they ended; those that are; and their bytes, from who made them
+    /// and to them.
+    pub(super) passed: List<(&'static str, PassedEnd)>,
+    pub(super) passed_open: Cell,
+    pub(super) passed_bytes: [Cell; 2],
     routes: Mutex<Map<Arc<RouteCells>>>,
     upstreams: Mutex<Map<Arc<UpstreamCells>>>,
 }
@@ -189,6 +194,9 @@ impl Shards {
             frames: Default::default(),
             messages: Default::default(),
             violations: List::default(),
+            passed: List::default(),
+            passed_open: Cell::default(),
+            passed_bytes: Default::default(),
             routes: Mutex::default(),
             upstreams: Mutex::default(),
         });

@@ -9,13 +9,13 @@ use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use super::cells::{Histogram, Shard, Shards};
 use super::metrics::{
     ACTIVE, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, DRAINED, DURATION, Declared, ENDED, FAILURES,
-    FIRST_BYTE, FRAMES, MESSAGES, MIRRORED, RECEIVED, REQUESTS, RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS,
-    STREAM_GAP, TLS_HANDSHAKES, Type, UPSTREAM_CONNECT_SECONDS, UPSTREAM_CONNECTS, UPSTREAM_RETRIES, VIOLATIONS,
-    outcome,
+    FIRST_BYTE, FRAMES, MESSAGES, MIRRORED, PASSTHROUGH, PASSTHROUGH_BYTES, PASSTHROUGH_OPEN, RECEIVED, REQUESTS,
+    RETRIES, SENT, STREAM_DURATION, STREAM_EVENTS, STREAM_GAP, TLS_HANDSHAKES, Type, UPSTREAM_CONNECT_SECONDS,
+    UPSTREAM_CONNECTS, UPSTREAM_RETRIES, VIOLATIONS, outcome,
 };
-use super::{End, Kind, Parted, Protocol};
+use super::{End, Kind, Parted, PassedEnd, Protocol};
 
-const FAMILIES: [Declared; 24] = [
+const FAMILIES: [Declared; 27] = [
     REQUESTS,
     ENDED,
     FAILURES,
@@ -36,6 +36,9 @@ const FAMILIES: [Declared; 24] = [
     CONNECTIONS_OPEN,
     CONNECTIONS_REFUSED,
     TLS_HANDSHAKES,
+    PASSTHROUGH,
+    PASSTHROUGH_OPEN,
+    PASSTHROUGH_BYTES,
     UPSTREAM_CONNECTS,
     UPSTREAM_RETRIES,
     MIRRORED,
@@ -93,6 +96,9 @@ struct Totals {
     connections_open: u64,
     refused: BTreeMap<&'static str, u64>,
     handshakes: BTreeMap<(&'static str, &'static str), u64>,
+    passed: BTreeMap<(&'static str, PassedEnd), u64>,
+    passed_open: u64,
+    passed_bytes: [u64; 2],
     upstream_connects: BTreeMap<(Upstream, &'static str), u64>,
     upstream_connect: Sum,
     upstream_retries: BTreeMap<(Upstream, &'static str, &'static str), u64>,
@@ -180,7 +186,12 @@ impl Totals {
         for direction in 0..DIRECTIONS.len() {
             self.frames[direction] += shard.frames[direction].value();
             self.messages[direction] += shard.messages[direction].value();
+            self.passed_bytes[direction] += shard.passed_bytes[direction].value();
         }
+        for (key, count) in shard.passed.iter() {
+            *self.passed.entry(key).or_default() += count;
+        }
+        self.passed_open += shard.passed_open.value();
         for (key, count) in shard.violations.iter() {
             *self.violations.entry(key).or_default() += count;
         }
@@ -244,6 +255,13 @@ impl Totals {
             let counts = DIRECTIONS.into_iter().zip(counts);
             counts.map(|(direction, count)| counter(&[("direction", direction)], count as f64)).collect()
         };
+        // A gateway never has any.
+        let passes = self.passed_open > 0 || !self.passed.is_empty();
+        let passed = self
+            .passed
+            .iter()
+            .map(|((why, end), count)| counter(&[("why", why), ("outcome", end.as_str())], *count as f64));
+        let passed_open = passes.then(|| gauge(&[], self.passed_open as f64));
         let violations = self
             .violations
             .iter()
@@ -279,6 +297,9 @@ impl Totals {
             family(&CONNECTIONS_OPEN, vec![gauge(&[], self.connections_open as f64)]),
             family(&CONNECTIONS_REFUSED, refused.collect()),
             family(&TLS_HANDSHAKES, handshakes.collect()),
+            family(&PASSTHROUGH, passed.collect()),
+            family(&PASSTHROUGH_OPEN, passed_open.into_iter().collect()),
+            family(&PASSTHROUGH_BYTES, if passes { by_direction(self.passed_bytes) } else { Vec::new() }),
             family(&UPSTREAM_CONNECTS, connects.collect()),
             family(&UPSTREAM_RETRIES, retries.collect()),
             family(&MIRRORED, mirrored.collect()),

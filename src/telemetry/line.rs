@@ -19,9 +19,16 @@ const CUT: &str = "…";
 pub(super) struct Lines {
     second: i64,
     spelled: String,
+    /// The listener of whose exchanges they are, where there are several.
+    listener: Option<&'static str>,
 }
 
 impl Lines {
+    /// Lines of the exchanges of a listener, or of all.
+    pub(super) fn of(listener: Option<&'static str>) -> Self {
+        Lines { listener, ..Lines::default() }
+    }
+
     /// Appends the line of `exchange`, which ended at `now`.
     pub(super) fn write(&mut self, line: &mut Vec<u8>, now: SystemTime, exchange: &Exchange<'_>) {
         let Exchange {
@@ -53,6 +60,9 @@ impl Lines {
         line.extend_from_slice(b"{\"time\":\"");
         self.time(line, now);
         line.push(b'"');
+        if let Some(listener) = self.listener {
+            word(line, "listener", listener);
+        }
         text(line, "request_id", request_id, MAX_TEXT);
         optional(line, "trace_id", *trace_id);
         if let Some(span) = span_id {

@@ -8,11 +8,10 @@ use std::time::{Duration, SystemTime};
 use prometheus::core::{AtomicU64, Collector, GenericCounter};
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
-use super::breakers::{BreakerCount, Breakers};
 use super::certificates::{Expiries, Expiry};
+use super::part::{Part, merged};
 use super::process::Process;
 use super::standing::{Standing, Standings};
-use super::usage::{Usage, Usages};
 
 /// What a metric does over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +87,12 @@ declare! {
         "Connections closed for a fault of the connection itself: over a limit, too slow, malformed.";
     TLS_HANDSHAKES: Counter "floodway_tls_handshakes_total" ["version", "kind"]
         "Handshakes of TLS completed with clients, by version and by whether they resumed a session.";
+    PASSTHROUGH: Counter "floodway_passthrough_connections_total" ["why", "outcome"]
+        "Connections that a sidecar passed on as bytes and that ended, by why it did not serve them and how they ended.";
+    PASSTHROUGH_OPEN: Gauge "floodway_passthrough_connections_open" []
+        "Connections that a sidecar passes on as bytes.";
+    PASSTHROUGH_BYTES: Counter "floodway_passthrough_bytes_total" ["direction"]
+        "Bytes of such connections, from who made them and to them.";
     UPSTREAM_CONNECTS: Counter "floodway_upstream_connects_total" ["upstream", "result"]
         "Connections attempted to endpoints.";
     UPSTREAM_RETRIES: Counter "floodway_upstream_retries_total" ["upstream", "reason", "outcome"]
@@ -216,6 +221,8 @@ impl Declared {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(super) registry: prometheus::Registry,
+    /// Registries whose metrics are shown beside its own.
+    beside: Vec<prometheus::Registry>,
     pub(super) access_log_dropped: Counter,
     publications: Counter,
     last_publish: Gauge,
@@ -236,46 +243,52 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A registry of its own with everything that is declared here; `workers` collects what the workers count.
-    pub(super) fn new(workers: impl Collector + 'static) -> Self {
-        let registry = prometheus::Registry::new();
+    /// A registry of its own with everything that is declared here, as far as it belongs to `part`; `workers` collects what the
+    /// workers count.
+    pub(super) fn new(part: Part, workers: impl Collector + 'static) -> Self {
+        let registry = part.registry();
+        let (table, process, leads) =
+            (part.has_table().then_some(&registry), part.is_process().then_some(&registry), part == Part::Whole);
         let metrics = Metrics {
-            access_log_dropped: register(&registry, Counter::with_opts(ACCESS_LOG_DROPPED.opts())),
-            publications: register(&registry, Counter::with_opts(PUBLICATIONS.opts())),
-            last_publish: register(&registry, Gauge::with_opts(LAST_PUBLISH.opts())),
+            access_log_dropped: register(process, Counter::with_opts(ACCESS_LOG_DROPPED.opts())),
+            publications: register(table, Counter::with_opts(PUBLICATIONS.opts())),
+            last_publish: register(table, Gauge::with_opts(LAST_PUBLISH.opts())),
             translation: register(
-                &registry,
+                table,
                 Histogram::with_opts(HistogramOpts::from(TRANSLATION.opts()).buckets(TRANSLATION_BOUNDS.to_vec())),
             ),
-            objects: register(&registry, IntGaugeVec::new(OBJECTS.opts(), OBJECTS.labels)),
-            rejected: register(&registry, IntGaugeVec::new(REJECTED.opts(), REJECTED.labels)),
-            skipped: register(&registry, IntCounterVec::new(SKIPPED.opts(), SKIPPED.labels)),
-            source_connected: register(&registry, IntGaugeVec::new(SOURCE_CONNECTED.opts(), SOURCE_CONNECTED.labels)),
-            source_errors: register(&registry, IntCounterVec::new(SOURCE_ERRORS.opts(), SOURCE_ERRORS.labels)),
-            source_relists: register(&registry, IntCounterVec::new(SOURCE_RELISTS.opts(), SOURCE_RELISTS.labels)),
-            source_last_event: register(&registry, GaugeVec::new(SOURCE_LAST_EVENT.opts(), SOURCE_LAST_EVENT.labels)),
-            dns: register(&registry, IntCounterVec::new(DNS.opts(), DNS.labels)),
-            jwks_fetches: register(&registry, IntCounterVec::new(JWKS_FETCHES.opts(), JWKS_FETCHES.labels)),
-            jwks_last: register(&registry, GaugeVec::new(JWKS_LAST.opts(), JWKS_LAST.labels)),
-            health_checks: register(&registry, IntCounterVec::new(HEALTH_CHECKS.opts(), HEALTH_CHECKS.labels)),
-            status_writes: register(&registry, IntCounterVec::new(STATUS_WRITES.opts(), STATUS_WRITES.labels)),
-            leader: register(&registry, IntGauge::with_opts(LEADER.opts())),
+            objects: register(table, IntGaugeVec::new(OBJECTS.opts(), OBJECTS.labels)),
+            rejected: register(table, IntGaugeVec::new(REJECTED.opts(), REJECTED.labels)),
+            skipped: register(process, IntCounterVec::new(SKIPPED.opts(), SKIPPED.labels)),
+            source_connected: register(process, IntGaugeVec::new(SOURCE_CONNECTED.opts(), SOURCE_CONNECTED.labels)),
+            source_errors: register(process, IntCounterVec::new(SOURCE_ERRORS.opts(), SOURCE_ERRORS.labels)),
+            source_relists: register(process, IntCounterVec::new(SOURCE_RELISTS.opts(), SOURCE_RELISTS.labels)),
+            source_last_event: register(process, GaugeVec::new(SOURCE_LAST_EVENT.opts(), SOURCE_LAST_EVENT.labels)),
+            dns: register(table, IntCounterVec::new(DNS.opts(), DNS.labels)),
+            jwks_fetches: register(table, IntCounterVec::new(JWKS_FETCHES.opts(), JWKS_FETCHES.labels)),
+            jwks_last: register(table, GaugeVec::new(JWKS_LAST.opts(), JWKS_LAST.labels)),
+            health_checks: register(table, IntCounterVec::new(HEALTH_CHECKS.opts(), HEALTH_CHECKS.labels)),
+            status_writes: register(process, IntCounterVec::new(STATUS_WRITES.opts(), STATUS_WRITES.labels)),
+            leader: register(process.filter(|_| leads), IntGauge::with_opts(LEADER.opts())),
+            beside: Vec::new(),
             registry,
         };
-        register(&metrics.registry, GaugeVec::new(BUILD_INFO.opts(), BUILD_INFO.labels))
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1.0);
-        let registered = metrics.registry.register(Box::new(Process::new()));
-        let registered = registered.and_then(|()| metrics.registry.register(Box::new(workers)));
-        registered.expect("declared names are distinct");
+        let registry = &metrics.registry;
+        if part.is_process() {
+            register(Some(registry), GaugeVec::new(BUILD_INFO.opts(), BUILD_INFO.labels))
+                .with_label_values(&[env!("CARGO_PKG_VERSION")])
+                .set(1.0);
+            registry.register(Box::new(Process::new())).expect("declared names are distinct");
+        }
+        if part.has_table() {
+            registry.register(Box::new(workers)).expect("declared names are distinct");
+        }
         metrics
     }
 
-    /// Has `ask` asked how much of upstreams is in use whenever somebody wants to know. Only the first who says so is asked.
-    pub fn ask_usage(&self, ask: impl Fn() -> Vec<Usage> + Send + Sync + 'static) {
-        if let Err(error) = self.registry.register(Box::new(Usages::new(ask))) {
-            tracing::debug!(%error, "usage of upstreams");
-        }
+    /// Shows the metrics of others, too.
+    pub(super) fn show(&mut self, other: &Metrics) {
+        self.beside.push(other.registry.clone());
     }
 
     /// Has `ask` asked how endpoints are whenever somebody wants to know. Only the first who says so is asked.
@@ -289,13 +302,6 @@ impl Metrics {
     pub fn ask_expiry(&self, ask: impl Fn() -> Vec<Expiry> + Send + Sync + 'static) {
         if let Err(error) = self.registry.register(Box::new(Expiries::new(ask))) {
             tracing::debug!(%error, "expiry of certificates");
-        }
-    }
-
-    /// From now on shows what `read` tells of circuit breakers.
-    pub fn breakers(&self, read: impl Fn() -> Vec<BreakerCount> + Send + Sync + 'static) {
-        if let Err(error) = self.registry.register(Box::new(Breakers::new(read))) {
-            tracing::error!(%error, "the metrics of circuit breakers are not shown");
         }
     }
 
@@ -356,7 +362,7 @@ impl Metrics {
     /// Everything in the text format of Prometheus 0.0.4.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode_utf8(&merged(&self.registry, &self.beside), &mut text) {
             tracing::error!(%error, "metrics could not be written");
         }
         text
@@ -372,8 +378,10 @@ fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &prometheus::Registry, made: prometheus::Result<C>) -> C {
+fn register<C: Collector + Clone + 'static>(registry: Option<&prometheus::Registry>, made: prometheus::Result<C>) -> C {
     let metric = made.expect("declared names and labels are valid");
-    registry.register(Box::new(metric.clone())).expect("declared names are distinct");
+    if let Some(registry) = registry {
+        registry.register(Box::new(metric.clone())).expect("declared names are distinct");
+    }
     metric
 }

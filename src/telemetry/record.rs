@@ -13,6 +13,7 @@ use super::cells::{Live, Map, NONE, PairCells, RouteCells, Shard, Shards, Upstre
 use super::collect::{Workers, code_key};
 use super::line::Lines;
 use super::metrics::Metrics;
+use super::part::Part;
 use super::{Exchange, Kind, Parted};
 
 /// The process's telemetry. Cheap to clone. The default counts, but keeps no access log.
@@ -23,14 +24,15 @@ pub struct Telemetry(Arc<Inner>);
 struct Inner {
     shards: Arc<Shards>,
     metrics: Metrics,
-    access: Option<Writer>,
+    access: Option<Arc<Writer>>,
+    part: Part,
 }
 
 /// A worker's way to write exchanges down without locks.
 #[derive(Debug)]
 pub struct Recorder {
     telemetry: Telemetry,
-    shard: Own,
+    pub(super) shard: Own,
     known: RefCell<Known>,
     epoch: Cell<u64>,
     sink: Option<Sink>,
@@ -39,7 +41,7 @@ pub struct Recorder {
 
 /// A shard on the thread that may write to it; it cannot be sent to another.
 #[derive(Clone, Debug)]
-struct Own(Arc<Shard>, PhantomData<Rc<()>>);
+pub(super) struct Own(Arc<Shard>, PhantomData<Rc<()>>);
 
 impl Deref for Own {
     type Target = Shard;
@@ -65,7 +67,7 @@ struct KnownRoute {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Telemetry::with(|_| None)
+        Telemetry::with(Part::Whole, |_| None)
     }
 }
 
@@ -75,19 +77,50 @@ impl Telemetry {
     /// # Errors
     /// If the log cannot be opened.
     pub fn new(access: &AccessLog) -> io::Result<Self> {
+        Telemetry::opened(Part::Whole, access, |_, _| {})
+    }
+
+    /// Telemetry of a process with several listeners, and that of each, by name: its metrics carry the name, and so do its lines in
+    /// the access log, which is one. The metrics of the process show all of them.
+    ///
+    /// # Errors
+    /// If the log cannot be opened.
+    pub fn with_listeners<const N: usize>(
+        access: &AccessLog,
+        names: [&'static str; N],
+    ) -> io::Result<(Self, [Self; N])> {
+        let mut listeners = Vec::new();
+        let process = Telemetry::opened(Part::Process, access, |metrics, access| {
+            for name in names {
+                let listener = Telemetry::with(Part::Listener(name), |_| access.cloned());
+                metrics.show(&listener.0.metrics);
+                listeners.push(listener);
+            }
+        })?;
+        let listeners = <[Self; N]>::try_from(listeners).map_err(|_| io::Error::other("listeners"))?;
+        Ok((process, listeners))
+    }
+
+    fn opened(
+        part: Part,
+        access: &AccessLog,
+        then: impl FnOnce(&mut Metrics, Option<&Arc<Writer>>),
+    ) -> io::Result<Self> {
         let mut opened = Ok(());
-        let telemetry = Telemetry::with(|metrics| {
+        let telemetry = Telemetry::with(part, |metrics| {
             let writer = Writer::open(access, metrics.access_log_dropped.clone());
-            writer.map_err(|error| opened = Err(error)).ok().flatten()
+            let writer = writer.map_err(|error| opened = Err(error)).ok().flatten().map(Arc::new);
+            then(metrics, writer.as_ref());
+            writer
         });
         opened.map(|()| telemetry)
     }
 
-    fn with(open: impl FnOnce(&Metrics) -> Option<Writer>) -> Self {
+    fn with(part: Part, open: impl FnOnce(&mut Metrics) -> Option<Arc<Writer>>) -> Self {
         let shards = Arc::new(Shards::default());
-        let metrics = Metrics::new(Workers::new(Arc::clone(&shards)));
-        let access = open(&metrics);
-        Telemetry(Arc::new(Inner { shards, metrics, access }))
+        let mut metrics = Metrics::new(part, Workers::new(Arc::clone(&shards)));
+        let access = open(&mut metrics);
+        Telemetry(Arc::new(Inner { shards, metrics, access, part }))
     }
 
     /// A recorder for the calling worker.
@@ -97,8 +130,8 @@ impl Telemetry {
             shard: Own(self.0.shards.add(), PhantomData),
             known: RefCell::default(),
             epoch: Cell::new(self.0.shards.epoch()),
-            sink: self.0.access.as_ref().map(Writer::sink),
-            lines: RefCell::default(),
+            sink: self.0.access.as_ref().map(|writer| writer.sink()),
+            lines: RefCell::new(Lines::of(self.0.part.listener())),
         }
     }
 

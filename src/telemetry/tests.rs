@@ -281,6 +281,8 @@ mod counting {
         recorder.drained(Kind::Sse, Parted::Polite);
         recorder.violation(true, "mask");
         recorder.handshake("1.3", true);
+        recorder.passes();
+        recorder.passed("not_http", PassedEnd::Complete);
         let metrics = telemetry.metrics();
         metrics.objects("ProxyRoute", 1, 0);
         metrics.object_skipped("ProxyRoute");

@@ -7,7 +7,8 @@ use prometheus::proto::MetricFamily;
 
 use super::collect::{counter, family, gauge};
 use super::metrics::{
-    Declared, Type, UPSTREAM_ACTIVE, UPSTREAM_LIMIT, UPSTREAM_OVERFLOW, UPSTREAM_PENDING, UPSTREAM_QUEUE_TIMEOUTS,
+    Declared, Metrics, Type, UPSTREAM_ACTIVE, UPSTREAM_LIMIT, UPSTREAM_OVERFLOW, UPSTREAM_PENDING,
+    UPSTREAM_QUEUE_TIMEOUTS,
 };
 
 const FAMILIES: [Declared; 5] =
@@ -37,6 +38,15 @@ pub struct Queue {
     pub refused: u64,
     /// Requests that waited for too long.
     pub timed_out: u64,
+}
+
+impl Metrics {
+    /// Has `ask` asked how much of upstreams is in use whenever somebody wants to know. Only the first who says so is asked.
+    pub fn ask_usage(&self, ask: impl Fn() -> Vec<Usage> + Send + Sync + 'static) {
+        if let Err(error) = self.registry.register(Box::new(Usages::new(ask))) {
+            tracing::debug!(%error, "usage of upstreams");
+        }
+    }
 }
 
 /// Asks what is in use.

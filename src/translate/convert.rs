@@ -27,7 +27,7 @@ impl Service {
     /// [`Malformed`] for ports out of range, and for an `ExternalName` without name.
     pub fn from_object(service: &core::Service) -> Result<Self, Malformed> {
         let Some(spec) = &service.spec else {
-            return Ok(Service { kind: ServiceKind::Endpoints, ports: Box::default() });
+            return Ok(Service { kind: ServiceKind::Endpoints, ports: Box::default(), addresses: Box::default() });
         };
         let kind = match (spec.type_.as_deref(), spec.external_name.as_deref().map(|name| name.trim_end_matches('.'))) {
             (Some("ExternalName"), None | Some("")) => {
@@ -39,7 +39,15 @@ impl Service {
         let ports = spec.ports.iter().flatten().enumerate().filter(|(_, port)| is_tcp(port.protocol.as_deref()));
         let ports =
             ports.map(|(at, port)| service_port(port, &format!("spec.ports[{at}]"))).collect::<Result<_, _>>()?;
-        Ok(Service { kind, ports })
+        let single = || spec.cluster_ip.iter();
+        let addresses = spec
+            .cluster_ips
+            .as_ref()
+            .filter(|all| !all.is_empty())
+            .map_or_else(|| single().collect(), |all| all.iter().collect::<Vec<_>>());
+        // `None` is what headless Services have.
+        let addresses = addresses.into_iter().filter_map(|address| address.parse().ok()).collect();
+        Ok(Service { kind, ports, addresses })
     }
 }
 

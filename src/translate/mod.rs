@@ -35,6 +35,7 @@ pub use secrets::{
     UNREAD_CONFIG_MAP, UNREAD_SECRET, USE_LABEL,
 };
 pub use tls::{WrongCertificate, check_certificate};
+pub use upstream_tls::unverified_tls;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;

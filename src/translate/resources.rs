@@ -203,6 +203,8 @@ pub struct Service {
     pub kind: ServiceKind,
     /// Its ports.
     pub ports: Box<[ServicePort]>,
+    /// Its cluster IPs. A sidecar knows by them where a connection was meant to go; the gateway does not look at them.
+    pub addresses: Box<[IpAddr]>,
 }
 
 /// What a Service points to.

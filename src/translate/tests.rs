@@ -44,7 +44,7 @@ fn policy(created: u8, spec: &serde_json::Value) -> Arc<Own<ProxyPolicySpec>> {
 
 fn service(port: u16) -> Arc<Service> {
     let port = ServicePort { name: "".into(), port, target: TargetPort::Number(port), app_protocol: None };
-    Arc::new(Service { kind: ServiceKind::Endpoints, ports: [port].into() })
+    Arc::new(Service { kind: ServiceKind::Endpoints, ports: [port].into(), addresses: Box::default() })
 }
 
 fn slice(last: u8, ready: bool) -> Arc<AddressSlice> {
@@ -323,7 +323,11 @@ fn apply(resources: &mut Resources, edit: Edit) {
         }
         Edit::Service(at, to) => {
             let built = to.map(|choice| match choice {
-                0 => Arc::new(Service { kind: ServiceKind::External("b.example.net".into()), ports: Box::default() }),
+                0 => Arc::new(Service {
+                    kind: ServiceKind::External("b.example.net".into()),
+                    ports: Box::default(),
+                    addresses: Box::default(),
+                }),
                 choice => service(79 + u16::from(choice)),
             });
             put(&mut resources.services, key(format_args!("s{at}")), built);

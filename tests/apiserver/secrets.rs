@@ -66,6 +66,7 @@ async fn what_is_meant_for_floodway_is_read_and_nothing_else() {
     let (store, ready) = (Store::default(), Ready::default());
     let watches = source::Watches {
         namespaces: vec![namespace.clone()],
+        policies: Some(vec![namespace.clone()]),
         secrets: Some(vec![namespace.clone()]),
         store: store.clone(),
         ready: ready.clone(),

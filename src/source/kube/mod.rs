@@ -37,6 +37,8 @@ pub type StatusSeen = dyn Fn(&str, &Key, Option<(&str, &[Condition])>) + Send + 
 pub struct Watches {
     /// Only these namespaces; all of them if empty.
     pub namespaces: Vec<String>,
+    /// The namespaces whose policies are read, all of them if empty; `None` reads none.
+    pub policies: Option<Vec<String>>,
     /// The namespaces whose Secrets and ConfigMaps are read, all of them if empty; `None` reads none. Without the right to
     /// do so everything else goes on.
     pub secrets: Option<Vec<String>>,
@@ -56,12 +58,15 @@ type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub async fn run(client: Client, watches: Watches, synced: oneshot::Sender<()>) {
     let (listed, mut progress) = tokio::sync::watch::channel(0);
     let mut all: FuturesUnordered<Watching> = FuturesUnordered::new();
-    let Watches { namespaces, secrets, metrics, .. } = &watches;
+    let Watches { namespaces, policies, secrets, metrics, .. } = &watches;
     let kind = |name, rights| KindReport::new(name, rights, metrics.clone());
     let needed = |name| (kind(name, Rights::Needed), namespaces.as_slice());
     watches.add::<Ours<ProxyRouteSpec>>(&client, &needed("ProxyRoute"), &listed, &mut all);
     watches.add::<Ours<ProxyUpstreamSpec>>(&client, &needed("ProxyUpstream"), &listed, &mut all);
-    watches.add::<Ours<ProxyPolicySpec>>(&client, &needed("ProxyPolicy"), &listed, &mut all);
+    if let Some(namespaces) = policies {
+        let policies = (kind("ProxyPolicy", Rights::Needed), namespaces.as_slice());
+        watches.add::<Ours<ProxyPolicySpec>>(&client, &policies, &listed, &mut all);
+    }
     watches.add::<Service>(&client, &needed("Service"), &listed, &mut all);
     watches.add::<OwnedSlice>(&client, &needed("EndpointSlice"), &listed, &mut all);
     if let Some(namespaces) = secrets {

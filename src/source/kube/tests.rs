@@ -101,6 +101,7 @@ async fn watched(names: &[&str], status: u16) -> Watched {
     let (sender, synced) = oneshot::channel();
     let watches = Watches {
         namespaces: Vec::new(),
+        policies: Some(Vec::new()),
         secrets: Some(Vec::new()),
         store: store.clone(),
         ready: ready.clone(),
