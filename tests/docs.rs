@@ -35,6 +35,7 @@ fn examples_in_documents_are_what_the_api_server_would_take() {
         ("docs/resilience.md", 1),
         ("docs/policies.md", 15),
         ("docs/tls.md", 1),
+        ("docs/sidecar.md", 3),
     ] {
         let text = read(document);
         let examples = examples(&text);
@@ -127,6 +128,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/resilience.md",
         "docs/policies.md",
         "docs/tls.md",
+        "docs/sidecar.md",
     ];
     for document in documents.into_iter().chain(in_docs) {
         let folder = root().join(document).parent().unwrap().to_owned();

@@ -1,0 +1,9 @@
+//! A sidecar beside an app: what comes to it, what it asks of others, and what is passed on. Where connections were to go, the tests
+//! say in the place of the kernel, so that nobody needs a privilege.
+#![allow(clippy::unwrap_used)]
+
+mod captured;
+mod guarded;
+mod local;
+mod probes;
+mod support;
