@@ -58,13 +58,9 @@ fi
 # jemalloc works where pages are smaller than what it was built for, not where they are larger; on arm64 they have up to 64 KiB.
 if [ "$arch" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi
 
-# Panics name files by their crate, not by the home of whoever built this.
-home=${CARGO_HOME:-$HOME/.cargo}
-flags=(-Ctarget-feature=+crt-static "--remap-path-prefix=$PWD=floodway" "--remap-path-prefix=$home/registry/src=crates")
-# What users set themselves counts, too.
-IFS=' ' read -r -a given <<<"${RUSTFLAGS:-}"
-export CARGO_ENCODED_RUSTFLAGS
-CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${given[*]:+${given[*]}$'\x1f'}${flags[*]}")
-"${CARGO:-cargo}" build --release --locked --bin floodway --features jemalloc --target "$target" >&2
+# Static linking is decided when the program is linked, so its crates are the same as those of `make build`.
+where=() folder=${CARGO_TARGET_DIR:-target}
+if [ "$target" != "$host" ]; then where=(--target "$target") folder=$folder/$target; fi
+"${CARGO:-cargo}" rustc --release --locked --bin floodway --features jemalloc "${where[@]}" -- -Ctarget-feature=+crt-static >&2
 
-echo "${CARGO_TARGET_DIR:-target}/$target/release/floodway"
+echo "$folder/release/floodway"

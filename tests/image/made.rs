@@ -156,6 +156,24 @@ fn the_same_program_makes_the_same_bytes() {
     assert_eq!(after.config["created"], "1970-01-01T00:00:01Z");
 }
 
+/// For developing: such a program runs with its libraries, which lie where it looks for them.
+#[test]
+fn a_dynamic_program_brings_its_libraries() {
+    let workshop = Workshop::new();
+    let ls = ["/bin/ls", "/usr/bin/ls"].into_iter().find(|path| Path::new(path).is_file()).unwrap();
+    let named = Command::new("ldd").arg(ls).output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let named = named.unwrap_or_default();
+    let libraries: Vec<&str> = named.split_whitespace().filter_map(|word| word.strip_prefix('/')).collect();
+    if libraries.is_empty() {
+        println!("not run: {ls} is linked statically here");
+        return;
+    }
+    let image = workshop.image(crate::shipped::ARCH, &["--binary", ls]);
+    for library in libraries {
+        assert!(image.root().join(library).is_file(), "/{library} is not in the image: {:?}", image.entries());
+    }
+}
+
 #[test]
 fn images_for_another_processor_say_so() {
     let image = Workshop::new().image("arm64", &[]);
