@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::error::Error;
+use super::pipes::Piped;
 
 /// Content, frame by frame. Workers own their connections, so nothing here crosses threads.
 #[derive(Default)]
@@ -17,7 +18,20 @@ enum Inner {
     #[default]
     Empty,
     Full(Option<Bytes>),
-    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = Error>>>),
+    Stream(Pin<Box<dyn Content>>),
+}
+
+/// Content that comes as it comes.
+pub(super) trait Content: HttpBody<Data = Bytes, Error = Error> {
+    /// Has the next of it go into `piped` instead of into a frame, unseen: ready with its length, which is not 0. `None` if it has
+    /// to be seen, or there is little left of it.
+    fn poll_piped(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _piped: &mut Piped,
+    ) -> Option<Poll<Result<usize, Error>>> {
+        None
+    }
 }
 
 impl Body {
@@ -32,8 +46,16 @@ impl Body {
     }
 
     /// Content that comes as it comes.
-    pub(super) fn stream(stream: impl HttpBody<Data = Bytes, Error = Error> + 'static) -> Self {
+    pub(super) fn stream(stream: impl Content + 'static) -> Self {
         Body(Inner::Stream(Box::pin(stream)))
+    }
+
+    /// As content's.
+    pub(super) fn poll_piped(&mut self, cx: &mut Context<'_>, piped: &mut Piped) -> Option<Poll<Result<usize, Error>>> {
+        match &mut self.0 {
+            Inner::Stream(stream) => stream.as_mut().poll_piped(cx, piped),
+            _ => None,
+        }
     }
 }
 

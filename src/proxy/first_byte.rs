@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::Body;
+use super::body::{Body, Content};
 use super::error::Error;
 use super::exchange::Exchange;
 use super::grpc;
@@ -117,6 +117,8 @@ struct Begun {
     first: VecDeque<Frame<Bytes>>,
     rest: Body,
 }
+
+impl Content for Begun {}
 
 impl HttpBody for Begun {
     type Data = Bytes;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::body::Body;
+use super::body::{Body, Content};
 use super::error::Error;
 
 /// A request's content that can be sent again, as long as there was little of it.
@@ -75,6 +75,8 @@ impl Kept {
     }
 }
 
+impl Content for Kept {}
+
 impl http_body::Body for Kept {
     type Data = Bytes;
     type Error = Error;
@@ -118,6 +120,8 @@ struct Again {
     trailers: Option<HeaderMap>,
     rest: Body,
 }
+
+impl Content for Again {}
 
 impl http_body::Body for Again {
     type Data = Bytes;

@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::body::Body;
+use super::body::{Body, Content};
 use super::clocks::Flow;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::headers;
+use super::pipes::Piped;
 
 /// A request's content.
 #[derive(Debug)]
@@ -31,6 +32,11 @@ impl Upload {
     /// Why it could not be read to its end, once that is known.
     pub(super) fn failure(&self) -> Rc<Cell<Option<Error>>> {
         Rc::clone(&self.failure)
+    }
+
+    fn count(&self, bytes: usize) -> Result<(), Error> {
+        self.exchange.uploaded(bytes);
+        if self.exchange.is_too_much(self.exchange.bytes_received()) { Err(Error::BodyTooLarge) } else { Ok(()) }
     }
 
     fn fail(&self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -57,11 +63,10 @@ impl http_body::Body for Upload {
             Some(Err(error)) => self.fail(error),
             Some(Ok(mut frame)) => {
                 headers::clean_trailers(&mut frame);
-                if let Some(data) = frame.data_ref() {
-                    self.exchange.uploaded(data.len());
-                    if self.exchange.is_too_much(self.exchange.bytes_received()) {
-                        return self.fail(Error::BodyTooLarge);
-                    }
+                if let Some(data) = frame.data_ref()
+                    && let Err(error) = self.count(data.len())
+                {
+                    return self.fail(error);
                 }
                 if self.body.is_end_stream() {
                     self.exchange.request_sent();
@@ -77,5 +82,22 @@ impl http_body::Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Content for Upload {
+    fn poll_piped(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        piped: &mut Piped,
+    ) -> Option<Poll<Result<usize, Error>>> {
+        let polled = self.body.poll_piped(cx, piped)?;
+        if polled.is_pending() {
+            self.exchange.upload_waits(Flow::Source);
+        }
+        Some(polled.map(|length| {
+            let counted = length.and_then(|length| self.count(length).map(|()| length));
+            counted.inspect_err(|error| self.failure.set(Some(*error)))
+        }))
     }
 }

@@ -155,7 +155,7 @@ impl Worker {
     /// Uses the scratch buffer, which holds nothing between uses, and no more of it than a stream may hold.
     pub(super) fn with_scratch<T>(&self, use_scratch: impl FnOnce(&mut [u8]) -> T) -> T {
         let room = self.settings.limits.stream_buffer_bytes;
-        super::io::with_scratch(|scratch| {
+        super::lent::with_scratch(|scratch| {
             let room = room.min(scratch.len());
             use_scratch(&mut scratch[..room])
         })

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use self::events::EventScan;
 use self::messages::MessageScan;
-use super::body::Body;
+use super::body::{Body, Content};
 use super::error::Error;
 use super::exchange::{Due, Exchange, Farewell, Manner};
 use super::fields::Known;
@@ -182,6 +182,8 @@ impl<U: Units> Followed<U> {
         Some(Ok(self.units.beat()))
     }
 }
+
+impl<U: Units> Content for Followed<U> {}
 
 impl<U: Units> HttpBody for Followed<U> {
     type Data = Bytes;

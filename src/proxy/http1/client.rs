@@ -21,12 +21,13 @@ use super::encode::{self, Outbound};
 use super::head::HeadScan;
 use super::response::{self, ResponseHead};
 use super::send::{Sender, Taker};
-use crate::proxy::body::Body;
+use crate::proxy::body::{Body, Content};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
 use crate::proxy::io::Io;
 use crate::proxy::message::{self, RequestHead};
+use crate::proxy::pipes::Piped;
 
 /// Bytes of a response head.
 const MAX_HEAD: usize = 256 * 1024;
@@ -235,5 +236,11 @@ impl http_body::Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         self.conn.content_hint()
+    }
+}
+
+impl Content for ResponseBody {
+    fn poll_piped(self: Pin<&mut Self>, cx: &mut Context<'_>, piped: &mut Piped) -> Option<Poll<Result<usize, Error>>> {
+        Some(self.conn.poll_piped(cx, piped)?.map_err(|_| Error::UpstreamCut))
     }
 }

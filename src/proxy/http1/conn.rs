@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -16,7 +15,9 @@ use super::head::{Framing, HeadScan};
 use super::held_up::HeldUp;
 use super::inbound::{Inbound, give_away, lend};
 use crate::proxy::error::Error;
-use crate::proxy::io::{Io, LENT, poll_read_into, poll_read_room, with_lent, with_scratch};
+use crate::proxy::io::{Io, poll_read_into, poll_read_room};
+use crate::proxy::lent::{LENT, with_lent, with_scratch};
+use crate::proxy::pipes::Piped;
 
 /// Read at once when a head is expected.
 pub(super) const HEAD_READ: usize = 4 * 1024;
@@ -124,6 +125,19 @@ impl Conn {
         }
     }
 
+    /// Whether what is in a pipe can go out here.
+    pub(super) fn takes_pipes(&self) -> bool {
+        self.io.borrow().takes_pipes()
+    }
+
+    /// Has some of what is in `piped` go out: ready with the length of that, at least 1.
+    pub(super) fn poll_write_piped(&self, cx: &mut Context<'_>, piped: &mut Piped) -> Poll<Result<usize, Error>> {
+        match ready!(self.io.borrow_mut().poll_empty(cx, piped)) {
+            Ok(0) | Err(_) => Poll::Ready(Err(Error::ClientGone)),
+            Ok(written) => Poll::Ready(Ok(written)),
+        }
+    }
+
     /// Has what was written and is held back go out: ready with the length of some of it, 0 if there is none.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
         self.io.borrow_mut().poll_drain(cx).map_err(|_| Error::ClientGone)
@@ -210,11 +224,35 @@ impl Conn {
     /// The next piece of content, or the trailers.
     pub(super) fn poll_content(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let next = self.poll_next_content(cx);
-        self.awaited.set(next.is_pending());
+        self.asked(next.is_pending());
+        next
+    }
+
+    /// The next content, which goes into `piped`: `None` if it cannot, or if so little is left that the end is near, which is
+    /// `poll_content`'s to see.
+    pub(super) fn poll_piped(&self, cx: &mut Context<'_>, piped: &mut Piped) -> Option<Poll<Result<usize, Error>>> {
+        let Inbound::Length(missing) = *self.inbound.borrow() else { return None };
+        let most = usize::try_from(missing).unwrap_or(usize::MAX).checked_sub(LENT)?;
+        if most == 0 || self.owed.get() > 0 || !self.buffer.borrow().is_empty() {
+            return None;
+        }
+        let polled = self.io.borrow_mut().poll_fill(cx, piped, most)?;
+        self.asked(polled.is_pending());
+        Some(polled.map(|read| match read {
+            Ok(read @ 1..) => {
+                self.inbound.replace(Inbound::Length(missing - read as u64));
+                Ok(read)
+            }
+            read => Err(self.ended(read.is_err()).unwrap_or(Error::BodyIncomplete)),
+        }))
+    }
+
+    /// Somebody asked for content, and waits for it if there was none.
+    fn asked(&self, waits: bool) {
+        self.awaited.set(waits);
         if let Some(held_up) = &mut *self.held_up.borrow_mut() {
             held_up.moves_on();
         }
-        next
     }
 
     fn poll_next_content(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -353,26 +391,5 @@ impl Conn {
         if let Some(waker) = self.watcher.take() {
             waker.wake();
         }
-    }
-}
-
-/// The content of the current request.
-#[derive(Debug)]
-pub(super) struct RequestBody(pub(super) Rc<Conn>);
-
-impl http_body::Body for RequestBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0.poll_content(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.content_read()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.content_hint()
     }
 }

@@ -5,7 +5,7 @@ use http_body::{Frame, SizeHint};
 
 use super::chunked::{Chunked, Decoded, Malformed, Then};
 use super::head::Framing;
-use crate::proxy::io::PIECE;
+use crate::proxy::lent::PIECE;
 
 /// What is still to come of a message.
 #[derive(Debug)]

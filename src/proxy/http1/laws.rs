@@ -12,7 +12,7 @@ use super::chunked::{Chunked, Decoded, Then};
 use super::encode::{self, Outbound, Persistence};
 use super::head::{self, Framing, Head, HeadScan};
 use super::response::{self, ResponseHead};
-use crate::proxy::body::Body;
+use crate::proxy::body::{Body, Content};
 use crate::proxy::error::Error;
 use crate::proxy::fields::Fields;
 use crate::settings::Limits;
@@ -246,6 +246,8 @@ fn without_framing(mut headers: HeaderMap) -> HeaderMap {
 
 /// Content of a length that nobody knows.
 struct Endless;
+
+impl Content for Endless {}
 
 impl http_body::Body for Endless {
     type Data = Bytes;

@@ -12,12 +12,17 @@ use super::conn::Conn;
 use super::encode::{self, Outbound};
 use crate::proxy::body::Body;
 use crate::proxy::error::Error;
-use crate::proxy::io::lending;
+use crate::proxy::lent::lending;
+use crate::proxy::pipes::Piped;
 
 /// Content up to this is copied behind what goes before it: one part is written faster than three.
 const COPIED: usize = 2 * 1024;
 /// What is left of a piece up to this is copied when it has to wait, so that it does not keep a much larger buffer.
 const LITTLE: usize = 16 * 1024;
+/// A piece of at least this length is taken for one of many, which may as well pass unseen.
+const BULK: usize = 32 * 1024;
+/// How much passes unseen until others have their turn.
+const TURN: usize = 2 * 1024 * 1024;
 /// What is kept from one piece to the next for their framing.
 const FRAMING: usize = 64;
 
@@ -57,6 +62,8 @@ pub(super) struct Sender {
     out: Vec<u8>,
     written: usize,
     data: Bytes,
+    /// Content in place of `data`.
+    piped: Option<Piped>,
     after: &'static [u8],
     /// Length of the content in this piece.
     content: usize,
@@ -65,6 +72,8 @@ pub(super) struct Sender {
     /// Whether nothing comes after it.
     last: bool,
     stalled: bool,
+    /// Whether the last piece was a large one.
+    bulk: bool,
 }
 
 impl Sender {
@@ -79,11 +88,13 @@ impl Sender {
             out,
             written: 0,
             data: Bytes::new(),
+            piped: None,
             after: b"",
             content: 0,
             ready: bare,
             last: bare,
             stalled: false,
+            bulk: false,
         }
     }
 
@@ -118,10 +129,22 @@ impl Sender {
 
     /// Ready when everything has been sent.
     pub(super) fn poll<T: Taker>(&mut self, cx: &mut Context<'_>, conn: &Conn, taker: &T) -> Poll<Result<(), Error>> {
+        let mut turn = TURN;
         loop {
             ready!(self.poll_flushed(cx, conn, taker))?;
             if self.last {
                 return Poll::Ready(Ok(()));
+            }
+            if let Some(piped) = self.poll_piped::<T>(cx, conn) {
+                match piped {
+                    Poll::Ready(length) => turn = turn.saturating_sub(length?),
+                    Poll::Pending => return taker.poll_idle(cx).map(Err),
+                }
+                if turn == 0 {
+                    cx.waker().wake_by_ref();
+                    return taker.poll_idle(cx).map(Err);
+                }
+                continue;
             }
             // Content that is there already goes out together with the head; what is not must not hold the head up.
             self.ready = match lending(|| Pin::new(&mut self.body).poll_frame(cx)) {
@@ -136,6 +159,25 @@ impl Sender {
         }
     }
 
+    /// Makes content that nobody sees the next piece, if there is much of it and it goes from socket to socket as it is. Ready
+    /// with its length.
+    fn poll_piped<T: Taker>(&mut self, cx: &mut Context<'_>, conn: &Conn) -> Option<Poll<Result<usize, Error>>> {
+        if !self.bulk || !matches!(self.framing, Outbound::Length(_)) || !self.out.is_empty() || !conn.takes_pipes() {
+            return None;
+        }
+        let mut piped = Piped::take()?;
+        let polled = self.body.poll_piped(cx, &mut piped)?;
+        Some(polled.map(|length| {
+            let length = length?;
+            self.left = self.left.checked_sub(length as u64).ok_or(T::TOO_LONG)?;
+            self.content = length;
+            self.bulk = length >= BULK;
+            self.piped = Some(piped);
+            self.ready = true;
+            Ok(length)
+        }))
+    }
+
     /// Makes content the next piece. Whether there is anything to write.
     fn piece<T: Taker>(&mut self, data: Bytes) -> Result<bool, Error> {
         if data.is_empty() {
@@ -143,6 +185,7 @@ impl Sender {
         }
         self.left = self.left.checked_sub(data.len() as u64).ok_or(T::TOO_LONG)?;
         self.content = data.len();
+        self.bulk = data.len() >= BULK;
         if data.len() <= COPIED {
             self.out.reserve(data.len() + FRAMING);
         }
@@ -183,7 +226,11 @@ impl Sender {
                 count += 1;
             }
             // TLS may hold back what it took, and then it is not with the kernel.
-            let written = if count > 0 { conn.poll_write(cx, &parts[..count]) } else { conn.poll_drain(cx) };
+            let written = match &mut self.piped {
+                _ if count > 0 => conn.poll_write(cx, &parts[..count]),
+                Some(piped) if !piped.is_empty() => conn.poll_write_piped(cx, piped),
+                _ => conn.poll_drain(cx),
+            };
             match written {
                 Poll::Ready(Ok(0)) => break,
                 Poll::Ready(Ok(written)) => {
@@ -208,6 +255,7 @@ impl Sender {
         }
         taker.took(std::mem::take(&mut self.content), std::mem::take(&mut self.stalled));
         self.data = Bytes::new();
+        self.piped = None;
         self.written = 0;
         self.out.clear();
         if self.out.capacity() > FRAMING {
@@ -227,137 +275,5 @@ impl Sender {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::cell::Cell;
-    use std::future::poll_fn;
-    use std::rc::Rc;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::{TcpListener, TcpSocket, TcpStream};
-
-    use super::*;
-    use crate::proxy::http1::chunked::{Chunked, Decoded, Then};
-    use crate::proxy::http1::conn::RequestBody;
-    use crate::proxy::http1::head::Framing;
-    use crate::proxy::io::{Io, LENT};
-    use crate::proxy::listener::bound_unsent;
-
-    /// A taker that is waited for without end.
-    #[derive(Default)]
-    struct Patient {
-        stalled: Cell<bool>,
-    }
-
-    impl Taker for Patient {
-        const TOO_LONG: Error = Error::BodyIncomplete;
-        const TOO_SHORT: Error = Error::BodyIncomplete;
-
-        fn poll_idle(&self, _: &mut Context<'_>) -> Poll<Error> {
-            Poll::Pending
-        }
-
-        fn poll_stalled(&self, _: &mut Context<'_>, _: bool) -> Poll<Error> {
-            self.stalled.set(true);
-            Poll::Pending
-        }
-    }
-
-    /// A connection, and its other end, whose kernel takes little before it is read from.
-    async fn connection() -> (Conn, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(16 * 1024).unwrap();
-        let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        bound_unsent(&stream, LENT).unwrap();
-        (Conn::new(Io::new(stream, LENT)), client)
-    }
-
-    /// Content on its way from one connection to another.
-    struct Stream {
-        sender: Sender,
-        conn: Conn,
-        client: TcpStream,
-        taker: Patient,
-    }
-
-    impl Stream {
-        /// Of so many equal bytes, in chunks or by its length.
-        async fn begin(byte: u8, length: usize, chunked: bool) -> Self {
-            let (source, mut endpoint) = connection().await;
-            let (framing, outbound) = match chunked {
-                true => (Framing::Chunked, Outbound::Chunked),
-                false => (Framing::Length(length as u64), Outbound::Length(length as u64)),
-            };
-            source.expect(framing, false);
-            tokio::spawn(async move {
-                for _ in 0..length / 1000 {
-                    if chunked {
-                        endpoint.write_all(b"3e8\r\n").await.unwrap();
-                    }
-                    endpoint.write_all(&[byte; 1000]).await.unwrap();
-                    if chunked {
-                        endpoint.write_all(b"\r\n").await.unwrap();
-                    }
-                }
-                endpoint.write_all(if chunked { b"0\r\n\r\n" } else { b"" }).await.unwrap();
-            });
-            let (conn, client) = connection().await;
-            let sender = Sender::new(Vec::new(), outbound, Body::stream(RequestBody(Rc::new(source))));
-            Stream { sender, conn, client, taker: Patient::default() }
-        }
-
-        fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-            self.sender.poll(cx, &self.conn, &self.taker).map(|sent| sent.unwrap())
-        }
-
-        /// Sends it to its end, to a client that takes it. What that gets.
-        async fn pass(mut self) -> Vec<u8> {
-            let mut client = std::mem::replace(&mut self.client, connection().await.1);
-            let reading = tokio::spawn(async move {
-                let mut got = Vec::new();
-                client.read_to_end(&mut got).await.unwrap();
-                got
-            });
-            poll_fn(|cx| self.poll(cx)).await;
-            drop(self);
-            reading.await.unwrap()
-        }
-    }
-
-    fn whole(byte: u8, length: usize, got: &[u8]) {
-        assert_eq!(got.len(), length);
-        assert!(got.iter().all(|other| *other == byte), "something else in the content of {byte}");
-    }
-
-    /// A reader that stands still holds a piece and no more, and nobody else's content gets in there.
-    #[tokio::test]
-    async fn slow_readers_hold_a_piece_each_and_others_pass() {
-        let length = 8_000_000;
-        let mut slow = Vec::new();
-        for byte in 0..10 {
-            let mut stream = Stream::begin(byte, length, false).await;
-            poll_fn(|cx| match stream.poll(cx) {
-                Poll::Pending if stream.taker.stalled.get() => Poll::Ready(()),
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(()) => panic!("the kernel took everything"),
-            })
-            .await;
-            assert!(stream.sender.out.capacity() + stream.sender.data.len() <= LENT);
-            slow.push((byte, stream));
-        }
-        whole(100, 500_000, &Stream::begin(100, 500_000, false).await.pass().await);
-        for (byte, stream) in slow {
-            whole(byte, length, &stream.pass().await);
-        }
-    }
-
-    #[tokio::test]
-    async fn chunks_are_written_anew() {
-        let mut raw = Stream::begin(b'x', 1_000_000, true).await.pass().await;
-        let Decoded { content, used, then } = Chunked::default().decode(&mut raw).unwrap();
-        whole(b'x', 1_000_000, &raw[content]);
-        assert_eq!((used, then), (raw.len(), Then::End));
-    }
-}
+#[path = "send_tests.rs"]
+mod tests;

@@ -1,22 +1,25 @@
 //! HTTP/1 with clients: a connection from its first byte to its last. Sending answers is `answer`'s.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Version};
+use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::answer::{After, Answer, Interim, linger, switch};
-use super::conn::{Conn, RequestBody};
+use super::conn::Conn;
 use super::head::{self, Head, HeadScan};
-use crate::proxy::body::Body;
+use crate::proxy::body::{Body, Content};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::io::Io;
+use crate::proxy::pipes::Piped;
 use crate::proxy::request::{self, Reply};
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::Takeover;
@@ -212,5 +215,32 @@ mod tests {
             size_of::<F>()
         }
         assert!(size(super::serve) <= 1024, "{}", size(super::serve));
+    }
+}
+
+/// The content of the current request.
+#[derive(Debug)]
+pub(super) struct RequestBody(pub(super) Rc<Conn>);
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.0.poll_content(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.content_read()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.content_hint()
+    }
+}
+
+impl Content for RequestBody {
+    fn poll_piped(self: Pin<&mut Self>, cx: &mut Context<'_>, piped: &mut Piped) -> Option<Poll<Result<usize, Error>>> {
+        self.0.poll_piped(cx, piped)
     }
 }

@@ -8,6 +8,7 @@ use http_body::{Frame, SizeHint};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::stream::Inbound;
+use crate::proxy::body::Content;
 use crate::proxy::error::Error;
 
 /// The content of an answer. Dropping it ends the sending of the request's content, if that goes on.
@@ -16,6 +17,8 @@ pub(in crate::proxy) struct Http2Body {
     pub(super) inbound: Inbound,
     pub(super) _sending: Option<AbortOnDropHandle<Result<(), Error>>>,
 }
+
+impl Content for Http2Body {}
 
 impl http_body::Body for Http2Body {
     type Data = Bytes;

@@ -18,7 +18,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::duplex::Duplex;
 use super::stream::{self, Inbound, Piece, Progress, Stopped};
 use super::{connect, header_map, windows};
-use crate::proxy::body::Body;
+use crate::proxy::body::{self, Body};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::exchange::Exchange;
@@ -240,6 +240,8 @@ impl Content {
         Content { inbound, waiting: waits.then(|| Rc::clone(respond)) }
     }
 }
+
+impl body::Content for Content {}
 
 impl http_body::Body for Content {
     type Data = Bytes;

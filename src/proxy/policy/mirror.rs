@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::aside;
 use crate::clock;
-use crate::proxy::body::Body;
+use crate::proxy::body::{Body, Content};
 use crate::proxy::error::Error;
 use crate::proxy::exchange::{Beside, Exchange};
 use crate::proxy::fields::Known;
@@ -216,6 +216,8 @@ impl Tee {
         }
     }
 }
+
+impl Content for Tee {}
 
 impl http_body::Body for Tee {
     type Data = Bytes;

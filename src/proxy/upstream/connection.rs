@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::open::{dial, open};
 use super::{Admitted, Host, InFlight, Pool, Upstream, admission};
-use crate::proxy::body::Body;
+use crate::proxy::body::{Body, Content};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::Error;
 use crate::proxy::fields::Known;
@@ -22,6 +22,7 @@ use crate::proxy::http1::{Client, Received, ResponseBody};
 use crate::proxy::http2::{Answered, Http2, Http2Body, Stream};
 use crate::proxy::io::{Io, Pipe};
 use crate::proxy::message::{RequestHead, Response, ResponseHead};
+use crate::proxy::pipes::Piped;
 use crate::resilience::{Connected, around};
 use crate::snapshot::{Connections, Protocol};
 
@@ -296,7 +297,7 @@ async fn open_http2(io: Io, upstream: &Upstream) -> Result<Http2, Error> {
 }
 
 /// The content of an answer, in either version.
-trait Download: http_body::Body<Data = Bytes, Error = Error> + Unpin + 'static {}
+trait Download: Content + Unpin + 'static {}
 
 impl Download for ResponseBody {}
 impl Download for Http2Body {}
@@ -327,5 +328,16 @@ impl<B: Download> http_body::Body for Lent<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or(SizeHint::with_exact(0), |(content, _)| content.size_hint())
+    }
+}
+
+impl<B: Download> Content for Lent<B> {
+    fn poll_piped(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        piped: &mut Piped,
+    ) -> Option<Poll<Result<usize, Error>>> {
+        // Never the end of it.
+        Pin::new(&mut self.0.as_mut()?.0).poll_piped(cx, piped)
     }
 }

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Status};
 
-use crate::proxy::body::Body;
+use crate::proxy::body::{Body, Content};
 use crate::proxy::error::Error;
 
 /// What is compressed between two looks at how much was.
@@ -145,6 +145,8 @@ impl Compressed {
         Ok(if written <= out.capacity() / 2 { Bytes::copy_from_slice(&out) } else { out.into() })
     }
 }
+
+impl Content for Compressed {}
 
 impl HttpBody for Compressed {
     type Data = Bytes;

@@ -31,6 +31,8 @@ impl Endpoint {
     }
 }
 
+impl Content for Endpoint {}
+
 impl HttpBody for Endpoint {
     type Data = Bytes;
     type Error = Error;
