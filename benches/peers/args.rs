@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Name the rows
     #[arg(long)]
     pub(crate) list: bool,
-    /// Keep the table in docs/benchmarks.md, and the summary in README.md
+    /// Keep the table in docs/benchmarks.md, and the summary in README.md; of some rows, their lines in them
     #[arg(long)]
     pub(crate) write: bool,
     /// What `cargo bench` says to every benchmark
@@ -53,6 +53,11 @@ impl Args {
             bail!("there is no row {unknown}; --list names them");
         }
         Ok(ROWS.iter().filter(|row| self.rows.is_empty() || self.rows.iter().any(|name| means(name, row))).collect())
+    }
+
+    /// Whether that is all there is to measure.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.rows.is_empty() && self.only.is_empty()
     }
 
     /// The proxies that were asked for and are there. Those that are missing are named.

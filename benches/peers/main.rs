@@ -113,7 +113,7 @@ async fn measure(bench: &Bench, row: &'static Row, programs: &[Program], report:
                         Err(error) => return Err(error),
                     };
                     eprintln!("  {}", row.shown(kind, &values));
-                    report.add(row, kind, &values);
+                    report.add(row, kind, round, &values);
                 }
             }
             Measure::Together(measure) => {
@@ -123,7 +123,7 @@ async fn measure(bench: &Bench, row: &'static Row, programs: &[Program], report:
                 }
                 for (peer, values) in peers.iter().zip(measure(bench, &peers).await?) {
                     eprintln!("  {}", row.shown(peer.kind, &values));
-                    report.add(row, peer.kind, &values);
+                    report.add(row, peer.kind, round, &values);
                 }
             }
         }

@@ -22,6 +22,7 @@ pub(crate) struct Report {
 
 struct Measurement {
     kind: Kind,
+    round: usize,
     values: Vec<f64>,
 }
 
@@ -45,9 +46,9 @@ impl Report {
         Report { about, kinds: programs.iter().map(|program| program.kind).collect(), rows: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, row: &'static Row, kind: Kind, values: &[f64]) {
+    pub(crate) fn add(&mut self, row: &'static Row, kind: Kind, round: usize, values: &[f64]) {
         assert_eq!(row.figures.len(), values.len(), "{}", row.name);
-        let measurement = Measurement { kind, values: values.to_vec() };
+        let measurement = Measurement { kind, round, values: values.to_vec() };
         match self.rows.last_mut() {
             Some((last, measurements)) if last.name == row.name => measurements.push(measurement),
             _ => self.rows.push((row, vec![measurement])),
@@ -59,21 +60,31 @@ impl Report {
         let page = format!("{}\n\n{}\nBeside these:\n\n{}", self.about, self.aims(), self.contexts());
         println!("{page}");
         if bench.args.write {
-            keep("docs/benchmarks.md", &page)?;
-            keep("README.md", &format!("{}\n{}", self.summary(), self.about))?;
+            let whole = bench.args.is_whole();
+            let renewed = (!whole).then(|| self.renewed());
+            keep("docs/benchmarks.md", &page, renewed.as_deref())?;
+            keep("README.md", &format!("{}\n{}", self.summary(), self.about), renewed.as_deref())?;
         }
         Ok(())
+    }
+
+    /// What is said of rows that were measured alone.
+    fn renewed(&self) -> String {
+        let names: Vec<_> = self.rows.iter().map(|(row, _)| format!("`{}`", row.name)).collect();
+        format!("Measured again since, {}: {}", names.join(", "), self.about)
     }
 
     /// The figures with an aim, one to a line.
     fn aims(&self) -> String {
         let mut table = self.head(&["Floodway to the best other", "Aim", "Met"]);
         for (row, at, figure) in self.figures().filter(|(.., figure)| figure.aim != Aim::Context) {
-            let (ours, best) = (self.median(row, at, Kind::Floodway), self.best(row, at).map(|(_, best)| best));
-            let ratio = ours.zip(best).filter(|(_, best)| *best > 0.0);
-            let ratio = ratio.map_or(String::new(), |(ours, best)| format!("{:.2} ×", ours / best));
+            let (ours, best) = (self.median(row, at, Kind::Floodway), self.best(row, at));
+            let ratio = best.and_then(|(kind, _)| self.ratio(row, at, kind));
+            let equal = ours.zip(best).is_some_and(|(ours, (_, best))| ours <= best);
             let (aim, met) = match figure.aim {
-                Aim::OfBest(most) => (format!("≤ {most:.1} ×"), ours.zip(best).map(|(ours, best)| ours <= most * best)),
+                Aim::OfBest(most) => {
+                    (format!("≤ {most:.1} ×"), ratio.map(|ratio| ratio <= most).or(best.map(|_| equal)))
+                }
                 Aim::Below(kind) => {
                     (format!("below {kind}"), ours.zip(self.median(row, at, kind)).map(|(ours, theirs)| ours < theirs))
                 }
@@ -81,6 +92,7 @@ impl Report {
                 Aim::Context => continue,
             };
             let met = met.map_or("", |met| if met { "yes" } else { "**no**" });
+            let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
             let _ = writeln!(table, "{} {ratio} | {aim} | {met} |", self.cells(row, at, figure));
         }
         table
@@ -109,6 +121,15 @@ impl Report {
         let others = self.kinds.iter().filter(|kind| **kind != Kind::Floodway);
         let medians = others.filter_map(|kind| Some((*kind, self.median(row, at, *kind)?)));
         medians.min_by(|one, other| one.1.total_cmp(&other.1))
+    }
+
+    /// How much of another's figure ours is: the median of what that was in each round. Whoever else uses the machine makes a round
+    /// dear for all proxies, and so this says more than what the medians of each come to.
+    fn ratio(&self, row: &Row, at: usize, other: Kind) -> Option<f64> {
+        let of = |kind| self.measurements(row).filter(move |one| one.kind == kind);
+        let pairs = of(Kind::Floodway).filter_map(|ours| Some((ours, of(other).find(|one| one.round == ours.round)?)));
+        let ratios = pairs.map(|(ours, theirs)| ours.values[at] / theirs.values[at]).filter(|ratio| ratio.is_finite());
+        spread(&ratios.collect::<Vec<_>>()).map(|spread| spread.median)
     }
 
     /// The figures that explain others.
@@ -140,8 +161,11 @@ impl Report {
     }
 
     fn values(&self, row: &Row, at: usize, kind: Kind) -> Vec<f64> {
-        let measurements = self.rows.iter().filter(|(known, _)| known.name == row.name).flat_map(|(_, all)| all);
-        measurements.filter(|measurement| measurement.kind == kind).map(|measurement| measurement.values[at]).collect()
+        self.measurements(row).filter(|one| one.kind == kind).map(|one| one.values[at]).collect()
+    }
+
+    fn measurements(&self, row: &Row) -> impl Iterator<Item = &Measurement> {
+        self.rows.iter().filter(move |(known, _)| known.name == row.name).flat_map(|(_, all)| all)
     }
 }
 
@@ -178,12 +202,31 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// Replaces what stands between the marks of a page.
-fn keep(page: &str, text: &str) -> Result<()> {
+/// Replaces what stands between the marks of a page; or, if `renewed` says what was measured, only the lines of that.
+fn keep(page: &str, text: &str, renewed: Option<&str>) -> Result<()> {
     let path = format!("{}/{page}", env!("CARGO_MANIFEST_DIR"));
     let before = fs::read_to_string(&path)?;
     let marks = before.find(BEGIN).zip(before.find(END));
     let (begin, end) = marks.with_context(|| format!("{page} has no place for the table"))?;
     let (head, tail) = (&before[..begin + BEGIN.len()], &before[end..]);
-    fs::write(&path, format!("{head}\n{}\n\n{tail}", text.trim_end())).with_context(|| path.clone())
+    let text = match renewed {
+        None => text.trim_end().to_owned(),
+        Some(renewed) => format!("{}\n\n{renewed}", renew(before[head.len()..end].trim(), text)?),
+    };
+    fs::write(&path, format!("{head}\n{text}\n\n{tail}")).with_context(|| path.clone())
+}
+
+/// `before`, whose lines are those of `text` where both say something of the same figure.
+fn renew(before: &str, text: &str) -> Result<String> {
+    let figure =
+        |line: &str| Some(line.strip_prefix("| ")?.split_once(" | ")?.0.to_owned()).filter(|name| !name.is_empty());
+    let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
+    for line in text.lines() {
+        let Some(name) = figure(line) else { continue };
+        match lines.iter_mut().find(|old| figure(old).as_ref() == Some(&name)) {
+            Some(old) => line.clone_into(old),
+            None => anyhow::bail!("the table has no line of `{name}` yet; measure all rows first"),
+        }
+    }
+    Ok(lines.join("\n"))
 }
