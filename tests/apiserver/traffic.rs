@@ -8,7 +8,8 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use crate::control_plane::{ADMIN, ControlPlane, shared};
-use crate::gateway::{Connection, Gateway, Options};
+use crate::gateway::{Gateway, Options};
+use crate::http1::Connection;
 use crate::network::{backend, must_be_inside, run_in_namespace};
 use crate::objects::{apply, conditions, eventually, grant_lease, namespace};
 

@@ -2,7 +2,8 @@
 # Makes the programs that tests need available to them, and says on the terminal where they come from. They are built from
 # source (Go modules only) when their stamp does not match the go.mod and go.sum files beside this script: h2spec and the
 # client and server of gRPC's interoperability tests into target/http2-tools; helm into target/kube-tools; etcd and kube-apiserver
-# there, too, unless KUBEBUILDER_ASSETS names a folder that has them. The tests look in the same places.
+# there, too, unless KUBEBUILDER_ASSETS names a folder that has them. The tests look in the same places. With the argument `node`,
+# what else a node needs for the tests in tests/e2e is built into target/kube-tools.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -47,6 +48,16 @@ build "$http2" grpc-interop grpc-interop-client google.golang.org/grpc/interop/c
 build "$target/kube-tools" helm helm helm.sh/helm/v4/cmd/helm "$(required helm helm.sh/helm/v4)" "" \
     "It takes about two minutes."
 
+kubernetes=$(required kube-apiserver k8s.io/kubernetes)
+
+# kubernetes TOOL WHY: a program of Kubernetes, which says its version to clients only if it is told.
+kubernetes() {
+    minor=${kubernetes#v1.}
+    v=k8s.io/component-base/version
+    build "$kube" kube-apiserver "$1" "k8s.io/kubernetes/cmd/$1" "$kubernetes" \
+        "-X $v.gitVersion=$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=${minor%%.*}" "$2"
+}
+
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
     for tool in etcd kube-apiserver; do
         if [ ! -x "$KUBEBUILDER_ASSETS/$tool" ]; then
@@ -56,15 +67,22 @@ if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
         fi
     done
     echo "For the tests: etcd and kube-apiserver from KUBEBUILDER_ASSETS ($KUBEBUILDER_ASSETS)."
-    exit 0
+else
+    build "$kube" etcd etcd go.etcd.io/etcd/server/v3 "$(required etcd go.etcd.io/etcd/server/v3)" "" \
+        "It takes about half a minute."
+    kubernetes kube-apiserver "It is the whole API server: about four minutes on two cores."
 fi
 
-build "$kube" etcd etcd go.etcd.io/etcd/server/v3 "$(required etcd go.etcd.io/etcd/server/v3)" "" \
-    "It takes about half a minute."
+[ "${1:-}" = node ] || exit 0
 
-kubernetes=$(required kube-apiserver k8s.io/kubernetes)
-minor=${kubernetes#v1.}
-v=k8s.io/component-base/version
-build "$kube" kube-apiserver kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver "$kubernetes" \
-    "-X $v.gitVersion=$kubernetes -X $v.gitMajor=1 -X $v.gitMinor=${minor%%.*}" \
-    "It is the whole API server: about four minutes on two cores."
+kubernetes kube-controller-manager "It takes about a minute on two cores."
+kubernetes kube-scheduler "It takes a few seconds."
+kubernetes kubelet "It takes about half a minute on two cores."
+kubernetes kube-proxy "It takes a few seconds."
+kubernetes kubectl "It takes a few seconds."
+plugins=github.com/containernetworking/plugins
+for plugin in meta/portmap main/ptp main/loopback ipam/host-local; do
+    build "$kube" cni "${plugin##*/}" "$plugins/plugins/$plugin" "$(required cni $plugins)" "" "It takes a few seconds."
+done
+build "$kube" coredns coredns github.com/coredns/coredns "$(required coredns github.com/coredns/coredns)" "" \
+    "It takes about a minute and a half on two cores."

@@ -1,0 +1,37 @@
+//! Figures that scenarios find, printed at the end and, if asked for, kept in docs/benchmarks.md.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+const BEGIN: &str = "<!-- Begin: written by `make e2e`. -->";
+const END: &str = "<!-- End: written by `make e2e`. -->";
+
+#[derive(Default)]
+pub(crate) struct Figures(RefCell<Vec<(String, String)>>);
+
+impl Figures {
+    pub(crate) fn add(&self, what: impl Into<String>, value: impl Into<String>) {
+        self.0.borrow_mut().push((what.into(), value.into()));
+    }
+
+    pub(crate) fn print(&self) {
+        for (what, value) in self.0.borrow().iter() {
+            println!("  {what}: {value}");
+        }
+    }
+
+    /// Puts the table into the document, in place of the last one.
+    pub(crate) fn write(&self) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md");
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(BEGIN).expect("docs/benchmarks.md has the marks");
+        let (_, after) = rest.split_once(END).expect("docs/benchmarks.md has the marks");
+        let mut table = "\n\n| | |\n|---|---|\n".to_owned();
+        for (what, value) in self.0.borrow().iter() {
+            let _ = writeln!(table, "| {what} | {value} |");
+        }
+        fs::write(&path, format!("{before}{BEGIN}{table}\n{END}{after}")).unwrap();
+    }
+}
