@@ -128,7 +128,7 @@ fn demonstrate(args: &DemoArgs) -> Result<(), Failure> {
         let serving = |addresses: &Addresses| {
             backends.stand_behind(addresses.admin);
             if let Some(http) = addresses.http.first() {
-                println!("{}", demo::banner(&examples, *http, addresses.admin));
+                println!("{}", demo::banner(&examples, *http, addresses.https.first().copied(), addresses.admin));
             }
         };
         control::run(Plan { settings, source, log }, signals, serving).await

@@ -63,6 +63,7 @@ pub(super) fn sidecar(args: &SidecarArgs) -> Result<Settings, Failure> {
 /// not wait long for the clock, which never ends by itself.
 pub(super) fn demo(args: &ServerArgs) -> Result<Settings, Failure> {
     let mut defaults = standalone_settings();
+    defaults.listeners.https = vec![SocketAddr::from(([127, 0, 0, 1], 8443))];
     defaults.log.access = "off".to_owned();
     defaults.log.level = "warn".to_owned();
     defaults.drain.grace = Duration::from_secs(2);

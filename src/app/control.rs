@@ -136,7 +136,8 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     tokio::spawn(health::run(reader.clone(), registry.clone(), telemetry.metrics().clone()));
     let workers = workers(&settings);
     let config = proxy::Config { settings: Arc::clone(&settings), workers, live, registry: registry.clone() };
-    let proxy = proxy::start(config, reader.clone(), &telemetry, watcher.clone()).map_err(with_remedy)?;
+    let proxy = proxy::start(config, reader.clone(), &telemetry, watcher.clone())
+        .map_err(|error| with_remedy(error, &settings))?;
     let status = match started.cluster {
         Some(cluster) => {
             let (tell, statuses) = watch::channel(Statuses::default());
@@ -202,8 +203,11 @@ pub(super) async fn drain_when_told(
     std::future::pending().await
 }
 
-fn with_remedy(error: proxy::StartError) -> Failure {
+fn with_remedy(error: proxy::StartError, settings: &Settings) -> Failure {
     let remedy = match &error {
+        proxy::StartError::Bind { address, .. } if settings.listeners.https.contains(address) => {
+            "; choose another address with --https, or end the program that holds it"
+        }
         proxy::StartError::Bind { .. } => "; choose another address with --http, or end the program that holds it",
         proxy::StartError::Worker(_) | proxy::StartError::Tls(_) => "",
     };

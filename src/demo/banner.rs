@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::Folder;
 
 /// What is said once the proxy serves.
-pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
+pub fn banner(folder: &Folder, http: SocketAddr, https: Option<SocketAddr>, admin: SocketAddr) -> String {
     let (http, admin) = (reachable(http), reachable(admin));
     let url = format!("http://{http}");
-    let lines = [
+    let mut lines = vec![
         (format!("curl -N {url}/clock"), "an event each second, as it happens"),
         (format!("curl -N --http2-prior-knowledge {url}/clock"), "the same over HTTP/2"),
         (format!("curl -N '{url}/clock?every=20'"), "one in 20 seconds, kept alive by comments"),
@@ -40,9 +40,12 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
         (format!("curl -s {url}/mirrored"), "every other one is copied for another service, whose answer nobody gets"),
         (format!("curl -i -H 'Origin: https://shop.example.com' {url}/pages"), "pages of another origin may read this"),
         (format!("curl -i -H 'Content-Type: image/png' -d 1 {url}/notes"), "only text: 415"),
-        (format!("curl -s {admin}/upstreams"), "what the proxy knows of each endpoint"),
-        (format!("curl -s {admin}/metrics"), "what the proxy counts"),
     ];
+    if let Some(https) = https {
+        lines.extend(secure_lines(folder, http, reachable(https)));
+    }
+    lines.push((format!("curl -s {admin}/upstreams"), "what the proxy knows of each endpoint"));
+    lines.push((format!("curl -s {admin}/metrics"), "what the proxy counts"));
     let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or_default();
     let mut text = format!(
         "\nFloodway serves the demo.\n\n  Page    {url}/  (streams, and backends to make sick, live)\n  Admin   http://{admin}/\n  \
@@ -60,6 +63,35 @@ pub fn banner(folder: &Folder, http: SocketAddr, admin: SocketAddr) -> String {
         folder.path().join("routes.yaml").display()
     );
     text
+}
+
+/// Lines for hosts with certificates. Their names need not be known to anybody: curl is told where they are.
+fn secure_lines(folder: &Folder, http: SocketAddr, https: SocketAddr) -> [(String, &'static str); 5] {
+    let file = |name| quoted(folder, name);
+    let to = |address: SocketAddr| format!("--connect-to ::{address}");
+    let trusting = format!("--cacert {} {}", file("authority.pem"), to(https));
+    let partners = "https://partners.demo.localhost/";
+    [
+        (format!("curl -i {} http://secure.demo.localhost/", to(http)), "who comes without TLS is sent there"),
+        (format!("curl -i {trusting} https://secure.demo.localhost/"), "TLS, and browsers are told to stay with it"),
+        (
+            format!("curl -s {trusting} --cert {} {partners}", file("acme.pem")),
+            "only clients with a certificate, and the backend sees whose",
+        ),
+        (
+            format!("curl -i {trusting} --cert {} {partners}", file("umbrella.pem")),
+            "one of the same authority, but not Acme's: 403",
+        ),
+        (format!("curl -s {trusting} {partners} || echo refused"), "without one there is no connection"),
+    ]
+}
+
+/// A file of the folder, as a shell takes it from wherever it is.
+fn quoted(folder: &Folder, name: &str) -> String {
+    let path = folder.path().join(name);
+    let path = std::path::absolute(&path).unwrap_or(path).display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if path.bytes().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 /// What is said when the proxy has drained.

@@ -11,10 +11,14 @@ use serde_json::{Value, json};
 use super::DemoError;
 
 /// The examples, as they were when this program was built.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 7] = [
     ("routes.yaml", include_str!("../../examples/demo/routes.yaml")),
     ("services.yaml", include_str!("../../examples/demo/services.yaml")),
+    ("tls.yaml", include_str!("../../examples/demo/tls.yaml")),
     ("who-may-pass.yaml", include_str!("../../examples/demo/who-may-pass.yaml")),
+    ("authority.pem", include_str!("../../examples/demo/authority.pem")),
+    ("acme.pem", include_str!("../../examples/demo/acme.pem")),
+    ("umbrella.pem", include_str!("../../examples/demo/umbrella.pem")),
 ];
 /// Where the examples are in the repository.
 const IN_REPOSITORY: &str = "examples/demo";
@@ -139,10 +143,14 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn rules_of(route: &Value) -> Vec<Value> {
+    let hosts = list(&route["spec"]["hosts"]).filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
     let rule = |(position, rule): (usize, &Value)| {
         let mut matches = list(&rule["matches"]).map(match_text).collect::<Vec<_>>();
         if matches.is_empty() {
             matches.push("every request".to_owned());
+        }
+        if !hosts.is_empty() {
+            matches.iter_mut().for_each(|text| text.push_str(&format!(" for {hosts}")));
         }
         let name = rule["name"].as_str().map_or_else(|| position.to_string(), str::to_owned);
         json!({"name": name, "matches": matches, "action": action_text(rule)})
@@ -223,6 +231,9 @@ mod tests {
         assert_eq!(rules["problems"], json!([]));
         assert_eq!(rules["rules"][1], json!({"name": "clock", "matches": ["GET /clock"], "action": "clock"}));
         assert_eq!(rules["rules"][8], json!({"name": "moved", "matches": ["/old/…"], "action": "redirect to /echo"}));
+        let of_host =
+            json!({"name": "secure", "matches": ["every request for secure.demo.localhost"], "action": "echo"});
+        assert_eq!(rules["rules"][9], of_host);
     }
 
     #[test]

@@ -41,6 +41,17 @@ fn run(line: &str) -> Outcome {
     let line = &line.replace("/1GiB", "/64MiB");
     let told = shell(line)?;
     let (holds, detail) = match line {
+        _ if line.contains("http://secure.") => {
+            (told.starts_with("HTTP/1.1 308") && told.contains("\r\nlocation: https://secure.demo.localhost"), "")
+        }
+        _ if line.contains("https://secure.") => {
+            (told.contains(" 200") && told.contains("\r\nstrict-transport-security: max-age=3600\r\n"), "")
+        }
+        _ if line.contains("/acme.pem") => (told.contains("\"ssl-client-subject-dn\": \"CN=orders,O=Acme\""), ""),
+        _ if line.contains("/umbrella.pem") => {
+            (told.contains(" 403") && told.contains("client_certificate_denied"), "")
+        }
+        _ if line.contains("https://partners.") => (told.trim() == "refused", ""),
         _ if line.contains("/signed-in -H") => (told.contains("\"x-user\": \"ada\""), ""),
         _ if line.contains("/signed-in") => (told.starts_with("HTTP/1.1 401") && told.contains("token_missing"), ""),
         // The check has used up what this address had.

@@ -96,7 +96,7 @@ fn page(web: &Web) -> Outcome {
     let page = web.get("/")?;
     expect(page.status == 200 && page.text().contains("<title>Floodway demo</title>"), || page.told())?;
     let routes = web.get("/demo/routes.json")?.json()?;
-    expect(routes["rules"].as_array().is_some_and(|rules| rules.len() == 19), || format!("routes: {routes}"))?;
+    expect(routes["rules"].as_array().is_some_and(|rules| rules.len() == 21), || format!("routes: {routes}"))?;
     Ok(format!("{} bytes", page.body.len()))
 }
 

@@ -38,12 +38,12 @@ impl Demo {
     fn launch() -> Demo {
         let folder = tempfile::tempdir().unwrap();
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo");
-        for name in ["routes.yaml", "services.yaml", "who-may-pass.yaml"] {
-            let text = fs::read_to_string(examples.join(name)).unwrap();
-            fs::write(folder.path().join(name), text.replace("127.0.0.1", &own_address().to_string())).unwrap();
+        for name in fs::read_dir(&examples).unwrap().map(|entry| entry.unwrap().file_name()) {
+            let text = fs::read_to_string(examples.join(&name)).unwrap();
+            fs::write(folder.path().join(&name), text.replace("127.0.0.1", &own_address().to_string())).unwrap();
         }
         let mut child = Command::new(env!("CARGO_BIN_EXE_floodway"))
-            .args(["demo", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--dir"])
+            .args(["demo", "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--dir"])
             .arg(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
