@@ -75,6 +75,15 @@ fn every_reason_is_explained() {
     assert_eq!(first_cells(&read("docs/errors.md")), reasons);
 }
 
+/// Whatever reason an answer may have, a page of `errorPages` may be for, and for no other.
+#[test]
+fn pages_may_be_for_every_reason_of_an_answer() {
+    let document = read("docs/errors.md");
+    let (answers, _) = document.split_once("These end an exchange").unwrap();
+    let known: BTreeSet<_> = floodway::api::ANSWER_REASONS.into_iter().map(str::to_owned).collect();
+    assert_eq!(known, first_cells(answers));
+}
+
 /// States of endpoints and breakers, why they change, what is limited, and what events say of it.
 #[test]
 fn every_word_of_resilience_is_explained() {

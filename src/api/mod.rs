@@ -5,6 +5,7 @@ mod action;
 mod cel;
 mod common;
 mod crds;
+mod nearest;
 mod policy;
 mod retry;
 mod route;
@@ -17,12 +18,14 @@ mod validate;
 pub use action::{Header, HeaderEdits, PathRewrite, PathRewriteType, Redirect, Respond, Rewrite, Scheme, Timeouts};
 pub use common::{Condition, TargetRef};
 pub use crds::{CRD_FILES, crds, crds_yaml};
+pub use nearest::nearest;
 pub use policy::{
-    AUTH_TIMEOUT, AddressKey, ApiKey, BasicAuth, CLOCK_SKEW, ClaimToHeader, ClientCertificate, ClientName, Compression,
-    Cors, ErrorPage, ExternalAuth, Frames, FramesFrom, Headers, IpAccess, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_STALE,
-    MESSAGE_PERIOD, MIRROR_TIMEOUT, MessageLimit, Mirror, OnAuthFailure, OnExcess, OnExpiry, OnFailure, OnMissingKey,
-    PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec, RATE_PERIOD, RateKey,
-    RateLimit, ReferrerPolicy, RequestLimits, RequiredClaim, Scope, SecurityHeaders, StreamLimit, Tell, TokenSource,
+    ANSWER_REASONS, AUTH_TIMEOUT, AddressKey, ApiKey, BasicAuth, CLOCK_SKEW, ClaimToHeader, ClientCertificate,
+    ClientName, Compression, Cors, ErrorPage, ExternalAuth, Frames, FramesFrom, Headers, IpAccess, Issuer, Jwks, Jwt,
+    JwtAlgorithm, MAX_STALE, MESSAGE_PERIOD, MIRROR_TIMEOUT, MessageLimit, Mirror, OnAuthFailure, OnExcess, OnExpiry,
+    OnFailure, OnMissingKey, PolicyRef, PolicyStatus, PolicyTarget, PolicyTargetKind, ProxyPolicy, ProxyPolicySpec,
+    RATE_PERIOD, RateKey, RateLimit, ReferrerPolicy, RequestLimits, RequiredClaim, Scope, SecurityHeaders, StreamLimit,
+    Tell, TokenSource,
 };
 pub use retry::{BACKOFF, Backoff, GRPC_CODES, Hedge, Retry, RetryBudget, RetryMethods};
 pub use route::{

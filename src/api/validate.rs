@@ -7,7 +7,7 @@ use std::sync::{LazyLock, OnceLock};
 use kube_cel::{CompiledSchema, compile_schema};
 use serde_json::{Map, Value};
 
-use super::cel;
+use super::{cel, nearest};
 
 /// Why an object would be refused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,8 +96,10 @@ impl Walk {
         if let Some(allowed) = schema["enum"].as_array()
             && !allowed.contains(value)
         {
+            let meant = value.as_str().and_then(|found| nearest(found, allowed.iter().filter_map(Value::as_str)));
+            let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
             let allowed: Vec<_> = allowed.iter().map(|one| one.to_string().replace('"', "")).collect();
-            self.refuse(path, format!("{value} is not one of {}", allowed.join(", ")));
+            self.refuse(path, format!("{value} is not one of {}{meant}", allowed.join(", ")));
         }
         match value {
             Value::Object(fields) => self.fields(schema, fields, path),

@@ -43,6 +43,11 @@ fn findings_have_file_line_column_document_and_path() {
         ("apiVersion: v1\nkind: List\nitems:\n  - apiVersion: v1\n    kind: Service\n    metadata: {name: s}\n    spec: {ports: [{port: x}]}\n".to_owned(), 2, "<stdin>:7:27: items[0].spec.ports[0].port: "),
         ("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s}\naddressType: IPv4\nendpoints: []\n".to_owned(), 0, "without the label kubernetes.io/service-name"),
         ("apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {type: ExternalName}\n".to_owned(), 2, "<stdin>:4:1: spec.externalName: "),
+        (
+            "apiVersion: floodway.dev/v1alpha1\nkind: ProxyPolicy\nmetadata: {name: a}\nspec:\n  errorPages:\n    - {statuses: [5xx], reasons: [no_endpont], configMapName: a, html: b}\n".to_owned(),
+            2,
+            "; did you mean no_endpoint?\n",
+        ),
         (String::new(), 0, "1 file, 0 sound objects: 0 errors, 0 warnings\n"),
     ] {
         let (exit, said) = check(&text);

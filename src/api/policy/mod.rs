@@ -31,7 +31,7 @@ pub use jwt::{CLOCK_SKEW, ClaimToHeader, Issuer, Jwks, Jwt, JwtAlgorithm, MAX_ST
 pub use key::ApiKey;
 pub use limits::RequestLimits;
 pub use mirror::{MIRROR_TIMEOUT, Mirror};
-pub use pages::ErrorPage;
+pub use pages::{ANSWER_REASONS, ErrorPage};
 pub use place::TokenSource;
 pub use rate_limit::{
     AddressKey, FramesFrom, MESSAGE_PERIOD, MessageLimit, OnExcess, OnFailure, OnMissingKey, RATE_PERIOD, RateKey,

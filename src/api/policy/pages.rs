@@ -2,9 +2,66 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::rules::{object_name, rules, texts};
+
+/// Why Floodway itself answers: the reasons of docs/errors.md, of answers that clients get.
+pub const ANSWER_REASONS: [&str; 53] = [
+    "bad_request",
+    "body_incomplete",
+    "http_version",
+    "method",
+    "expectation",
+    "slow_head",
+    "target_too_long",
+    "headers_too_large",
+    "body_too_large",
+    "no_route",
+    "misdirected",
+    "invalid_route",
+    "invalid_policy",
+    "address_denied",
+    "client_certificate_missing",
+    "client_certificate_denied",
+    "origin_denied",
+    "method_not_allowed",
+    "content_type",
+    "basic_auth_missing",
+    "basic_auth_invalid",
+    "api_key_missing",
+    "api_key_invalid",
+    "auth_denied",
+    "auth_unavailable",
+    "rate_limited",
+    "too_many_streams",
+    "rate_limit_unavailable",
+    "no_rate_key",
+    "token_missing",
+    "token_invalid",
+    "token_expired",
+    "claims_refused",
+    "keys_unavailable",
+    "no_backend",
+    "no_endpoint",
+    "upstream_overflow",
+    "queue_timeout",
+    "breaker_open",
+    "connect_failed",
+    "connect_timeout",
+    "upstream_tls",
+    "upstream_reset",
+    "upstream_protocol",
+    "no_websocket",
+    "head_timeout",
+    "try_timeout",
+    "first_byte_timeout",
+    "request_timeout",
+    "idle",
+    "upload_idle",
+    "upstream_stalled",
+    "draining",
+];
 
 /// What answers to failures look like, by their status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +82,7 @@ pub struct ErrorPage {
     pub statuses: Vec<String>,
     /// The reasons that it is for, of those in docs/errors.md, for example `[no_endpoint]`; all when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 64), extend("items" = texts(64, reason()), "x-kubernetes-list-type" = "set"))]
+    #[schemars(length(min = 1, max = 64), extend("items" = reason(), "x-kubernetes-list-type" = "set"))]
     pub reasons: Vec<String>,
     /// Whether answers of endpoints with these statuses look like this, too, and not only Floodway's own. Those to HEAD, gRPC, WebSockets
     /// and event streams never do.
@@ -53,7 +110,7 @@ fn status() -> Value {
 }
 
 fn reason() -> Value {
-    rules([("self.matches('^[a-z0-9_]+$')", "write a reason as docs/errors.md has it, for example 'no_endpoint'")])
+    json!({"type": "string", "enum": &ANSWER_REASONS[..]})
 }
 
 fn entry() -> Value {

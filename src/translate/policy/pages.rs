@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Material;
-use crate::api;
+use crate::api::{self, ANSWER_REASONS};
 use crate::snapshot::{ErrorPage, Page};
 use crate::translate::ConfigMapData;
 use crate::translate::conditions::Problem;
@@ -31,6 +31,13 @@ pub(super) fn error_pages(
             range
         });
         let statuses = ranges.collect();
+        for (at, reason) in reasons.iter().enumerate().filter(|(_, reason)| !ANSWER_REASONS.contains(&reason.as_str()))
+        {
+            let meant = api::nearest(reason, ANSWER_REASONS).map(|meant| format!("did you mean {meant}? "));
+            let meant = meant.unwrap_or_default();
+            let why = format!("no answer has the reason {reason:?}; {meant}All of them are in docs/errors.md");
+            problems.push(Problem::invalid(format!("{path}.reasons[{at}]"), why));
+        }
         let map = material.pages(config_map_name, &format!("{path}.configMapName")).map(|map| &**map);
         let mut page = |entry: &Option<String>, field: &str| {
             let (map, entry) = (map?, entry.as_ref()?);
