@@ -47,13 +47,17 @@ enum Phase {
     Ending,
 }
 
-/// `pause`: waits. Anything else is the name it answers with; without one it is "app".
+/// `pause`: waits. `get ADDRESS HOST`: asks once. Anything else is the name it answers with; without one it is "app".
 pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut told = signal(SignalKind::terminate()).unwrap();
         if arguments.first() == Some(&"pause") {
             told.recv().await;
+            return;
+        }
+        if let ["get", address, host] = arguments {
+            println!("{:?}", via(address, host).await.expect("an answer"));
             return;
         }
         let name = (*arguments.first().unwrap_or(&"app")).to_owned();

@@ -173,12 +173,11 @@ pub(crate) async fn a_transparent_sidecar_captures_and_probes_pass(cluster: &Clu
 /// The sidecar of a Job ends when the Job is done.
 pub(crate) async fn a_job_with_a_sidecar_finishes(cluster: &Cluster) {
     meshed(cluster).await;
-    for (name, mode, url) in
-        [("job-local", "local", "http://127.0.0.1:15101/"), ("job-transparent", "transparent", "http://plain/")]
+    for (name, mode, address) in
+        [("job-local", "local", "127.0.0.1:15101"), ("job-transparent", "transparent", "plain:80")]
     {
-        let asks = format!("exec wget -q -O - --header 'Host: plain' {url}");
         let spec = json!({"restartPolicy": "Never", "containers": [{
-            "name": "app", "image": APP_IMAGE, "imagePullPolicy": "Never", "command": ["/bin/busybox", "sh", "-ec", asks],
+            "name": "app", "image": APP_IMAGE, "imagePullPolicy": "Never", "args": ["get", address, "plain"],
         }]});
         let template = pod(name, &[("inject", "true"), ("mode", mode)], &spec);
         let template = json!({"metadata": template["metadata"], "spec": template["spec"]});
