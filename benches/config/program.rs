@@ -21,6 +21,8 @@ pub(crate) struct Program {
     child: Child,
     pub(crate) http: SocketAddr,
     admin: SocketAddr,
+    /// From its start to the first answer that it is ready.
+    pub(crate) ready: Duration,
 }
 
 fn free() -> SocketAddr {
@@ -31,6 +33,7 @@ impl Program {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(command: &[&str], environment: &[(&str, &str)]) -> Self {
         let (http, admin) = (free(), free());
+        let began = Instant::now();
         let child = Command::new(path())
             .args(command)
             .args(["--http", &http.to_string(), "--admin", &admin.to_string(), "--access-log", "off"])
@@ -40,12 +43,13 @@ impl Program {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let program = Program { child, http, admin };
-        let patience = Instant::now() + Duration::from_secs(120);
+        let mut program = Program { child, http, admin, ready: Duration::ZERO };
+        let patience = began + Duration::from_secs(120);
         while !ask(program.admin, "admin", "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
             assert!(Instant::now() < patience, "{} is not ready", path().display());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(1));
         }
+        program.ready = began.elapsed();
         program
     }
 

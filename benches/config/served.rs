@@ -130,14 +130,14 @@ async fn create_apps(client: &kube::Client, indexes: std::ops::Range<usize>) {
 fn memory_head(report: &mut Report, source: &str) {
     let size = fs::metadata(path()).unwrap().len();
     report.table(
-        &format!("Resident memory of the program ({:.1} MB, stripped), {source}", size as f64 / 1e6),
-        &["Routes, each with Service and slice", "At rest", "Highest so far"],
+        &format!("Start and resident memory of the program ({:.1} MB, stripped), {source}", size as f64 / 1e6),
+        &["Routes, each with Service and slice", "Ready after", "At rest", "Highest so far"],
     );
 }
 
 fn memory(report: &mut Report, routes: &str, program: &Program) {
     let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-    report.row(&[routes, &megabytes(program.resident()), &megabytes(program.peak())]);
+    report.row(&[routes, &shown(program.ready), &megabytes(program.resident()), &megabytes(program.peak())]);
 }
 
 fn served_head(report: &mut Report, source: &str) {
