@@ -16,6 +16,7 @@ mod network;
 mod objects;
 mod planted;
 mod secrets;
+mod sidecar;
 mod source;
 mod status;
 mod traffic;

@@ -85,7 +85,8 @@ fn rules_of(kind: &str, which: impl Fn(&Value) -> bool) -> Vec<Value> {
     rules
 }
 
-async fn grant_rules(client: &Client, user: &str, namespace: Option<&str>, name: &str, rules: &[Value]) {
+/// Gives a user these rules: in a namespace, or in all.
+pub(crate) async fn grant_rules(client: &Client, user: &str, namespace: Option<&str>, name: &str, rules: &[Value]) {
     let group = "rbac.authorization.k8s.io";
     let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
     let role = json!({

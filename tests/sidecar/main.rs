@@ -4,6 +4,7 @@
 
 mod captured;
 mod guarded;
+mod kernel;
 mod local;
 mod probes;
 mod support;

@@ -45,6 +45,8 @@ pub(super) struct Plan {
     exits: (Vec<SocketAddr>, Vec<SocketAddr>),
     /// Where connections were to go.
     pub(super) destination: Destination,
+    /// The address of the pod, as the downward API says it.
+    pod: Option<IpAddr>,
     /// Where objects are read from instead of a cluster.
     dir: Option<PathBuf>,
 }
@@ -79,6 +81,7 @@ impl Plan {
             entrances: twins(&args.inbound),
             exits: twins(&args.outbound),
             destination,
+            pod: std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok()),
             dir: args.dir.clone(),
             settings,
         })
@@ -106,8 +109,12 @@ impl Plan {
             tls: self.settings.listeners.tls.default_certificate.is_some(),
             demands: !self.inbound.policies.is_empty() || self.settings.policy != Default::default(),
         };
-        let capture =
-            |kind| Capture { kind, destination: Arc::clone(&self.destination), own_ports: Arc::clone(&own_ports) };
+        let capture = |kind| Capture {
+            kind,
+            destination: Arc::clone(&self.destination),
+            own_ports: Arc::clone(&own_ports),
+            pod: self.pod,
+        };
         (capture(Captured::Inbound(inbound)), capture(Captured::Outbound))
     }
 }
@@ -144,13 +151,12 @@ pub(super) async fn run(
         format!("cannot listen on {} (admin port; choose another address with --admin)", settings.listeners.admin)
     })?;
     let admin = listener.local_addr().context("the admin port has no address")?;
-    let pod_ip = std::env::var("POD_IP").ok().filter(|ip| !ip.is_empty());
     let state = AdminState {
         telemetry: telemetry.clone(),
         ready: ready.clone(),
         live: live.clone(),
         tables: vec![inbound.shown(), outbound.shown()],
-        probes: probes::probes(&plan.probes, pod_ip.as_deref())?,
+        probes: probes::probes(&plan.probes, plan.pod)?,
         log,
     };
     tokio::spawn(admin::serve(listener, state));

@@ -1,7 +1,7 @@
 //! The probes of a pod's containers, as the injector found them: asked of the app on loopback, as the kubelet would.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +29,10 @@ struct Asked {
 ///
 /// # Errors
 /// One that cannot be asked.
-pub(super) fn probes(given: &[AppProbe], pod_ip: Option<&str>) -> Result<Probes, Failure> {
+pub(super) fn probes(given: &[AppProbe], pod: Option<IpAddr>) -> Result<Probes, Failure> {
     let mut all = HashMap::new();
     for probe in given {
-        let asked = asked(probe, pod_ip).map_err(|why| {
+        let asked = asked(probe, pod).map_err(|why| {
             Failure::configuration(format!("--probe {}: {why}; take it out of the pod, or write it right", probe.name))
         })?;
         all.insert(probe.name.clone(), asked);
@@ -46,7 +46,7 @@ pub(super) fn probes(given: &[AppProbe], pod_ip: Option<&str>) -> Result<Probes,
     }))
 }
 
-fn asked(probe: &AppProbe, pod_ip: Option<&str>) -> Result<Asked, String> {
+fn asked(probe: &AppProbe, pod: Option<IpAddr>) -> Result<Asked, String> {
     let AppProbe { name: _, http_get, tcp_socket, grpc, timeout_seconds } = probe;
     let (port, what, tls) = match (http_get, tcp_socket, grpc) {
         (Some(get), _, _) => {
@@ -54,7 +54,7 @@ fn asked(probe: &AppProbe, pod_ip: Option<&str>) -> Result<Asked, String> {
                 Scheme::Http => None,
                 Scheme::Https => Some(Arc::new(unverified_tls(Protocol::Http1).ok_or("TLS cannot be spoken")?)),
             };
-            (get.port, Probe::Http(http(get, pod_ip)?), tls)
+            (get.port, Probe::Http(http(get, pod)?), tls)
         }
         (_, Some(TcpProbe { port, host: _ }), _) => (*port, Probe::Tcp, None),
         (_, _, Some(GrpcProbe { port, service })) => {
@@ -77,11 +77,11 @@ fn asked(probe: &AppProbe, pod_ip: Option<&str>) -> Result<Asked, String> {
     Ok(Asked { address: (Ipv4Addr::LOCALHOST, port).into(), check, tls })
 }
 
-fn http(get: &HttpGet, pod_ip: Option<&str>) -> Result<HttpProbe, String> {
+fn http(get: &HttpGet, pod: Option<IpAddr>) -> Result<HttpProbe, String> {
     let HttpGet { path, port, scheme: _, host, http_headers } = get;
     let mut fields = Vec::new();
     // The Host that the kubelet would send.
-    let by_address = pod_ip.map(|ip| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") });
+    let by_address = pod.map(|ip| SocketAddr::new(ip, *port).to_string());
     let mut host = host.clone().or(by_address);
     for field in http_headers {
         let name: HeaderName =

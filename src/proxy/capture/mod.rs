@@ -37,6 +37,8 @@ pub struct Capture {
     pub destination: Destination,
     /// The ports of this process: who is led to one of them on this machine is led in a circle.
     pub own_ports: Arc<[u16]>,
+    /// The address of the pod, if it is known.
+    pub pod: Option<IpAddr>,
 }
 
 /// Whose connections a listener of a sidecar takes.
@@ -61,8 +63,12 @@ pub struct Inbound {
 
 impl fmt::Debug for Capture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Capture { kind, destination: _, own_ports } = self;
-        f.debug_struct("Capture").field("kind", kind).field("own_ports", own_ports).finish_non_exhaustive()
+        let Capture { kind, destination: _, own_ports, pod } = self;
+        f.debug_struct("Capture")
+            .field("kind", kind)
+            .field("own_ports", own_ports)
+            .field("pod", pod)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +130,8 @@ impl Capture {
     /// Whether a connection to `meant` that came here at `here` would come here again.
     fn is_circle(&self, meant: SocketAddr, here: Option<IpAddr>) -> bool {
         let ip = meant.ip();
-        self.own_ports.contains(&meant.port()) && (ip.is_loopback() || ip.is_unspecified() || here == Some(ip))
+        let is_ours = ip.is_loopback() || ip.is_unspecified() || here == Some(ip) || self.pod == Some(ip);
+        is_ours && self.own_ports.contains(&meant.port())
     }
 }
 
@@ -268,11 +275,13 @@ mod tests {
             kind: Captured::Outbound,
             destination: Arc::new(|_| None),
             own_ports: [15101, 15106, 15190].into(),
+            pod: Some("10.0.0.9".parse().unwrap()),
         };
         let pod: IpAddr = "10.0.0.5".parse().unwrap();
         for (meant, circle) in [
             ("127.0.0.1:15101", true),
             ("10.0.0.5:15106", true),
+            ("10.0.0.9:15106", true),
             ("[::1]:15190", true),
             ("0.0.0.0:15101", true),
             ("10.0.0.6:15106", false),

@@ -1,0 +1,92 @@
+//! A sidecar with the rights that its namespace gives it, and no others; its API server goes away and comes back.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::control_plane::{ADMIN, BLIND, free_port, shared};
+use crate::guarded::Guarded;
+use crate::http1::get;
+use crate::network::{backend, must_be_inside, run_in_namespace};
+use crate::objects::{apply, eventually, grant_rules, namespace};
+
+#[test]
+fn in_a_network_namespace() {
+    run_in_namespace("sidecar::inside");
+}
+
+/// What docs/sidecar.md says that the Role of a namespace with sidecars has, Secrets aside.
+fn rules() -> Vec<Value> {
+    let rule = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
+    vec![
+        rule("", &["services"]),
+        rule("discovery.k8s.io", &["endpointslices"]),
+        rule("floodway.dev", &["proxyroutes", "proxyupstreams", "proxypolicies"]),
+    ]
+}
+
+mod inside {
+    use super::*;
+
+    #[tokio::test]
+    #[ignore = "run by sidecar::in_a_network_namespace"]
+    async fn it_needs_no_more_than_its_role_and_outlives_the_api_server() {
+        must_be_inside();
+        let plane = shared().await;
+        let client = plane.client(ADMIN).await;
+        let namespace = namespace(&client).await;
+        grant_rules(&client, BLIND, Some(&namespace), "sidecar", &rules()).await;
+        let put = async |object: Value| drop(apply(&client, Some(&namespace), &object).await);
+        let (one, app) = (backend(1, "one"), backend(2, "app"));
+        let floodway = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "floodway.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        put(floodway("ProxyUpstream", "web", json!({"targetRefs": [{"kind": "Service", "name": "web"}]}))).await;
+        put(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+            "spec": {"ports": [{"name": "http", "port": 80}]},
+        }))
+        .await;
+        put(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+            "ports": [{"name": "http", "port": one.port(), "protocol": "TCP"}],
+            "endpoints": [{"addresses": [one.ip()]}],
+        }))
+        .await;
+
+        let [inbound, outbound, admin] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_floodway"));
+        command
+            .args(["sidecar", "--policy=only-get", &format!("--app-port={}", app.port())])
+            .args([format!("--inbound={inbound}"), format!("--outbound={outbound}"), format!("--admin={admin}")])
+            .env("KUBECONFIG", plane.kubeconfig(BLIND))
+            .env("POD_NAMESPACE", &namespace);
+        let process = Guarded::spawn(&command, &plane.path("sidecar.log"), None);
+        let answers = async |address: SocketAddr, host: &str, status: u16| {
+            eventually(&format!("{host} at {address} answers {status}; log:\n{}", process.output()), async || {
+                let (answered, _) = get(address, host, "/").await.ok()?;
+                (answered == status).then_some(())
+            })
+            .await;
+        };
+        answers(admin, "admin", 200).await;
+        answers(outbound, "web", 200).await;
+        answers(outbound, &format!("web.{namespace}.svc"), 200).await;
+        answers(outbound, "other", 404).await;
+        // The policy is not there yet.
+        answers(inbound, "app", 503).await;
+        put(floodway("ProxyPolicy", "only-get", json!({"requestLimits": {"methods": ["POST"]}}))).await;
+        answers(inbound, "app", 405).await;
+
+        // What was read stays in force while the API server is away, and what changes afterwards is read.
+        plane.stop_api_server();
+        answers(outbound, "web", 200).await;
+        answers(inbound, "app", 405).await;
+        let (ready, _) = get(admin, "admin", "/readyz").await.unwrap();
+        assert_eq!(ready, 200);
+        plane.start_api_server().await;
+        put(floodway("ProxyPolicy", "only-get", json!({"requestLimits": {"methods": ["GET"]}}))).await;
+        // Nobody listens on loopback at the port of the app, which has an address of its own here.
+        answers(inbound, "app", 502).await;
+    }
+}
