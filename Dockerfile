@@ -23,6 +23,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cp "$(deploy/program.sh --arch "${TARGETARCH:-$(dpkg --print-architecture)}")" /floodway
 
+# The same program with iptables beside it, for the capture step of sidecars on nodes whose kernel has no nf_tables (`--target capture`; the value
+# injector.capture.image of the chart). It runs as root, in a container that may do nothing but change its pod's network.
+FROM debian:13-slim AS capture
+RUN apt-get update && apt-get install --yes --no-install-recommends iptables && rm -rf /var/lib/apt/lists/*
+COPY --from=build /floodway /floodway
+ENTRYPOINT ["/floodway"]
+CMD ["capture"]
+
 FROM scratch
 COPY --from=build /floodway /floodway
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

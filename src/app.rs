@@ -4,12 +4,14 @@
 //! `configure` turns flags and the settings file into settings, `control` is the life of a server, `running` is a
 //! server inside another program (tests, the demo).
 
+mod capture;
 mod check;
 mod complaints;
 mod configure;
 mod control;
 mod expiry;
 mod failure;
+mod injector;
 mod roots;
 mod running;
 mod sidecar;
@@ -61,6 +63,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demonstrate(&args),
         Command::Check(args) => check::check(&args),
         Command::Upstreams(args) => upstreams::run(&args),
+        Command::Injector(args) => injector::run(&args),
+        Command::Capture(args) => capture::run(&args),
         Command::Crd => print(&crate::api::crds_yaml()),
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one struct per subcommand, no behaviour. How flags and the settings file come together is
 //! `app::configure`'s to say.
 
+mod injector;
 mod sidecar;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use crate::settings::LogFormat;
 use crate::snapshot::duration;
 
+pub use injector::{CaptureArgs, InjectorArgs};
 pub use sidecar::{AppProbe, ClientMode, GrpcProbe, HttpGet, Mode, ProbeField, Scheme, SidecarArgs, TcpProbe};
 
 /// A Kubernetes-native ingress and sidecar for streams.
@@ -39,6 +41,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Show what a running Floodway knows of its endpoints: health, ejections, load
     Upstreams(UpstreamsArgs),
+    /// Put sidecars into pods: a mutating admission webhook, with a certificate of its own
+    Injector(InjectorArgs),
+    /// Redirect the connections of a pod to its sidecar; run by the injector's init container, with NET_ADMIN
+    Capture(CaptureArgs),
     /// Print the custom resource definitions, for `kubectl apply -f -`
     Crd,
 }

@@ -116,7 +116,7 @@ impl Cluster {
 }
 
 /// Who this process is: what the downward API says, else what the system says.
-fn pod() -> Pod {
+pub(super) fn pod() -> Pod {
     let said = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let namespace = said("POD_NAMESPACE")

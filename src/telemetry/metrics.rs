@@ -163,6 +163,8 @@ declare! {
         "Writes of conditions to the status of objects.";
     LEADER: Gauge "floodway_leader" []
         "1 while this process writes the status of objects, 0 otherwise.";
+    INJECTIONS: Counter "floodway_injections_total" ["result"]
+        "Pods that the webhook of the injector was asked about, by what became of them.";
     BUILD_INFO: Gauge "floodway_build_info" ["version"]
         "Always 1; the label tells the version.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" []
@@ -303,6 +305,11 @@ impl Metrics {
         if let Err(error) = self.registry.register(Box::new(Expiries::new(ask))) {
             tracing::debug!(%error, "expiry of certificates");
         }
+    }
+
+    /// A counter of those that only some processes have.
+    pub(super) fn registered(&self, declared: Declared) -> IntCounterVec {
+        register(Some(&self.registry), IntCounterVec::new(declared.opts(), declared.labels))
     }
 
     /// A table was published.
