@@ -24,6 +24,8 @@ pub(crate) const FLOODWAY: &str = "floodway";
 pub(crate) const TENANT: &str = "tenant";
 /// Holds what a test gives it, which is never a right to Secrets or ConfigMaps.
 pub(crate) const BLIND: &str = "blind";
+/// Holds the rules of the chart's injector, of the installation that a test makes.
+pub(crate) const INJECTOR: &str = "injector";
 /// Holds no rule at all.
 pub(crate) const NOBODY: &str = "nobody";
 /// Where the tests' gateways keep their Lease, unless a test has a namespace of its own for it.
@@ -118,7 +120,8 @@ impl ControlPlane {
         let data = dir.join("etcd");
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
         certificates(&dir, scene);
-        let users = [(ADMIN, "system:masters"), (FLOODWAY, ""), (TENANT, ""), (BLIND, ""), (NOBODY, "")];
+        let users =
+            [(ADMIN, "system:masters"), (FLOODWAY, ""), (TENANT, ""), (BLIND, ""), (INJECTOR, ""), (NOBODY, "")];
         let tokens: String =
             users.iter().map(|(user, group)| format!("{user}-token,{user},{user},\"{group}\"\n")).collect();
         std::fs::write(dir.join("tokens.csv"), tokens).unwrap();

@@ -54,11 +54,17 @@ async fn what_the_chart_makes_of_other_values_installs_too() {
     }
     for (name, values) in all_values() {
         for object in render(&values, &[]).unwrap_or_else(|said| panic!("{name}: {said}")) {
-            let kind = object["kind"].as_str().unwrap();
             // Kinds of the Prometheus operator, which is not here.
             if object["apiVersion"] == "monitoring.coreos.com/v1" {
                 continue;
             }
+            let mut object = object;
+            if kind_of(&object) == "MutatingWebhookConfiguration" {
+                // No injector answers here, and other tests have pods.
+                object["webhooks"][0]["namespaceSelector"]["matchLabels"] = json!({"has-this": "nobody"});
+            }
+            let object = object;
+            let kind = kind_of(&object);
             // Objects without a namespace are of the cluster.
             let of = object["metadata"]["namespace"].as_str();
             match kind {
@@ -150,6 +156,10 @@ async fn helm_installs_upgrades_rolls_back_and_removes() {
     let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/proxyroutes.floodway.dev";
     let request = http::Request::get(definition).body(Vec::new()).unwrap();
     client.request::<serde_json::Value>(request).await.unwrap();
+}
+
+fn kind_of(object: &serde_json::Value) -> &str {
+    object["kind"].as_str().unwrap()
 }
 
 /// The object under a name that nothing has.

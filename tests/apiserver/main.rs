@@ -11,6 +11,7 @@ mod guarded;
 #[allow(dead_code)]
 mod helm;
 mod http1;
+mod injector;
 mod install;
 mod network;
 mod objects;

@@ -4,6 +4,7 @@
 
 mod documents;
 mod helm;
+mod injector;
 mod monitoring;
 mod rendered;
 mod wrong;

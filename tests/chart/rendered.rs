@@ -13,9 +13,11 @@ fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
-/// The Deployment or the DaemonSet.
+/// The Deployment or the DaemonSet of the gateway.
 fn workload(objects: &[Value]) -> &Value {
-    objects.iter().find(|object| object["kind"] == "Deployment" || object["kind"] == "DaemonSet").unwrap()
+    let gateways = |object: &&Value| object["metadata"]["labels"]["app.kubernetes.io/name"] == "floodway";
+    let mut gateways = objects.iter().filter(gateways);
+    gateways.find(|object| object["kind"] == "Deployment" || object["kind"] == "DaemonSet").unwrap()
 }
 
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
@@ -219,6 +221,7 @@ fn the_notes_tell_the_next_step() {
         ("service.type=ClusterIP", "port-forward service/floodway 8080:80"),
         ("workload=DaemonSet,hostPorts.http=80", "Port 80 of the node is http."),
         ("monitoring.podMonitor.enabled=true", "NOT MADE"),
+        ("injector.enabled=true", "label namespace NAMESPACE floodway.dev/injection=enabled"),
     ] {
         let arguments =
             ["install", "floodway", "charts/floodway", "--dry-run=client", "--namespace", "edge", "--set", value];

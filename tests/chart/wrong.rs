@@ -110,6 +110,13 @@ fn a_wrong_value_is_refused_by_name() {
             "settings: {listeners: {http: ['0.0.0.0:80']}}",
             "settings.listeners.http is written by the chart: set ports.http, bindAddress and extraPorts instead",
         ),
+        ("injector: {enabled: true, replicas: 0}", "injector.replicas is 0, so no pod would get the sidecar"),
+        ("injector: {enabled: true, port: 9901}", "injector.port and ports.admin are both 9901"),
+        ("injector: {failurePolicy: Open}", "at '/injector/failurePolicy': value must be one of 'Ignore', 'Fail'"),
+        ("injector: {defaultMode: Local}", "at '/injector/defaultMode': value must be one of 'local', 'transparent'"),
+        ("injector: {certificateLifetime: 90d}", "at '/injector/certificateLifetime': '90d' does not match pattern"),
+        ("sidecar: {namespaces: [edge]}", "sidecar.namespaces has edge, in which pods get no sidecar: leave it out"),
+        ("sidecar: {namespaces: [kube-system]}", "sidecar.namespaces has kube-system, in which pods get no sidecar"),
         ("extraEnv: [{name: POD_NAME, value: x}]", "extraEnv: POD_NAME is set by the chart"),
     ] {
         let said = render(values, &[]).err().unwrap_or_else(|| panic!("nobody minds {values}"));

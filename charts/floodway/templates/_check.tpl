@@ -118,6 +118,17 @@
 {{- fail (printf "settings.listeners.%s is written by the chart: set %s instead" $key $instead) }}
 {{- end }}
 {{- end }}
+{{- if and $v.injector.enabled (lt (int $v.injector.replicas) 1) }}
+{{- fail "injector.replicas is 0, so no pod would get the sidecar: set it to at least 1, or injector.enabled to false" }}
+{{- end }}
+{{- if and $v.injector.enabled (eq (int $v.injector.port) (int $v.ports.admin)) }}
+{{- fail (printf "injector.port and ports.admin are both %d: give each a port of its own" (int $v.injector.port)) }}
+{{- end }}
+{{- range $v.sidecar.namespaces }}
+{{- if has . (list "kube-system" "kube-public" "kube-node-lease" $.Release.Namespace) }}
+{{- fail (printf "sidecar.namespaces has %s, in which pods get no sidecar: leave it out" .) }}
+{{- end }}
+{{- end }}
 {{- range $v.extraEnv }}
 {{- if has .name (list "POD_NAME" "POD_NAMESPACE" "FLOODWAY_ZONE") }}
 {{- fail (printf "extraEnv: %s is set by the chart: leave it out (settings.zone says another zone)" .name) }}

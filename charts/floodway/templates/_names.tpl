@@ -136,3 +136,34 @@ metricRelabelings: {{- toYaml . | nindent 2 }}
 {{- mul (regexFind "^[0-9]+" $text | int64) (get $units (regexFind "[A-Za-z]*$" $text)) -}}
 {{- end -}}
 {{- end }}
+
+{{/* The injector, whose pods no Service of the gateway may lead to. */}}
+{{- define "floodway.injectorName" -}}
+{{ include "floodway.name" . | trunc 44 | trimSuffix "-" }}-injector
+{{- end }}
+
+{{- define "floodway.injectorSelector" -}}
+app.kubernetes.io/name: floodway-injector
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "floodway.injectorLabels" -}}
+{{ include "floodway.injectorSelector" . }}
+{{ include "floodway.origin" . }}
+{{- end }}
+
+{{/* What the injector puts into pods, as `floodway injector --template` reads it. */}}
+{{- define "floodway.sidecarTemplate" -}}
+image: {{ include "floodway.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.injector.capture.image }}
+captureImage: {{ . | quote }}
+{{- end }}
+legacyIptables: {{ .Values.injector.capture.legacyIptables }}
+defaultMode: {{ .Values.injector.defaultMode }}
+bindAddress: {{ .Values.bindAddress | trimPrefix "[" | trimSuffix "]" | quote }}
+log: {{ .Values.sidecar.log | quote }}
+{{- with .Values.sidecar.resources }}
+resources: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
