@@ -194,12 +194,13 @@ impl Cluster {
             let deployment = deployments.get(name).await.ok()?;
             let (spec, status) = (deployment.spec?, deployment.status?);
             let wanted = spec.replicas?;
+            // What is none is left out.
             let counts = [status.replicas, status.updated_replicas, status.available_replicas];
             let newest = status.observed_generation == deployment.metadata.generation;
             let selector = spec.selector.match_labels?;
             let pods = self.pods(namespace, &labels(&selector)).await;
             let all = pods.len() == usize::try_from(wanted).ok()?;
-            (newest && all && counts.iter().all(|count| *count == Some(wanted))).then_some(())
+            (newest && all && counts.iter().all(|count| count.unwrap_or_default() == wanted)).then_some(())
         };
         // Pods that go may take as long as their grace.
         for _ in 0..3 {

@@ -7,6 +7,7 @@ mod gateway;
 mod install;
 mod outage;
 mod routes;
+mod sidecar;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,6 +47,11 @@ const ALL: &[(&str, Scenario)] = scenarios![
     outage::traffic_goes_on_without_the_api_server,
     access::missing_rights_are_told,
     install::upgrade_and_rollback_fail_nothing,
+    sidecar::a_local_sidecar_guards_the_port_and_balances,
+    sidecar::a_transparent_sidecar_captures_and_probes_pass,
+    sidecar::a_job_with_a_sidecar_finishes,
+    sidecar::a_wrong_annotation_is_refused_in_a_sentence,
+    sidecar::without_the_injector_nobody_is_blocked,
     install::removal_leaves_nothing_behind,
 ];
 

@@ -39,10 +39,12 @@ async fn meshed(cluster: &Cluster) {
     });
     cluster.apply(MESH, upstream).await;
     // Lets nobody in but the node, which asks for what the tests want to know.
-    let policy = |name: &str, allow: &str| json!({
-        "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyPolicy", "metadata": {"name": name},
-        "spec": {"ipAccess": {"allow": [allow]}},
-    });
+    let policy = |name: &str, allow: &str| {
+        json!({
+            "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyPolicy", "metadata": {"name": name},
+            "spec": {"ipAccess": {"allow": [allow]}},
+        })
+    };
     cluster.apply(MESH, policy("node-only", "10.0.0.0/8")).await;
     cluster.apply(MESH, policy("nobody", "192.0.2.1/32")).await;
 }
@@ -81,9 +83,9 @@ fn has_sidecar(pod: &Pod) -> bool {
 /// The sum of a metric of a sidecar over series that have all of `labels`.
 async fn metric(cluster: &Cluster, pod: &Pod, name: &str, labels: &[&str]) -> f64 {
     let (_, text) = cluster.ask(pod, 15190, "/metrics").await.unwrap();
-    let series = text.lines().filter(|line| {
-        line.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| line.contains(label))
-    });
+    let series = text
+        .lines()
+        .filter(|line| line.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| line.contains(label)));
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
@@ -105,7 +107,8 @@ fn resident(pod: &Pod) -> f64 {
 pub(crate) async fn a_local_sidecar_guards_the_port_and_balances(cluster: &Cluster) {
     meshed(cluster).await;
     let began = Instant::now();
-    let open = started(cluster, pod("local", &[("inject", "true"), ("policies", "node-only")], &application("local"))).await;
+    let open =
+        started(cluster, pod("local", &[("inject", "true"), ("policies", "node-only")], &application("local"))).await;
     let took = began.elapsed().as_secs_f64();
     assert!(has_sidecar(&open));
     // Inbound: by the policy, and marked as having come through.
@@ -231,7 +234,10 @@ pub(crate) async fn a_wrong_annotation_is_refused_in_a_sentence(cluster: &Cluste
     let wrong = pod("wrong", &[("inject", "true"), ("mode", "magic")], &application("wrong"));
     let refused = crate::objects::try_apply(&cluster.client, Some(MESH), &wrong).await;
     let said = refused.expect_err("a wrong annotation").to_string();
-    assert!(said.contains("sidecar.floodway.dev/mode") && said.contains("magic") && said.contains("transparent"), "{said}");
+    assert!(
+        said.contains("sidecar.floodway.dev/mode") && said.contains("magic") && said.contains("transparent"),
+        "{said}"
+    );
 }
 
 async fn removed(cluster: &Cluster, names: &[&str]) {
