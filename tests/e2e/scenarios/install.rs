@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::cluster::{Cluster, RELEASE, SHOP, SYSTEM, VALUES};
 use crate::load::Load;
 use crate::objects::eventually;
+use crate::scenarios::sidecar::MESH;
 use crate::streams::Streams;
 
 /// The lines that a new user copies, run as they stand in README.md. Only what this node does not have is replaced.
@@ -86,7 +87,7 @@ pub(crate) async fn removal_leaves_nothing_behind(cluster: &Cluster) {
     assert!(routes.contains("proxyroute.floodway.dev/shop"), "{routes}");
     let definitions = ["proxyroutes.floodway.dev", "proxyupstreams.floodway.dev", "proxypolicies.floodway.dev"];
     cluster.kubectl(&[&["delete", "crd"], &definitions[..]].concat()).await;
-    cluster.kubectl(&["delete", "namespace", SHOP, SYSTEM, "--wait=false"]).await;
+    cluster.kubectl(&["delete", "namespace", SHOP, SYSTEM, MESH, "--ignore-not-found", "--wait=false"]).await;
     // Events tell of what was, and go by themselves; names tell of everything else.
     let left = eventually("everything to be gone", async || {
         let left = named(cluster, "floodway").await;

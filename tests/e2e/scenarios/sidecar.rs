@@ -13,7 +13,7 @@ use crate::node::APP_IMAGE;
 use crate::objects::eventually;
 
 /// The namespace whose pods may ask.
-const MESH: &str = "mesh";
+pub(crate) const MESH: &str = "mesh";
 const INJECTOR: &str = "floodway-injector";
 
 /// The release with the injector, and a namespace with an application of three pods that nothing stands in front of.
