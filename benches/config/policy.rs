@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use floodway::api::{DEFAULT_CLASS, ProxyPolicy, ProxyRoute};
+use floodway::api::{DEFAULT_CLASS, ProxyPolicy, ProxyRoute, ProxyUpstream};
 use floodway::drain;
 use floodway::proxy::{self, Config};
 use floodway::ready::Live;
@@ -34,6 +36,8 @@ struct Case {
     name: &'static str,
     spec: Value,
     lines: String,
+    /// Whether requests go to a backend. Others are answered at once.
+    forwarded: bool,
 }
 
 pub(crate) fn run(report: &mut Report) {
@@ -52,8 +56,16 @@ fn network(index: u32, v6: bool) -> String {
 fn lookups(report: &mut Report) {
     report.table("What sections of policies look up", &["What", "Processor time"]);
     let networks = |v6| Networks::new((0..MANY).map(|index| network(index, v6).parse().unwrap()));
-    for (name, v6) in [("IPv4", false), ("IPv6", true)] {
-        let access = IpAccess { allow: None, deny: networks(v6) };
+    // With one that is far away from all others, these lie close together.
+    let uneven = Networks::new(
+        (1..MANY).map(|index| network(index, true)).chain(["fd00::/8".to_owned()]).map(|one| one.parse().unwrap()),
+    );
+    for (name, v6, networks) in [
+        ("IPv4", false, networks(false)),
+        ("IPv6", true, networks(true)),
+        ("IPv6, one far from all others", true, uneven),
+    ] {
+        let access = IpAccess { allow: None, deny: networks };
         // Different addresses each time, so that no branch is learnt by heart.
         let asked: Vec<IpAddr> = (0..4096_u32)
             .map(|index| network(index.wrapping_mul(2_654_435_761) % MANY, v6))
@@ -80,7 +92,7 @@ fn key(index: u32) -> String {
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name, spec, lines: &str| Case { name, spec, lines: lines.to_owned() };
+    let case = |name, spec, lines: &str| Case { name, spec, lines: lines.to_owned(), forwarded: false };
     let networks: Vec<String> = (0..MANY).map(|index| network(index, false)).collect();
     let year_2100 = 4_102_444_800;
     let (keys, token) = token::es256(year_2100);
@@ -133,24 +145,69 @@ fn cases() -> Vec<Case> {
             }]}),
             "X-User: ada\r\n",
         ),
+        case("`externalAuth`, which lets it pass", json!({"externalAuth": {"upstream": {"name": "beside"}}}), ""),
+        Case {
+            forwarded: true,
+            ..case("`mirror`, of a request to a backend", json!({"mirror": {"upstream": {"name": "beside"}}}), "")
+        },
     ]
 }
 
-fn objects(cases: &[Case]) -> Resources {
+/// A server that says yes to everything, and how many answers it gave: the backend, who gets copies, and who is asked about requests.
+fn beside() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (address, answered) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&answered);
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let count = Arc::clone(&count);
+            thread::spawn(move || answer(connection, &count));
+        }
+    });
+    (address, answered)
+}
+
+fn answer(mut connection: TcpStream, count: &AtomicUsize) {
+    const END: u32 = u32::from_be_bytes(*b"\r\n\r\n");
+    connection.set_nodelay(true).unwrap();
+    let (mut piece, mut last) = ([0; 4096], 0_u32);
+    while let Ok(read @ 1..) = connection.read(&mut piece) {
+        let ends = piece[..read].iter().filter(|byte| {
+            last = last << 8 | u32::from(**byte);
+            last == END
+        });
+        let ends = ends.count();
+        count.fetch_add(ends, Ordering::Relaxed);
+        if connection.write_all("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".repeat(ends).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn objects(cases: &[Case], beside: SocketAddr) -> Resources {
     let mut resources = Resources::default();
     let named = |name: &str| Key::new("shop", name.to_owned());
     let object = |kind: &str, name: &str, spec: &Value| json!({"apiVersion": "floodway.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+    let spec = json!({"endpoints": [{"address": beside.to_string()}]});
+    let upstream: ProxyUpstream = serde_json::from_value(object("ProxyUpstream", "beside", &spec)).unwrap();
+    resources.upstreams.insert(named("beside"), Arc::new(upstream.into()));
     let mut rules = Vec::new();
+    let mut rule = |path: &str, policies: Value, forwarded| {
+        let mut rule = json!({"matches": [{"path": {"value": path}}], "policies": policies});
+        match forwarded {
+            true => rule["backends"] = json!([{"upstream": {"name": "beside"}}]),
+            false => rule["respond"] = json!({"status": 200, "body": "ok"}),
+        }
+        rules.push(rule);
+    };
     for (at, case) in cases.iter().enumerate() {
         let name = format!("case-{at}");
         let policy: ProxyPolicy = serde_json::from_value(object("ProxyPolicy", &name, &case.spec)).unwrap();
         resources.policies.insert(named(&name), Arc::new(policy.into()));
-        rules.push(json!({
-            "matches": [{"path": {"value": format!("/{at}")}}], "policies": [{"name": name}],
-            "respond": {"status": 200, "body": "ok"},
-        }));
+        rule(&format!("/{at}"), json!([{"name": name}]), case.forwarded);
     }
-    rules.push(json!({"respond": {"status": 200, "body": "ok"}}));
+    rule(PLAIN[0], json!([]), false);
+    rule(PLAIN[1], json!([]), true);
     let route: ProxyRoute = serde_json::from_value(object("ProxyRoute", "all", &json!({"rules": rules}))).unwrap();
     resources.routes.insert(named("all"), Arc::new(route.into()));
     let users = format!("ada:{}", bcrypt::hash("open sesame", 4).unwrap());
@@ -161,8 +218,12 @@ fn objects(cases: &[Case]) -> Resources {
     resources
 }
 
+/// Where requests are under no policy: that Floodway answers, and that go to a backend.
+const PLAIN: [&str; 2] = ["/answered", "/forwarded"];
+
 fn sections(report: &mut Report) {
     let cases = cases();
+    let (backend, answered) = beside();
     let context = Context {
         class_name: DEFAULT_CLASS.to_owned(),
         zone: None,
@@ -178,7 +239,7 @@ fn sections(report: &mut Report) {
     let mut settings = Settings::default();
     settings.listeners.http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     let (publisher, reader) = floodway::snapshot::channel();
-    publisher.publish(Translator::new(context).translate(&objects(&cases)).snapshot);
+    publisher.publish(Translator::new(context).translate(&objects(&cases, backend)).snapshot);
     let (trigger, watcher) = drain::channel();
     let config =
         Config { settings: Arc::new(settings), workers: 1, live: Live::default(), registry: Registry::default() };
@@ -191,13 +252,15 @@ fn sections(report: &mut Report) {
     let mut client = Client::connect(plane.addresses()[0]);
     for (at, case) in cases.iter().enumerate() {
         // All that is needed is the same but for the policy: its request asks on the same connection, with the same lines.
-        let [with, without] = [format!("/{at}"), "/none".to_owned()].map(|path| {
+        let plain = PLAIN[usize::from(case.forwarded)].to_owned();
+        let [with, without] = [format!("/{at}"), plain].map(|path| {
             let lines = &case.lines;
             format!(
                 "GET {path} HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n{lines}\r\n"
             )
         });
         let [with, without] = [with, without].map(|request| client.prepared(&request));
+        let before = answered.load(Ordering::Relaxed);
         let mut rounds: Vec<(i128, u128)> = (0..ROUNDS)
             .map(|_| {
                 let mut took = [Duration::ZERO; 2];
@@ -208,6 +271,9 @@ fn sections(report: &mut Report) {
                 (with.cast_signed() - without.cast_signed(), without)
             })
             .collect();
+        // Requests of both kinds and copies of one: hardly any may have been left out.
+        let all = if case.forwarded { 3 * ROUNDS * REQUESTS } else { 0 };
+        assert!(answered.load(Ordering::Relaxed) - before >= all * 99 / 100, "{}", case.name);
         rounds.sort_unstable();
         let (more, without) = rounds[ROUNDS / 2];
         let more = Duration::from_nanos(u64::try_from(more).unwrap_or_default());
