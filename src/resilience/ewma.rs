@@ -7,6 +7,8 @@ use super::Moment;
 
 /// How long a sample counts: after so much time it has 1/e of its weight. Finagle's default for `PeakEwma`.
 const DECAY: Duration = Duration::from_secs(10);
+/// The same in the milliseconds that samples are stamped with.
+const DECAY_MILLIS: f32 = DECAY.as_millis() as f32;
 
 /// A peak-sensitive exponentially weighted moving average of durations, as in Finagle's `PeakEwma`: a sample above the
 /// average replaces it, one below pulls it down by the time that has passed since the last.
@@ -58,10 +60,11 @@ fn stamp(now: Moment) -> u32 {
     (now.nanos() / 1_000_000) as u32
 }
 
-/// The weight that what was known at `last` still has. Another worker may have looked at the clock a little later.
+/// The weight that what was known at `last` still has. Another worker may have looked at the clock a little later. Single
+/// precision is enough, and takes less time.
 fn kept(last: u32, now: u32) -> f64 {
     let passed = now.wrapping_sub(last).cast_signed().max(0);
-    (-f64::from(passed) / DECAY.as_millis() as f64).exp()
+    f64::from((passed as f32 * (-1.0 / DECAY_MILLIS)).exp())
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub struct Cluster {
 impl Cluster {
     /// The values that its endpoints have of the label that subsets are made by, each once.
     pub fn subsets(&self) -> BTreeSet<Arc<str>> {
-        self.endpoints.iter().filter_map(|endpoint| endpoint.subset.clone()).collect()
+        self.endpoints.iter().filter_map(|endpoint| endpoint.subset.as_deref().cloned()).collect()
     }
 
     /// Whether an address is one of its endpoints.
@@ -104,9 +104,9 @@ pub struct Endpoint {
     /// Whether it is in Floodway's own zone, or is meant to serve it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub local: bool,
-    /// Its value of the label that subsets are made by.
+    /// Its value of the label that subsets are made by. In a box, because few have one and there are very many endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub subset: Option<Arc<str>>,
+    pub subset: Option<Box<Arc<str>>>,
 }
 
 impl Endpoint {

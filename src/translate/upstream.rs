@@ -160,7 +160,7 @@ fn addresses(
     for (at, api::Endpoint { address, weight, zone, labels }) in endpoints.iter().enumerate() {
         match address.parse::<SocketAddr>() {
             Ok(address) if address.port() > 0 && *weight > 0 => {
-                let subset = label.and_then(|label| labels.get(label)).map(|value| value.as_str().into());
+                let subset = label.and_then(|label| labels.get(label)).map(|value| Box::new(value.as_str().into()));
                 let local = near && zone.is_some() && *zone == context.zone;
                 read.insert(address, Endpoint { address, weight: *weight, local, subset });
             }

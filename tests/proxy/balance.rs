@@ -255,7 +255,7 @@ async fn a_field_chooses_a_subset() {
     let addresses = numbered(4).await;
     let mut endpoints = each(&addresses);
     for (number, endpoint) in endpoints.iter_mut().enumerate().take(3) {
-        endpoint.subset = Some(if number == 0 { "v1" } else { "v2" }.into());
+        endpoint.subset = Some(Box::new(if number == 0 { "v1" } else { "v2" }.into()));
     }
     let version = HeaderName::from_static("x-version");
     let with =

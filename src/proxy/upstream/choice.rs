@@ -76,7 +76,7 @@ impl Choice {
         };
         let subset = cluster.resilience.balancing.subset.as_ref();
         let subsets = subset.map(|_| cluster.subsets()).into_iter().flatten().map(|value| {
-            let is_member = |(_, host): &(u32, &Rc<Host>)| host.endpoint.subset.as_deref() == Some(&*value);
+            let is_member = |(_, host): &(u32, &Rc<Host>)| host.endpoint.subset.as_deref() == Some(&value);
             let (places, members): (Vec<_>, Vec<_>) =
                 (0..).zip(hosts).filter(is_member).map(|(place, host)| (place, member(host))).unzip();
             let table = tables.as_ref().and_then(|tables| tables.of_subset(&value));

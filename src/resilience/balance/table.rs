@@ -82,7 +82,7 @@ impl Tables {
     pub(in crate::resilience) fn build(cluster: &Cluster) -> Self {
         let algorithm = &cluster.resilience.balancing.algorithm;
         let subsets = cluster.subsets().into_iter().map(|value| {
-            let of = |endpoint: &&Endpoint| endpoint.subset.as_deref() == Some(&*value);
+            let of = |endpoint: &&Endpoint| endpoint.subset.as_deref() == Some(&value);
             let endpoints: Vec<&Endpoint> = cluster.endpoints.iter().filter(of).collect();
             let table = Table::build(algorithm, endpoints.iter().copied());
             (value, table)
