@@ -31,7 +31,7 @@ use crate::settings::Settings;
 use crate::snapshot;
 use crate::source::{Store, dns};
 use crate::telemetry::{AccessLog, Telemetry, log};
-use crate::translate::{Context, Key, Statuses};
+use crate::translate::{Context, Key, Roots, Statuses};
 
 /// What to serve.
 pub(super) struct Plan {
@@ -117,7 +117,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         _ = signals.recv() => return Ok(()),
     }
 
-    let mut table = Table::new(store.clone(), context(&settings)?, publisher, telemetry.clone());
+    let mut table = Table::new(store.clone(), context(&settings, roots::system())?, publisher, telemetry.clone());
     let metrics = telemetry.metrics().clone();
     let looked_up = move |succeeded| metrics.dns_lookup(succeeded);
     let names = dns::System::new();
@@ -166,8 +166,8 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     if watcher.draining() { Ok(()) } else { Err(anyhow!("all workers of the data plane ended").into()) }
 }
 
-/// What the settings say to translation.
-pub(super) fn context(settings: &Settings) -> Result<Context, Failure> {
+/// What the settings say to translation, and whom the system trusts.
+pub(super) fn context(settings: &Settings, roots: Roots) -> Result<Context, Failure> {
     Ok(Context {
         class_name: settings.class_name.clone(),
         zone: settings.zone.clone(),
@@ -177,7 +177,7 @@ pub(super) fn context(settings: &Settings) -> Result<Context, Failure> {
         default_certificate: settings.listeners.tls.default_secret().map(|(namespace, name)| Key::new(namespace, name)),
         client_certificates: settings.listeners.tls.client_certificates.clone(),
         https_port: settings.listeners.tls.redirect_port,
-        roots: roots::system(),
+        roots,
         key_hosts: settings.jwks.hosts().context("settings: jwks.allowHosts has something that is no host")?,
     })
 }

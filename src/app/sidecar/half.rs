@@ -16,6 +16,7 @@ use crate::settings::Settings;
 use crate::snapshot::{self, Reader};
 use crate::source::{Store, dns};
 use crate::telemetry::Telemetry;
+use crate::translate::Roots;
 use crate::{admin, health, jwks};
 
 /// One listener.
@@ -30,10 +31,15 @@ pub(super) struct Half {
 }
 
 impl Half {
-    pub(super) fn new(name: &'static str, settings: Settings, telemetry: Telemetry) -> Result<Self, Failure> {
+    pub(super) fn new(
+        name: &'static str,
+        settings: Settings,
+        roots: Roots,
+        telemetry: Telemetry,
+    ) -> Result<Self, Failure> {
         let (store, registry) = (Store::default(), Registry::default());
         let (publisher, reader) = snapshot::channel();
-        let table = Table::new(store.clone(), control::context(&settings)?, publisher, telemetry.clone());
+        let table = Table::new(store.clone(), control::context(&settings, roots)?, publisher, telemetry.clone());
         Ok(Half { name, store, table, reader, registry, telemetry, settings: Arc::new(settings) })
     }
 

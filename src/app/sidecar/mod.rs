@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use self::half::Half;
 use super::control::{self, Addresses};
 use super::signals::Signals;
-use super::{Failure, sources};
+use super::{Failure, roots, sources};
 use crate::admin::{self, AdminState};
 use crate::args::{AppProbe, Mode, SidecarArgs};
 use crate::drain;
@@ -142,8 +142,9 @@ pub(super) async fn run(
         .with_context(|| format!("cannot write the access log to {}; see --access-log", settings.log.access))?;
     let (ready, live) = (Ready::default(), Live::default());
     tokio::spawn(live.pulse("the control thread").keep_beating());
-    let mut inbound = Half::new("inbound", settings.clone(), telemetry_in)?;
-    let mut outbound = Half::new("outbound", plan.of_outbound(), telemetry_out)?;
+    let roots = roots::system();
+    let mut inbound = Half::new("inbound", settings.clone(), roots.clone(), telemetry_in)?;
+    let mut outbound = Half::new("outbound", plan.of_outbound(), roots, telemetry_out)?;
 
     // First, so that it can tell what the rest is waiting for.
     let binding = ready.block("the listeners");
