@@ -34,7 +34,7 @@ const USUALLY: Duration = Duration::from_secs(10 * 60);
 const SPREAD_PERCENT: u32 = 10;
 /// First and last wait after failures; doubled in between.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How long after a fetch an unknown key may cause another one: whoever makes keys up causes no more than that.
+/// How often an unknown key may cause a fetch: whoever makes keys up causes no more than that.
 const EARLY: Duration = Duration::from_secs(30);
 /// Time for one fetch with all that belongs to it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ pub async fn run(
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 let now = Instant::now();
                 for (name, set) in sets.iter_mut().filter(|(_, set)| set.due.is_some_and(|due| due <= now)) {
-                    (set.due, set.begun) = (None, Some(now));
+                    set.due = None;
                     let (name, source) = (Arc::clone(name), Arc::clone(&set.source));
                     let (resolver, turns) = (resolver.clone(), Arc::clone(&turns));
                     fetches.spawn(async move {
@@ -108,8 +108,8 @@ struct Set {
     keys: Arc<FetchedKeys>,
     /// When to fetch them; `None` while that is done.
     due: Option<Instant>,
-    /// When that was begun last.
-    begun: Option<Instant>,
+    /// When one was or is fetched last because somebody missed a key.
+    hastened: Option<Instant>,
     /// Whether that was tried at least once, and whether it ever succeeded.
     tried: bool,
     fetched: bool,
@@ -125,10 +125,11 @@ fn follow(
     store: &Store,
     metrics: &Metrics,
 ) {
-    sets.retain(|name, _| {
+    sets.retain(|name, set| {
         let stays = wanted.contains_key(name);
         if !stays {
             metrics.forget_keys(name, &OUTCOMES);
+            set.keys.settle();
         }
         stays
     });
@@ -148,8 +149,8 @@ fn follow(
         }
         let keys = FetchedKeys::new(Arc::clone(bell));
         begun.push((name.to_string(), KeySet { keys: Arc::clone(&keys), fetched: false, trouble: None }));
-        let (due, begun) = (Some(Instant::now()), None);
-        sets.insert(name, Set { source, keys, due, begun, tried: false, fetched: false, failures: 0 });
+        let (due, hastened) = (Some(Instant::now()), None);
+        sets.insert(name, Set { source, keys, due, hastened, tried: false, fetched: false, failures: 0 });
     }
     store.update(|resources| {
         let news = !begun.is_empty();
@@ -161,11 +162,19 @@ fn follow(
 }
 
 impl Set {
-    /// Somebody showed a token of a key that is not there.
+    /// Somebody showed a token of a key that is not there, and waits.
     fn hasten(&mut self) {
-        let early = self.begun.map_or_else(Instant::now, |begun| begun + EARLY);
-        // While it is being fetched, the answer comes anyway.
-        self.due = self.due.map(|due| due.min(early));
+        // While they are being fetched, whoever waits hears of that anyway.
+        let Some(due) = self.due else { return };
+        let now = Instant::now();
+        let early = self.hastened.map_or(now, |last| (last + EARLY).max(now));
+        if early < due {
+            (self.due, self.hastened) = (Some(early), Some(early));
+        }
+        // Nobody waits for longer than a fetch takes.
+        if early.min(due) > now {
+            self.keys.settle();
+        }
     }
 
     fn learn(&mut self, name: &Arc<str>, fetched: Result<Answer, Failure>, store: &Store, metrics: &Metrics) {
@@ -194,6 +203,7 @@ impl Set {
             }
         };
         self.due = Some(Instant::now() + wait);
+        self.keys.settle();
         let now = KeySet { keys: Arc::clone(&self.keys), fetched: self.fetched, trouble };
         store.update(|resources| {
             resources.key_sets.insert(name.to_string(), now.clone()).is_none_or(|before| before != now)

@@ -220,7 +220,7 @@ async fn only_the_host_that_is_meant_is_believed() {
 fn fetched_once() -> (Set, Store, Metrics) {
     let (source, keys) = (Arc::new(source("http://id.test/keys")), FetchedKeys::new(Arc::default()));
     let due = None;
-    let mut one = Set { source, keys, due, begun: Some(Instant::now()), tried: false, fetched: false, failures: 0 };
+    let mut one = Set { source, keys, due, hastened: None, tried: false, fetched: false, failures: 0 };
     let (store, metrics) = (Store::default(), Telemetry::default().metrics().clone());
     let answer = |kid: &str| Answer { keys: crate::snapshot::Keys::fetched(set(kid).as_bytes()).unwrap(), valid: None };
     one.learn(&"id".into(), Ok(answer("a")), &store, &metrics);
@@ -259,13 +259,39 @@ async fn keys_are_fetched_before_they_are_old_and_early_when_one_is_missing_but_
         let wait = one.due.unwrap() - Instant::now();
         assert!((Duration::from_secs(least)..=Duration::from_secs(most)).contains(&wait), "{valid:?}: {wait:?}");
     }
-    one.begun = Some(Instant::now());
+    let begun = Instant::now();
+    one.due = Some(begun + USUALLY);
     one.hasten();
-    assert_eq!(one.due, Some(Instant::now() + EARLY), "somebody makes keys up");
-    tokio::time::advance(2 * EARLY).await;
+    assert_eq!(one.due, Some(begun), "the first one is asked for at once");
+    one.due = Some(begun + USUALLY);
+    for _ in 0..3 {
+        one.hasten();
+        assert_eq!(one.due, Some(begun + EARLY), "somebody makes keys up");
+    }
+    tokio::time::advance(3 * EARLY).await;
     one.due = Some(Instant::now() + USUALLY);
     one.hasten();
-    assert!(one.due.unwrap() <= Instant::now());
+    assert_eq!(one.due, Some(Instant::now()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_misses_a_key_waits_for_a_fetch_that_is_near_and_for_no_other() {
+    let (mut one, store, metrics) = fetched_once();
+    let keys = Arc::clone(&one.keys);
+    let mut waiting = Box::pin(keys.renewed());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    one.hasten();
+    assert!(futures_util::poll!(&mut waiting).is_pending(), "it is fetched now");
+    one.due = None;
+    one.hasten();
+    assert!(futures_util::poll!(&mut waiting).is_pending(), "it is being fetched");
+    one.learn(&"id".into(), Err(Failure::Status(500)), &store, &metrics);
+    assert!(waiting.await, "however that ends");
+    let mut waiting = Box::pin(keys.renewed());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    one.due = Some(Instant::now() + USUALLY);
+    one.hasten();
+    assert!(waiting.await, "the next one is too far away");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{Method, Version};
 use http_body::Body as _;
@@ -219,11 +220,6 @@ fn decide(
         _ => None,
     };
     if let Some(policy) = backend.map_or(&route.policy, |backend| &backend.policy) {
-        if policy::may_wait(policy) {
-            let (policy, snapshot) = (Arc::clone(policy), Arc::clone(&snapshot));
-            let backend = backend.and_then(|chosen| forward::place(&route.action, chosen));
-            return Ok(Decided::Ask(Box::new(Found { authority, snapshot, backend, policy })));
-        }
         let asked = &mut policy::Asked {
             worker,
             snapshot: &snapshot,
@@ -235,7 +231,12 @@ fn decide(
             token: None,
             sender: None,
         };
-        if let Some(answer) = policy::admit_at_once(policy, asked)? {
+        let Poll::Ready(admitted) = policy::admit_at_once(policy, asked) else {
+            let (policy, snapshot) = (Arc::clone(policy), Arc::clone(&snapshot));
+            let backend = backend.and_then(|chosen| forward::place(&route.action, chosen));
+            return Ok(Decided::Ask(Box::new(Found { authority, snapshot, backend, policy })));
+        };
+        if let Some(answer) = admitted? {
             exchange.replied(answer.head.status);
             return Ok(Decided::Step(Step::Answer(answer)));
         }

@@ -48,6 +48,7 @@ mod policy_external;
 mod policy_headers;
 mod policy_jwt;
 mod policy_key;
+mod policy_jwt_keys;
 mod policy_limits;
 mod policy_message_rate;
 mod policy_mirror;

@@ -34,6 +34,11 @@ impl Exchange {
         self.adorned.borrow_mut().get_or_insert_default().set.add(name, value);
     }
 
+    /// The same, in place also of what it got under that name from here before.
+    pub(in crate::proxy) fn adorn_once(&self, name: &str, value: &[u8]) {
+        self.adorned.borrow_mut().get_or_insert_default().set.set(name, value);
+    }
+
     /// Failures look like this.
     pub(in crate::proxy) fn shows(&self, pages: &Arc<[ErrorPage]>) {
         self.adorned.borrow_mut().get_or_insert_default().pages = Some(Arc::clone(pages));

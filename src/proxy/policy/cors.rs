@@ -36,16 +36,16 @@ pub(super) fn admit(cors: &Cors, asked: &Asked<'_>) -> Result<Option<Response>, 
         return Err(Error::OriginDenied);
     }
     if let Some(allowed) = allowed {
-        exchange.adorn("access-control-allow-origin", allowed);
+        exchange.adorn_once("access-control-allow-origin", allowed);
         if cors.credentials {
-            exchange.adorn("access-control-allow-credentials", b"true");
+            exchange.adorn_once("access-control-allow-credentials", b"true");
         }
     }
     // "It uses `OPTIONS` as method and includes these headers: `Access-Control-Request-Method`."
     let has = |name: &HeaderName| fields.value(name).is_some();
     if origin.is_none() || asked.head.method != Method::OPTIONS || !has(&ACCESS_CONTROL_REQUEST_METHOD) {
         if let (Some(_), Some(expose)) = (allowed, &cors.expose) {
-            exchange.adorn("access-control-expose-headers", expose.as_bytes());
+            exchange.adorn_once("access-control-expose-headers", expose.as_bytes());
         }
         return Ok(None);
     }
@@ -54,11 +54,11 @@ pub(super) fn admit(cors: &Cors, asked: &Asked<'_>) -> Result<Option<Response>, 
         let lists = [("access-control-allow-methods", &cors.methods), ("access-control-allow-headers", &cors.headers)];
         for (name, list) in lists {
             if let Some(list) = list {
-                exchange.adorn(name, list.as_bytes());
+                exchange.adorn_once(name, list.as_bytes());
             }
         }
         if let Some(seconds) = cors.max_age {
-            exchange.adorn("access-control-max-age", itoa::Buffer::new().format(seconds).as_bytes());
+            exchange.adorn_once("access-control-max-age", itoa::Buffer::new().format(seconds).as_bytes());
         }
     }
     Ok(Some(Response::new(StatusCode::NO_CONTENT, Body::empty())))

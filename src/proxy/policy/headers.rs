@@ -6,6 +6,11 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::fields::Fields;
 use crate::snapshot::Headers;
 
+/// Whether fields are taken out of requests.
+pub(super) fn alters_requests(headers: &Headers) -> bool {
+    !headers.request_remove.is_empty() || headers.request_remove_underscored
+}
+
 /// Takes out of a request what clients may not say, and remembers what becomes of its answer.
 pub(super) fn admit(headers: &Arc<Headers>, exchange: &Exchange, fields: &mut Fields) {
     let Headers { request_remove, request_remove_underscored, .. } = &**headers;

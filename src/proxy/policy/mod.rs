@@ -5,8 +5,8 @@
 //! backend, change the head that goes on, or give the answer fields. Cheap sections are asked before dear ones, and who is
 //! refused learns nothing of those behind.
 //!
-//! Most sections know at once. Those that may have to wait, for others or for a computation that takes its time, are told of by
-//! [`may_wait`]; only requests under these are admitted by a future of their own.
+//! Most sections know at once. Only requests that may have to wait, for others or for a computation that takes its time, are admitted
+//! by a future of their own: [`admit_at_once`] says which.
 
 mod aside;
 mod basic;
@@ -89,23 +89,23 @@ impl Asked<'_> {
     }
 }
 
-/// Whether [`admit`] may have to wait.
-pub(super) fn may_wait(policy: &Policy) -> bool {
+/// Whether [`admit`] has to be asked by somebody who can wait.
+fn may_wait(policy: &Policy) -> bool {
     policy.basic_auth.is_some()
         || policy.external_auth.is_some()
         || policy.rate_limit.as_deref().is_some_and(rate_limit::may_wait)
+        // Tokens wait so seldom that it is tried at once first; but not where sections before them have changed the head by then.
+        || policy.jwt.as_deref().is_some_and(jwt::may_wait)
+            && (policy.api_key.is_some() || policy.headers.as_deref().is_some_and(headers::alters_requests))
 }
 
-/// Lets a request pass, or answers it, under a policy that never has to wait.
-///
-/// # Errors
-/// Why it may not.
-pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Result<Option<Response>, Error> {
-    match pin!(admit(policy, asked)).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(admitted) => admitted,
-        // Nothing of it waits; if it did, nobody would pass.
-        Poll::Pending => Err(Error::InvalidPolicy),
+/// Lets a request pass, or answers it, if that can be said at once; `Pending` if somebody has to ask who can wait. Then nothing
+/// was changed that is not the same when it is changed again.
+pub(super) fn admit_at_once(policy: &Policy, asked: &mut Asked<'_>) -> Poll<Result<Option<Response>, Error>> {
+    if may_wait(policy) {
+        return Poll::Pending;
     }
+    pin!(admit(policy, asked)).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Lets a request pass, or answers it. Sections are asked in this order.
@@ -167,7 +167,7 @@ pub(super) async fn admit(policy: &Policy, asked: &mut Asked<'_>) -> Result<Opti
         key::admit(keys, asked)?;
     }
     if let Some(jwt) = jwt {
-        jwt::admit(jwt, asked)?;
+        jwt::admit(jwt, asked).await?;
     }
     if let Some(limits) = rate_limit {
         rate_limit::admit(limits, asked).await?;

@@ -2,13 +2,14 @@
 //! other keys need no other table. Who fetches them is `jwks`.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 use serde::{Serialize, Serializer};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{Algorithm, Key, KeyHosts, KeyUrl, Keys};
 use crate::snapshot::UpstreamTls;
@@ -28,6 +29,9 @@ pub struct KeySource {
     pub hosts: KeyHosts,
 }
 
+/// How many requests may wait for newer keys of a source.
+const MOST_WAITING: usize = 1024;
+
 /// The keys of a source, for as long as somebody wants them.
 pub struct FetchedKeys {
     current: ArcSwapOption<Fetched>,
@@ -35,6 +39,10 @@ pub struct FetchedKeys {
     missed: AtomicBool,
     /// Is rung then.
     bell: Arc<Notify>,
+    /// Tells those who wait for newer ones that there are some, or none for now.
+    settled: Notify,
+    /// Places for those.
+    places: Semaphore,
 }
 
 /// Keys as they were fetched last.
@@ -51,7 +59,13 @@ pub struct Fetched {
 impl FetchedKeys {
     /// None yet; `bell` is rung when somebody misses one.
     pub fn new(bell: Arc<Notify>) -> Arc<Self> {
-        Arc::new(FetchedKeys { current: ArcSwapOption::empty(), missed: AtomicBool::new(false), bell })
+        Arc::new(FetchedKeys {
+            current: ArcSwapOption::empty(),
+            missed: AtomicBool::new(false),
+            bell,
+            settled: Notify::new(),
+            places: Semaphore::new(MOST_WAITING),
+        })
     }
 
     /// These were fetched now, in seconds since 1970. One writes at a time. Returns whether they are others than before.
@@ -75,6 +89,23 @@ impl FetchedKeys {
         if !self.missed.load(Ordering::Relaxed) && !self.missed.swap(true, Ordering::Relaxed) {
             self.bell.notify_one();
         }
+    }
+
+    /// Waits until whoever fetches has looked for newer keys, or has said that nobody looks now. Returns at once, with `false`, if too
+    /// many wait already.
+    pub async fn renewed(&self) -> bool {
+        let Ok(_place) = self.places.try_acquire() else { return false };
+        let mut settled = pin!(self.settled.notified());
+        // Before it is asked for, so that the answer cannot come earlier.
+        settled.as_mut().enable();
+        self.miss();
+        settled.await;
+        true
+    }
+
+    /// Whoever waits for newer keys need not wait any longer.
+    pub fn settle(&self) {
+        self.settled.notify_waiters();
     }
 
     /// Whether somebody did since this was asked last.
@@ -161,10 +192,11 @@ impl IssuerKeys {
         }
     }
 
-    /// Somebody showed a token of a key that is not among them.
-    pub fn miss(&self) {
-        if let IssuerKeys::Fetched(RemoteKeys { keys: Some(keys), .. }) = self {
-            keys.miss();
+    /// Where they are, if they are fetched: there may be newer ones.
+    pub fn fetched(&self) -> Option<&Arc<FetchedKeys>> {
+        match self {
+            IssuerKeys::Given(_) => None,
+            IssuerKeys::Fetched(remote) => remote.keys.as_ref(),
         }
     }
 }
@@ -249,6 +281,21 @@ mod tests {
             let current = current.current(0).unwrap();
             assert_eq!(current.iter().map(|key| key.algorithm).collect::<Vec<_>>(), used, "{wanted:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_for_newer_keys_and_no_more() {
+        let keys = FetchedKeys::new(Arc::default());
+        let mut waiting: Vec<_> = (0..MOST_WAITING).map(|_| Box::pin(keys.renewed())).collect();
+        for one in &mut waiting {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        assert!(keys.was_missed() && !keys.renewed().await, "one too many");
+        keys.settle();
+        for one in waiting {
+            assert!(one.await);
+        }
+        assert!(futures_util::poll!(Box::pin(keys.renewed())).is_pending(), "there are places again");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub(super) const LONGEST: usize = 16 * 1024;
 /// Of how many keys at most it is asked whether the signature is theirs: a token may name none, and verifying is dear.
 const MOST_TRIES: usize = 4;
 
+/// What the log has of a token whose key nobody knows.
+pub(super) const NO_KEY: &str = "its key is not known";
+
 /// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -28,6 +31,8 @@ pub enum Refusal {
     Expired,
     /// Nobody knows: the keys of its issuer could not be fetched.
     NoKeys,
+    /// The issuer at this place may have begun to sign with a key that was not fetched yet.
+    NewKey(usize),
 }
 
 /// What is known of a token that was verified: nothing here depends on the time.
@@ -177,11 +182,11 @@ fn believed(jwt: &Jwt, token: &[u8], now: u64) -> Result<(Map<String, Value>, Si
     };
     let mut keys = current.iter().filter(fits).take(MOST_TRIES).peekable();
     if keys.peek().is_none() {
-        // The issuer may have begun to sign with another one.
-        if kid.is_some() && !current.iter().any(|key| key.id.as_deref() == kid) {
-            issuer.keys.miss();
-        }
-        return Err(Invalid("its key is not known"));
+        let named = kid.is_some() && !current.iter().any(|key| key.id.as_deref() == kid);
+        return Err(match issuer.keys.fetched().filter(|_| named) {
+            Some(_) => Refusal::NewKey(place),
+            None => Invalid(NO_KEY),
+        });
     }
     if !keys.any(|key| key.verifies(message, &signed)) {
         return Err(Invalid("its signature is wrong"));
