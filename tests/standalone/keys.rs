@@ -17,16 +17,26 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 
 /// A set with a key, and a token of joe's that it has signed.
 fn issued() -> (String, String) {
+    let (key, token) = signed("a");
+    (set(&[&key]), token)
+}
+
+pub(crate) fn set(keys: &[&str]) -> String {
+    format!(r#"{{"keys": [{}]}}"#, keys.join(", "))
+}
+
+/// A key under a name, and a token of joe's that it has signed.
+pub(crate) fn signed(kid: &str) -> (String, String) {
     let (random, scheme) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(scheme, &random).unwrap();
     let pair = EcdsaKeyPair::from_pkcs8(scheme, pkcs8.as_ref(), &random).unwrap();
     let point = pair.public_key().as_ref();
     let (x, y) = (encode(&point[1..33]), encode(&point[33..]));
-    let keys = format!(r#"{{"keys": [{{"kty": "EC", "crv": "P-256", "kid": "a", "x": "{x}", "y": "{y}"}}]}}"#);
-    let message =
-        format!("{}.{}", encode(r#"{"alg":"ES256","kid":"a"}"#), encode(r#"{"iss":"joe","exp":99999999999}"#));
+    let key = format!(r#"{{"kty": "EC", "crv": "P-256", "kid": "{kid}", "x": "{x}", "y": "{y}"}}"#);
+    let header = encode(format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#));
+    let message = format!("{header}.{}", encode(r#"{"iss":"joe","exp":99999999999}"#));
     let signature = pair.sign(&random, message.as_bytes()).unwrap();
-    (keys, format!("{message}.{}", encode(signature)))
+    (key, format!("{message}.{}", encode(signature)))
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod pages;
 mod passed;
 mod planted;
 mod reload;
+mod rotation;
 mod secrets;
 mod server;
 mod streams;
