@@ -43,6 +43,7 @@ mod outcomes;
 mod policies;
 mod policy_basic;
 mod policy_compression;
+mod policy_compression_slow;
 mod policy_cors;
 mod policy_external;
 mod policy_headers;

@@ -13,29 +13,29 @@ use super::endpoints::{Then, saying};
 use super::policies::under;
 use super::support::*;
 
-fn compression() -> Compression {
+pub fn compression() -> Compression {
     Compression { types: MediaTypes::new(["text/*"]), min_bytes: 10, event_streams: false, level: 4 }
 }
 
-fn compressing(route: Route, compression: Compression) -> Route {
+pub fn compressing(route: Route, compression: Compression) -> Route {
     under(Policy { compression: Some(Arc::new(compression)), ..Policy::default() }, route)
 }
 
-fn to_endpoint(endpoint: std::net::SocketAddr, compression: Compression) -> Snapshot {
+pub fn to_endpoint(endpoint: std::net::SocketAddr, compression: Compression) -> Snapshot {
     let route = compressing(forward("", "backend"), compression);
     snapshot(vec![route], vec![cluster("backend", Protocol::Http1, &[endpoint])])
 }
 
 /// A client that reads what it gets.
-struct Reader(Inflate);
+pub struct Reader(Inflate);
 
 impl Reader {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Reader(Inflate::new(true, 16 + 15))
     }
 
     /// What it can read so far, and whether that is all.
-    fn read(&mut self, bytes: &[u8]) -> (String, bool) {
+    pub fn read(&mut self, bytes: &[u8]) -> (String, bool) {
         let (mut text, mut rest) = (Vec::new(), bytes);
         loop {
             let mut room = vec![0; 64 * 1024];
@@ -75,7 +75,7 @@ async fn get(plane: &Plane, line: &str, fields: &str) -> (String, Vec<u8>) {
 }
 
 /// What the next chunk holds.
-async fn chunk(client: &mut Raw) -> Vec<u8> {
+pub async fn chunk(client: &mut Raw) -> Vec<u8> {
     let size = client.until("\r\n").await;
     let mut part = vec![0; usize::from_str_radix(size.trim_end(), 16).unwrap() + 2];
     within(client.0.read_exact(&mut part)).await.unwrap();

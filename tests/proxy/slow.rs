@@ -21,7 +21,7 @@ use super::support::*;
 /// Readers of each kind.
 const EACH: usize = 200;
 /// What a stream takes beside its content: two sockets, two tasks, heads, and what the allocator wastes.
-const BESIDE: usize = 32 * 1024;
+pub const BESIDE: usize = 32 * 1024;
 
 /// What the systems of both sides and the proxy's own take besides: they tune their receive buffers up to some megabytes.
 const SOCKETS: usize = 8 << 20;
@@ -90,7 +90,7 @@ async fn http2_readers(address: SocketAddr, count: usize) -> (client::SendReques
     (client, streams)
 }
 
-fn resident(server: &Server) -> usize {
+pub fn resident(server: &Server) -> usize {
     let pages = std::fs::read_to_string(format!("/proc/{}/statm", server.pid())).unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
