@@ -285,12 +285,19 @@ impl Exchange {
         if kind != Kind::Http {
             self.attempt_begins(now);
             let stream = self.stream.get_or_init(Box::default);
-            if kind == Kind::WebSocket {
-                self.counts_events();
+            match kind {
+                Kind::WebSocket => self.counts_events(),
+                Kind::Tunnel => self.ends(Manner::Late),
+                _ => {}
             }
             self.mind_age();
             self.worker.streams.enter(self, stream, self.version, &self.worker);
         }
+    }
+
+    /// What it is to be, whether it comes to that or not.
+    pub(super) fn is_to_be(&self, kind: Kind) {
+        self.kind.set(kind);
     }
 
     /// Floodway itself answers, with a status that tells of the failure or, to gRPC clients, does not.

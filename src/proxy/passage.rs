@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::affinity;
 use super::attempts::{self, MAX_ENDPOINTS, Taker};
 use super::error::Error;
-use super::exchange::{Exchange, Manner, Subject};
+use super::exchange::{Exchange, Subject};
 use super::fields::Fields;
 use super::forward;
 use super::headers;
@@ -65,13 +65,13 @@ pub(super) async fn reach(passed: Box<Passed>, client: SocketAddr, worker: Rc<Wo
         tls: None,
     };
     let exchange = Exchange::new(Rc::clone(&worker), subject, Rc::default());
+    exchange.is_to_be(Kind::Tunnel);
     exchange.routed(&route);
     let client = Io::new(socket, worker.settings.limits.stream_buffer_bytes);
     match endpoint(&worker, &route, &snapshot, &client, &exchange).await {
         Ok(upstream) => {
             // There is no status between the two; logs and metrics have that of a CONNECT that led somewhere (RFC 9110 9.3.6).
             exchange.answered(StatusCode::OK, Kind::Tunnel);
-            exchange.ends(Manner::ByItself);
             Served::Switched { client, early: hello, upstream, exchange }
         }
         Err(error) => {

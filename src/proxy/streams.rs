@@ -65,6 +65,8 @@ pub(super) enum Manner {
     Polite,
     /// Nobody knows where it could end: it is cut when it is asked, so that those who listen do not come back all at once.
     Cut,
+    /// Nobody knows where it could end, nor what is lost with it: it is cut like those, but has all the time that there is.
+    Late,
     /// It has an end of its own, and comes to it.
     ByItself,
 }
@@ -142,7 +144,7 @@ impl Stream {
         let leave = self.leave.get()?;
         let at = match self.manner.get() {
             Manner::Polite if !leave.told => leave.at + PARTING,
-            Manner::Polite | Manner::Cut => leave.at,
+            Manner::Polite | Manner::Cut | Manner::Late => leave.at,
             Manner::ByItself => return None,
         };
         Some((at, leave.why.error()))
@@ -157,8 +159,21 @@ pub(super) struct Streams {
     tied: Cell<usize>,
     /// How many snapshots were followed.
     version: Cell<u32>,
-    /// When the last one is to have been asked to end, while the worker drains.
-    draining: Cell<Option<Instant>>,
+    /// While the worker drains.
+    draining: Cell<Option<Window>>,
+}
+
+/// When streams are to have been asked to end.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    most: Instant,
+    late: Instant,
+}
+
+impl Window {
+    fn end(self, stream: &Stream) -> Instant {
+        if stream.manner.get() == Manner::Late { self.late } else { self.most }
+    }
 }
 
 impl Streams {
@@ -199,17 +214,19 @@ impl Streams {
         self.running.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Asks every stream to end by `until`, one after the other: first those that have been silent for longest, which are the
-    /// least likely to be in the middle of something; with jitter, so that their clients do not come back in step.
-    pub(super) fn drain(&self, until: Instant) {
-        self.draining.set(Some(until));
+    /// Asks every stream to end by `most`, those that have all the time by `late`, one after the other: first those that have been
+    /// silent for longest, which are the least likely to be in the middle of something; with jitter, so that their clients do not
+    /// come back in step.
+    pub(super) fn drain(&self, most: Instant, late: Instant) {
+        let window = Window { most, late };
+        self.draining.set(Some(window));
         let mut streams = self.all();
         streams.sort_by_key(|stream| stream.last_moved());
         let now = Instant::now();
         let share = 1.0 / streams.len() as f64;
-        let window = until.saturating_duration_since(now);
         for (position, stream) in streams.iter().filter_map(|exchange| exchange.stream()).enumerate() {
-            stream.leave_at(now + window.mul_f64((position as f64 + fastrand::f64()) * share), Farewell::Draining);
+            let left = window.end(stream).saturating_duration_since(now);
+            stream.leave_at(now + left.mul_f64((position as f64 + fastrand::f64()) * share), Farewell::Draining);
         }
     }
 
@@ -278,7 +295,8 @@ impl Streams {
 
     /// While the worker drains, a stream is asked to end as all others were.
     fn mind_drain(&self, stream: &Stream) {
-        if let Some(until) = self.draining.get() {
+        if let Some(window) = self.draining.get() {
+            let until = window.end(stream);
             let left = until.saturating_duration_since(Instant::now());
             stream.leave_at(until - left.mul_f64(fastrand::f64()), Farewell::Draining);
         }

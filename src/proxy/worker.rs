@@ -255,7 +255,7 @@ async fn serve(seed: Seed, others: Option<Rc<Once>>) -> std::io::Result<()> {
         let spread = deadline.saturating_duration_since(now) * spread_percent / 100;
         // Those of somebody who goes away as well end by themselves.
         if others.is_none() {
-            worker.streams.drain(now + spread);
+            worker.streams.drain(now + spread, deadline);
         }
         let over = async {
             if let Some(others) = &others {

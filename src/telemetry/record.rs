@@ -181,7 +181,8 @@ impl Recorder {
             let known = known.routes.entry(route.into()).or_insert(KnownRoute { cells, pairs: Vec::new() });
             known.pairs.push((upstream.into(), pair));
         }
-        if exchange.kind.is_stream() {
+        // One that was refused never began.
+        if exchange.kind.is_stream() && exchange.first_byte.is_some() {
             self.shard.stream_durations[exchange.kind as usize].observe(exchange.duration);
         }
         if let Some(connect) = exchange.connect.filter(|connect| !connect.is_zero()) {

@@ -150,8 +150,10 @@ async fn who_gets_no_endpoint_is_told_and_counted() {
         assert_eq!(comes(&plane).await.rest().await.bytes, alert, "{reason}");
         let line = plane.logged("").await;
         assert_eq!((&line["status"], &line["reason"]), (&status.into(), &reason.into()), "{line}");
-        assert_eq!(line["end"], "answered", "{line}");
+        assert_eq!((&line["end"], &line["kind"]), (&"answered".into(), &"tunnel".into()), "{line}");
         assert_eq!(plane.metric("floodway_failures_total", reason), 1.0);
+        assert_eq!(plane.metric("floodway_exchanges_ended_total", "kind=\"http\""), 0.0);
+        assert_eq!(plane.metric("floodway_stream_duration_seconds_count", "tunnel"), 0.0, "it never began");
     }
     let plane = secure(guarded(only("127.0.0.0/8")));
     tunnel(&plane, &mut arrivals).await;
@@ -253,14 +255,41 @@ async fn a_removed_route_ends_it_if_it_says_so() {
     assert_eq!(plane.logged("").await["reason"], "route_removed");
 }
 
-/// Nobody can say goodbye in it: it has all the time there is.
+/// Nobody can say goodbye in it: it has all the time there is, but those who have it do not lose it all at once.
 #[tokio::test]
-async fn a_drain_leaves_it_until_the_deadline() {
+async fn a_drain_cuts_one_after_the_other_and_silent_ones_first() {
+    let (address, mut arrivals) = played().await;
+    let plane = secure_with(passed_to(&[address], |_| {}), |settings| settings.drain.spread_percent = 0);
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        let (mut client, mut endpoint) = tunnel(&plane, &mut arrivals).await;
+        goes_on(&mut client, &mut endpoint).await;
+        open.push((client, endpoint));
+    }
+    // The first one is not silent.
+    let (mut client, mut endpoint) = open.remove(0);
+    goes_on(&mut client, &mut endpoint).await;
+    plane.drain.begin(Duration::from_secs(60));
+    let cut = || plane.metric("floodway_drained_streams_total", "kind=\"tunnel\",outcome=\"cut\"");
+    // A fortieth of a minute for each of two workers' first one.
+    eventually("some are cut", || cut() >= 2.0).await;
+    goes_on(&mut client, &mut endpoint).await;
+    assert!(cut() < 20.0, "not all at once");
+    let (mut last, mut endpoint_of_last) = open.pop().unwrap();
+    goes_on(&mut last, &mut endpoint_of_last).await;
+    let (mut silent, _endpoint) = open.remove(0);
+    assert!(silent.closed().await, "cut, visibly");
+    assert_eq!(plane.logged_times("", 2).await[0]["reason"], "draining");
+}
+
+#[tokio::test]
+async fn a_drain_leaves_it_all_the_time_there_is() {
     let (address, mut arrivals) = played().await;
     let plane = secure_with(passed_to(&[address], |_| {}), |settings| settings.drain.spread_percent = 0);
     let (mut client, mut endpoint) = tunnel(&plane, &mut arrivals).await;
     let (mut ending, mut ended) = tunnel(&plane, &mut arrivals).await;
-    plane.drain.begin(LONG);
+    // So long that none of them is asked at once, whatever chance says.
+    plane.drain.begin(100 * LONG);
     goes_on(&mut client, &mut endpoint).await;
     goes_on(&mut ending, &mut ended).await;
     drop(ending);

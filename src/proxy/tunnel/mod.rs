@@ -166,13 +166,8 @@ impl Tunnel {
             let paced = self.up.delayed_until().into_iter().chain(self.down.delayed_until());
             match exchange.poll_due(cx, paced.chain(beat).min()) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Due::Leave(farewell)) if self.opaque => {
-                    // There are no last words in it. While the process goes away, it has as long as there is; whatever else asks it
-                    // to leave has waited for it already.
-                    if farewell != Farewell::Draining {
-                        return Poll::Ready(Err(farewell.error()));
-                    }
-                }
+                // There are no last words in it.
+                Poll::Ready(Due::Leave(farewell)) if self.opaque => return Poll::Ready(Err(farewell.error())),
                 Poll::Ready(Due::Leave(farewell)) => {
                     // Sides that are parting already are left to it.
                     if !self.up.frames.closed() && !self.down.frames.closed() {
