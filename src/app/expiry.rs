@@ -36,7 +36,8 @@ pub(super) async fn run(mut reader: Reader, metrics: Metrics, told: mpsc::Sender
             if let Some(route) = due.route {
                 let object = Object::Route(route);
                 // Nobody takes them without a cluster, or there are too many: the log has them all.
-                let _ = told.try_send(Notice { object, reason: due.reason, warning: true, note: due.note });
+                let notice = Notice { object, reason: due.reason, warning: true, note: due.note, lasting: true };
+                let _ = told.try_send(notice);
             }
         }
     }

@@ -77,7 +77,7 @@ fn notice(transition: &Transition) -> Option<Notice> {
     if !change.detail.is_empty() {
         note += &format!(", {}", change.detail);
     }
-    Some(Notice { object, reason, warning: change.to.is_bad(), note })
+    Some(Notice { object, reason, warning: change.to.is_bad(), note, lasting: false })
 }
 
 fn log(transition: &Transition, now: Moment) {

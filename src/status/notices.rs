@@ -20,6 +20,8 @@ const TICK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(10);
 /// How long an event waits for the identity of its object.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long what lasts waits for this replica to lead.
+const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Kinds and objects that are remembered; notices about more are dropped.
 const MAX_KNOWN: usize = 4096;
 
@@ -34,6 +36,8 @@ pub struct Notice {
     pub warning: bool,
     /// A sentence.
     pub note: String,
+    /// Whether it is still so when this replica comes to lead, within a day: others have not told of it then, or long ago.
+    pub lasting: bool,
 }
 
 /// Whose endpoints they are, or which route it is.
@@ -56,18 +60,31 @@ struct Waiting {
     /// When the last one was published.
     published: Option<Instant>,
     latest: Option<Notice>,
+    /// When that came.
+    came: Option<Instant>,
     /// How many the latest speaks for, itself included.
     count: u32,
 }
 
 impl Pending {
-    fn add(&mut self, notice: Notice) {
+    fn add(&mut self, notice: Notice, now: Instant) {
         let key = (notice.object.clone(), notice.reason);
         if self.0.len() < MAX_KNOWN || self.0.contains_key(&key) {
             let waiting = self.0.entry(key).or_default();
             waiting.latest = Some(notice);
+            waiting.came = Some(now);
             waiting.count = waiting.count.saturating_add(1);
         }
+    }
+
+    /// Another replica leads: forgets what only a leader tells of.
+    fn rest(&mut self, now: Instant) {
+        self.0.retain(|_, waiting| {
+            let lasts = waiting.latest.as_ref().is_some_and(|notice| notice.lasting);
+            // It speaks for nothing that the other one has told.
+            waiting.count = 1;
+            lasts && waiting.came.is_some_and(|came| now - came < LASTS)
+        });
     }
 
     /// Takes what may be published now.
@@ -105,16 +122,22 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             notice = notices.recv() => match notice {
-                Some(notice) if *leads.borrow() => pending.add(notice),
+                Some(notice) if notice.lasting || *leads.borrow() => pending.add(notice, Instant::now()),
                 // Whoever leads tells of what it sees.
                 Some(_) => {}
                 None => return,
             },
-            now = ticks.tick() => for notice in pending.due(now) {
-                let uid = uid(&client, &notice.object, &observed).await;
-                let (event, regarding) = event(notice, uid);
-                if let Err(error) = recorder.publish(&event, &regarding).await {
-                    tracing::warn!(reason = event.reason, "cannot publish an event: {error}");
+            now = ticks.tick() => {
+                if !*leads.borrow() {
+                    pending.rest(now);
+                    continue;
+                }
+                for notice in pending.due(now) {
+                    let uid = uid(&client, &notice.object, &observed).await;
+                    let (event, regarding) = event(notice, uid);
+                    if let Err(error) = recorder.publish(&event, &regarding).await {
+                        tracing::warn!(reason = event.reason, "cannot publish an event: {error}");
+                    }
                 }
             }
         }
@@ -142,7 +165,7 @@ fn of_ours(kind: Kind, key: &Key, observed: &Observed) -> Option<String> {
 }
 
 fn event(notice: Notice, uid: Option<String>) -> (Event, ObjectReference) {
-    let Notice { object, reason, warning, note } = notice;
+    let Notice { object, reason, warning, note, lasting: _ } = notice;
     let (api_version, kind, key, action) = match object {
         Object::Service(key) => ("v1", "Service", key, "Balance"),
         Object::Upstream(key) => (super::API_VERSION, Kind::Upstream.name(), key, "Balance"),
@@ -169,7 +192,8 @@ mod tests {
     use super::*;
 
     fn notice(reason: &'static str, note: &str) -> Notice {
-        Notice { object: Object::Service(Key::new("shop", "llm")), reason, warning: true, note: note.to_owned() }
+        let (object, note) = (Object::Service(Key::new("shop", "llm")), note.to_owned());
+        Notice { object, reason, warning: true, note, lasting: false }
     }
 
     #[test]
@@ -179,17 +203,34 @@ mod tests {
             let due = pending.due(start + Duration::from_secs(seconds));
             due.into_iter().map(|notice| notice.note).collect()
         };
-        pending.add(notice("EndpointEjected", "a"));
+        pending.add(notice("EndpointEjected", "a"), start);
         assert_eq!(told(&mut pending, 0), ["a"], "the first at once");
         for note in ["b", "c", "d"] {
-            pending.add(notice("EndpointEjected", note));
+            pending.add(notice("EndpointEjected", note), start);
         }
-        pending.add(notice("EndpointAdmitted", "e"));
+        pending.add(notice("EndpointAdmitted", "e"), start);
         assert_eq!(told(&mut pending, 1), ["e"], "another kind does not wait");
         assert_eq!(told(&mut pending, 9), [""; 0]);
         assert_eq!(told(&mut pending, 10), ["d (and 2 others of late)"]);
         assert_eq!(told(&mut pending, 40), [""; 0]);
         assert!(pending.0.is_empty(), "what is long over is forgotten");
+    }
+
+    #[test]
+    fn what_lasts_waits_for_this_replica_to_lead() {
+        let (mut pending, start) = (Pending::default(), Instant::now());
+        let told = |pending: &mut Pending, at| -> Vec<String> {
+            pending.due(at).into_iter().map(|notice| notice.note).collect()
+        };
+        for note in ["old", "new"] {
+            pending.add(Notice { lasting: true, ..notice("CertificateExpires", note) }, start);
+        }
+        pending.add(notice("EndpointEjected", "of another time"), start);
+        pending.rest(start + LASTS / 2);
+        assert_eq!(told(&mut pending, start + LASTS / 2), ["new"]);
+        pending.add(Notice { lasting: true, ..notice("CertificateExpires", "by now renewed") }, start);
+        pending.rest(start + LASTS);
+        assert_eq!(told(&mut pending, start + LASTS), [""; 0]);
     }
 
     /// Has one Service in `shop`, and answers those who list what has its name.
