@@ -81,6 +81,7 @@ mod tls_passed;
 mod tls_passed_ends;
 mod tls_programs;
 mod tls_refused;
+mod tls_stapled;
 mod tls_streams;
 mod uncut;
 mod uncut_clients;
