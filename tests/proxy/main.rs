@@ -53,6 +53,7 @@ mod policy_key;
 mod policy_limits;
 mod policy_message_rate;
 mod policy_mirror;
+mod policy_mirror_http2;
 mod policy_pages;
 mod policy_rate_limit;
 mod policy_shared_limits;

@@ -10,7 +10,7 @@ use super::endpoints::{Message, Witness};
 use super::policies::under;
 use super::support::*;
 
-fn copying(change: impl FnOnce(&mut Mirror)) -> Policy {
+pub fn copying(change: impl FnOnce(&mut Mirror)) -> Policy {
     let mut mirror = Mirror {
         cluster: Some(ClusterName::new("next")),
         percent: 100,
