@@ -57,6 +57,7 @@ mod policy_mirror_http2;
 mod policy_pages;
 mod policy_rate_limit;
 mod policy_shared_limits;
+mod policy_shared_limits_tls;
 mod pools;
 mod redis_server;
 mod resilience;

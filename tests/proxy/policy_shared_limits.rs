@@ -356,7 +356,8 @@ async fn the_script_says_what_the_buckets_here_say() {
     }
 }
 
-const OBJECTS: &str = "
+/// Two requests may pass.
+pub const OBJECTS: &str = "
 apiVersion: floodway.dev/v1alpha1
 kind: ProxyRoute
 metadata: {name: r}

@@ -43,11 +43,28 @@ fn port() -> SocketAddr {
 impl Redis {
     /// A server that is ready; `None` if there is no program.
     pub fn start(more: &[&str]) -> Option<Redis> {
+        Redis::start_with(|| more.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    /// The same with TLS at another address, by the certificate and the key in these files.
+    pub fn start_with_tls(certificate: &str, key: &str, more: &[&str]) -> Option<(Redis, SocketAddr)> {
+        let mut secure = port();
+        let redis = Redis::start_with(|| {
+            secure = port();
+            let secure = secure.port().to_string();
+            let tls = ["--tls-port", &secure, "--tls-cert-file", certificate, "--tls-key-file", key];
+            let words = tls.into_iter().chain(["--tls-auth-clients", "no"]).chain(more.iter().copied());
+            words.map(str::to_owned).collect()
+        })?;
+        Some((redis, secure))
+    }
+
+    /// Tried with other ports when one of them is somebody's by then.
+    fn start_with(mut more: impl FnMut() -> Vec<String>) -> Option<Redis> {
         program()?;
         for _ in 0..20 {
-            let more = more.iter().map(|&word| word.to_owned()).collect();
             let folder = tempfile::tempdir().unwrap();
-            let mut redis = Redis { address: port(), child: None, folder, more };
+            let mut redis = Redis { address: port(), child: None, folder, more: more() };
             if redis.again() {
                 return Some(redis);
             }
