@@ -70,8 +70,10 @@ fn heard(mut answer: &[u8], acknowledged: u32) -> Result<bool, Trouble> {
             match code {
                 0 if sequence == acknowledged => return Ok(true),
                 0 => {}
+                // The kernel has no others (linux/err.h, MAX_ERRNO).
+                -4095..=-1 => return Err(trouble(Errno::from_raw_os_error(-code), &format!("step {sequence}"))),
                 code => {
-                    return Err(trouble(Errno::from_raw_os_error(code.saturating_neg()), &format!("step {sequence}")));
+                    return Err(Trouble::Failed(format!("step {sequence}: the kernel says {code}, which is no error")));
                 }
             }
         }
