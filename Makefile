@@ -67,6 +67,11 @@ tls-check: need-rust ## Scan TLS with sslyze by Mozilla's intermediate profile (
 	@$(CARGO) build --quiet
 	@tests/sslyze/run.sh
 
+.PHONY: chart-check
+chart-check: $(KUBE_TOOLS)/helm ## What helm lint and checkov say of the chart with many values (checkov is fetched once from PyPI into target/checkov)
+	@$(KUBE_TOOLS)/helm lint --strict --quiet charts/floodway
+	@tests/chart/checkov.sh
+
 .PHONY: test-tools
 test-tools: need-go ## Build what the tests need, once, from Go modules: etcd, kube-apiserver, helm, h2spec, gRPC's interoperability tests
 	@tests/tools/build.sh
