@@ -42,8 +42,10 @@ pub struct AdminState {
     pub tables: Vec<Table>,
     /// What /probe/ asks the app beside which this runs.
     pub probes: Probes,
-    /// What /log changes; `None` where the program's log is not ours.
+    /// What /log shows, and changes; `None` where the program's log is not ours.
     pub log: Option<Control>,
+    /// Whether anything may be changed: the port asks nobody who they are.
+    pub writable: bool,
 }
 
 /// A routing table.
@@ -74,8 +76,10 @@ GET  /metrics       Prometheus text format
 GET  /config_dump   the routing table in force, as JSON; secrets are left out
 GET  /upstreams     what is known of every endpoint, as JSON; `floodway upstreams` shows it as a table
 GET  /log           what is logged
-PUT  /log?level=info,floodway::proxy=debug
+PUT  /log?level=info,floodway::proxy=debug   where listeners.adminWritable is true
 ";
+const READ_ONLY: &str = "this port only shows: change log.level in the settings file, which is followed, or let whoever reaches the \
+                         port change it with listeners.adminWritable: true\n";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -121,6 +125,7 @@ async fn answer(request: &Request<Incoming>, state: AdminState) -> Answer {
     let path = request.uri().path();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match path {
+        "/log" if request.method() == Method::PUT && !state.writable => text(StatusCode::FORBIDDEN, READ_ONLY),
         "/log" if request.method() == Method::PUT => set_log(request.uri().query(), state.log.as_ref()),
         "/" | "/livez" | "/readyz" | "/metrics" | "/config_dump" | "/upstreams" | "/log" if !reads => {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");

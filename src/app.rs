@@ -9,9 +9,13 @@ mod check;
 mod complaints;
 mod configure;
 mod control;
+mod doctor;
 mod expiry;
 mod failure;
 mod injector;
+mod level;
+mod offline;
+mod rights;
 mod roots;
 mod running;
 mod sidecar;
@@ -28,17 +32,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Command, DemoArgs, SidecarArgs};
+use crate::args::{Args, Command, DemoArgs, ServerArgs, SidecarArgs};
 use crate::demo;
 use crate::proxy::Destination;
 use crate::settings::{LogFormat, Settings};
 use crate::telemetry::log;
 use control::Plan;
+use level::Followed;
 use sources::Source;
 
 pub use configure::standalone_settings;
 pub use control::Addresses;
 pub use failure::Failure;
+pub use rights::{RIGHTS, Right, Within};
 pub use running::Running;
 
 /// Runs the program with the arguments of the process; the exit code is 0 for success, 2 for wrong usage or
@@ -47,7 +53,7 @@ pub fn main() -> ExitCode {
     match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !matches!(failure, Failure::Told) {
+            if !matches!(failure, Failure::Told | Failure::Unwell) {
                 eprintln!("error: {failure}");
             }
             failure.exit_code()
@@ -57,14 +63,15 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Gateway(args) => serve(configure::gateway(&args)?, Source::Cluster),
-        Command::Standalone(args) => serve(configure::standalone(&args.server)?, folder(&args.dir)?),
+        Command::Gateway(args) => serve(configure::gateway(&args)?, Source::Cluster, &args.server),
+        Command::Standalone(args) => serve(configure::standalone(&args.server)?, folder(&args.dir)?, &args.server),
         Command::Sidecar(args) => accompany(&args),
         Command::Demo(args) => demonstrate(&args),
         Command::Check(args) => check::check(&args),
         Command::Upstreams(args) => upstreams::run(&args),
         Command::Injector(args) => injector::run(&args),
         Command::Capture(args) => capture::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Crd => print(&crate::api::crds_yaml()),
     }
 }
@@ -75,7 +82,7 @@ fn run(command: Command) -> Result<(), Failure> {
 /// What `floodway standalone` would end with.
 pub fn standalone(dir: &Path, settings: Settings) -> Result<Running, Failure> {
     settings.validate()?;
-    Running::start(running::What::Server(Box::new(Plan { settings, source: folder(dir)?, log: None })))
+    Running::start(running::What::Server(Box::new(Plan { settings, source: folder(dir)?, log: None, level: None })))
 }
 
 /// Stands beside an app, from a thread of its own; returns once it serves. `destination` tells where connections were to go, instead of
@@ -90,13 +97,16 @@ pub fn sidecar(args: &SidecarArgs, destination: Option<Destination>) -> Result<R
 }
 
 /// Serves until a signal ends it.
-fn serve(settings: Settings, source: Source) -> Result<(), Failure> {
+fn serve(settings: Settings, source: Source, args: &ServerArgs) -> Result<(), Failure> {
     let log = Some(start_log(&settings)?);
+    // A flag wins over the file, whatever that says later.
+    let file = args.config.clone().filter(|_| args.log.is_none());
+    let level = file.map(|file| Followed { file, settings: settings.clone() });
     let format = settings.log.format;
     let serving = |addresses: &Addresses| say(format, addresses);
     control::runtime()?.block_on(async {
         let signals = signals::of_the_process()?;
-        control::run(Plan { settings, source, log }, signals, serving).await
+        control::run(Plan { settings, source, log, level }, signals, serving).await
     })
 }
 
@@ -135,7 +145,7 @@ fn demonstrate(args: &DemoArgs) -> Result<(), Failure> {
                 println!("{}", demo::banner(&examples, *http, addresses.https.first().copied(), addresses.admin));
             }
         };
-        control::run(Plan { settings, source, log }, signals, serving).await
+        control::run(Plan { settings, source, log, level: None }, signals, serving).await
     })?;
     println!("{}", demo::farewell());
     Ok(())

@@ -45,6 +45,8 @@ pub enum Command {
     Injector(InjectorArgs),
     /// Redirect the connections of a pod to its sidecar; run by the injector's init container, with NET_ADMIN
     Capture(CaptureArgs),
+    /// Say whether Floodway works in a cluster, or could, and what it serves there or would
+    Doctor(DoctorArgs),
     /// Print the custom resource definitions, for `kubectl apply -f -`
     Crd,
 }
@@ -104,6 +106,52 @@ pub struct UpstreamsArgs {
     /// Again each second, on a terminal four times, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
+}
+
+/// `floodway doctor`
+#[derive(Debug, Flags)]
+pub struct DoctorArgs {
+    /// Kubeconfig; when absent that of KUBECONFIG or ~/.kube/config, else the service account of the pod
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Namespace that Floodway is installed in; when absent that of the pod, else floodway-system
+    #[arg(long, short, value_name = "NAMESPACE", value_parser = object_name)]
+    pub namespace: Option<String>,
+    /// Settings file of that Floodway; when absent what its Deployment or DaemonSet mounts
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Service account whose rights are looked at, as NAME or NAMESPACE/NAME; when absent that of the Deployment or DaemonSet, else
+    /// whoever asks
+    #[arg(long, value_name = "ACCOUNT", value_parser = account)]
+    pub as_service_account: Option<String>,
+    /// Admin port of a running Floodway to ask, too, as host and port
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
+    pub admin: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How long it may take
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+fn object_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    match !text.is_empty() && text.len() <= 253 && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("write a name of Kubernetes: lower-case letters, digits, '-' and '.'".to_owned()),
+    }
+}
+
+fn account(text: &str) -> Result<String, String> {
+    text.split('/').map(object_name).collect::<Result<Vec<_>, _>>()?;
+    match text.matches('/').count() {
+        0 | 1 => Ok(text.to_owned()),
+        _ => Err("write NAME or NAMESPACE/NAME".to_owned()),
+    }
 }
 
 fn host_and_port(text: &str) -> Result<String, String> {

@@ -158,6 +158,8 @@ pub struct Listeners {
     pub tls: ListenersTls,
     /// Address of the admin port.
     pub admin: SocketAddr,
+    /// Whether whoever reaches the admin port may change the log's level there.
+    pub admin_writable: bool,
     /// Silence on a client connection after which TCP asks whether the peer is still there, and how often; zero never asks.
     #[serde(with = "duration_text")]
     pub tcp_keep_alive: Duration,
@@ -175,6 +177,7 @@ impl Default for Listeners {
             https: Vec::new(),
             tls: ListenersTls::default(),
             admin: SocketAddr::from(([0, 0, 0, 0], 9901)),
+            admin_writable: false,
             tcp_keep_alive: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(60),
         }

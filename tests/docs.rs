@@ -129,6 +129,7 @@ fn links_between_documents_lead_somewhere() {
     let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "charts/floodway/README.md"];
     let in_docs = [
         "docs/install.md",
+        "docs/operations.md",
         "docs/routes.md",
         "docs/streaming.md",
         "docs/settings.md",

@@ -102,6 +102,7 @@ const TABLE: &[Room] = &[
             "snapshot",
             "source",
             "status",
+            "tally",
             "telemetry",
             "translate",
             "yaml",

@@ -19,6 +19,10 @@ struct Admin {
 }
 
 async fn admin(log: Option<Control>) -> Admin {
+    admin_that(log, true).await
+}
+
+async fn admin_that(log: Option<Control>, writable: bool) -> Admin {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (publisher, reader) = snapshot::channel();
@@ -29,6 +33,7 @@ async fn admin(log: Option<Control>) -> Admin {
         tables: vec![Table { name: None, snapshot: reader, registry: Registry::default() }],
         probes: Probes::default(),
         log,
+        writable,
     };
     tokio::spawn(serve(listener, state.clone()));
     Admin { address, state, publisher }
@@ -230,4 +235,15 @@ async fn a_client_that_asks_nothing_is_cut() {
         admin.raw(sent).await;
         assert!(start.elapsed() <= HEAD_TIMEOUT * 2, "{:?}: {:?}", sent, start.elapsed());
     }
+}
+
+#[tokio::test]
+async fn without_leave_nothing_is_changed() {
+    let (_subscriber, control) = log::subscriber(log::Format::Text, "info".parse().unwrap());
+    let admin = admin_that(Some(control.clone()), false).await;
+    let reply = admin.ask("PUT", "/log?level=debug").await;
+    assert_eq!(reply.status, 403);
+    assert!(reply.body.contains("listeners.adminWritable: true"), "{}", reply.body);
+    assert_eq!(admin.get("/log").await.body, "info\n");
+    assert_eq!(control.current(), "info");
 }

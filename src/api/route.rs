@@ -23,6 +23,13 @@ use super::{Condition, HeaderEdits, PolicyRef, Redirect, Respond, Retry, Rewrite
     printcolumn = r#"{"name": "Hosts", "type": "string", "jsonPath": ".spec.hosts"}"#,
     printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].status"}"#,
+    printcolumn = r#"{"name": "Resolved", "type": "string", "jsonPath": ".status.conditions[?(@.type=='ResolvedRefs')].status", "priority": 1}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].reason", "priority": 1}"#,
+    printcolumn = r#"{"name": "Certificate", "type": "string", "jsonPath": ".spec.tls.secretName", "priority": 1}"#,
+    printcolumn = r#"{"name": "Service", "type": "string", "description": "The first of them.", "jsonPath": ".spec.rules[*].backends[*].service.name", "priority": 1}"#,
+    printcolumn = r#"{"name": "Upstream", "type": "string", "description": "The first of them.", "jsonPath": ".spec.rules[*].backends[*].upstream.name", "priority": 1}"#,
+    printcolumn = r#"{"name": "Policy", "type": "string", "description": "The first of them.", "jsonPath": ".spec.rules[*].policies[*].name", "priority": 1}"#,
+    printcolumn = r#"{"name": "Class", "type": "string", "jsonPath": ".spec.className", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]

@@ -4,20 +4,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Failure;
 use super::complaints::complaints;
+use super::offline;
 use super::roots::system;
 use crate::api::Condition;
 use crate::api::ProxyPolicySpec;
 use crate::args::CheckArgs;
 use crate::settings::RouteDefaults;
-use crate::snapshot::{FetchedKeys, KeyHosts};
+use crate::snapshot::KeyHosts;
 use crate::source::files::{self, Found, MAX_BYTES, Object, Parsed, Sound};
-use crate::translate::{Context, Key, KeySet, Resources, Translation, Translator, WrongCertificate, check_certificate};
+use crate::translate::{Context, Key, Resources, WrongCertificate, check_certificate};
 use crate::yaml::Problem;
 
 /// What was found, and how bad it is.
@@ -151,14 +151,7 @@ impl Findings {
             roots: system(),
             key_hosts: KeyHosts::default(),
         };
-        let mut translator = Translator::new(context);
-        // Names are not resolved here, and keys not fetched; take them as good.
-        let Translation { hostnames, key_sources, .. } = translator.translate(&resources);
-        let keys = || KeySet { keys: FetchedKeys::new(Arc::default()), fetched: true, trouble: None };
-        resources.key_sets = key_sources.keys().map(|name| (name.to_string(), keys())).collect();
-        let somewhere: Arc<[IpAddr]> = Arc::from([IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))]);
-        resources.resolved = hostnames.into_iter().map(|name| (name, Arc::clone(&somewhere))).collect();
-        let statuses = translator.translate(&resources).statuses;
+        let statuses = offline::translate(context, resources).statuses;
         for (kind, conditions) in statuses.kinds() {
             for (key, conditions) in BTreeMap::from_iter(conditions.iter()) {
                 if let Some((file, found)) = first.get(&(kind, key)) {

@@ -2,6 +2,7 @@
 //! over the defaults.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Failure;
@@ -12,6 +13,14 @@ use crate::settings::{ClientCertificates, LogFormat, Settings};
 /// The settings of `floodway gateway`.
 pub(super) fn gateway(args: &GatewayArgs) -> Result<Settings, Failure> {
     let mut settings = read(&args.server, Settings::default())?;
+    replace_list(&mut settings.watch_namespaces, &args.watch_namespaces);
+    Ok(settings)
+}
+
+/// The settings of a `floodway gateway` that runs elsewhere, whose settings file says `file`.
+pub(super) fn gateway_elsewhere(args: &GatewayArgs, file: Settings) -> Result<Settings, Failure> {
+    let server = ServerArgs { config: None, ..args.server.clone() };
+    let mut settings = read(&server, file)?;
     replace_list(&mut settings.watch_namespaces, &args.watch_namespaces);
     Ok(settings)
 }
@@ -81,15 +90,22 @@ pub fn standalone_settings() -> Settings {
     settings
 }
 
+/// What a settings file says of a gateway.
+pub(super) fn file(path: &Path) -> Result<Settings, Failure> {
+    over(path, &Settings::default())
+}
+
+fn over(path: &Path, defaults: &Settings) -> Result<Settings, Failure> {
+    let name = path.display().to_string();
+    let text =
+        std::fs::read(path).map_err(|error| Failure::configuration(format!("{name}: cannot be read: {error}")))?;
+    Ok(defaults.overlaid(&name, &text)?)
+}
+
 fn read(args: &ServerArgs, defaults: Settings) -> Result<Settings, Failure> {
     let mut settings = match &args.config {
         None => defaults,
-        Some(path) => {
-            let name = path.display().to_string();
-            let text = std::fs::read(path)
-                .map_err(|error| Failure::configuration(format!("{name}: cannot be read: {error}")))?;
-            defaults.overlaid(&name, &text)?
-        }
+        Some(path) => over(path, &defaults)?,
     };
     overlay(args, &mut settings);
     settings.validate()?;

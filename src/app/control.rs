@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Failure;
 use super::complaints;
+use super::level::{self, Followed};
 use super::signals::Signals;
 use super::sources::{self, Source};
 use super::table::Table;
@@ -39,6 +40,8 @@ pub(super) struct Plan {
     pub(super) source: Source,
     /// `None` where the program's log is not ours.
     pub(super) log: Option<log::Control>,
+    /// The settings file that says how much it tells, if that may change.
+    pub(super) level: Option<Followed>,
 }
 
 /// What a server listens on, once it does.
@@ -85,7 +88,7 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 
 /// Serves until `signals` ends it; tells `serving` once it does.
 pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&Addresses)) -> Result<(), Failure> {
-    let Plan { settings, source, log } = plan;
+    let Plan { settings, source, log, level } = plan;
     let settings = Arc::new(settings);
     let access = settings.log.access.parse().unwrap_or(AccessLog::Stdout);
     let telemetry = Telemetry::new(&access)
@@ -93,6 +96,10 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
     let (publisher, reader) = snapshot::channel();
     let (ready, live, registry) = (Ready::default(), Live::default(), Registry::default());
     tokio::spawn(live.pulse("the control thread").keep_beating());
+
+    if let (Some(followed), Some(log)) = (level, &log) {
+        tokio::spawn(level::follow(followed, log.clone()));
+    }
 
     // First, so that it can tell what the rest is waiting for.
     let binding = ready.block("the listeners");
@@ -107,6 +114,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
         tables: vec![admin::Table { name: None, snapshot: reader.clone(), registry: registry.clone() }],
         probes: admin::Probes::default(),
         log,
+        writable: settings.listeners.admin_writable,
     };
     tokio::spawn(admin::serve(listener, state));
 

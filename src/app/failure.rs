@@ -13,6 +13,9 @@ pub enum Failure {
     /// What was wrong has been told already; exit code 2.
     #[error("something is wrong")]
     Told,
+    /// What was looked at is not well, which has been told already; exit code 1.
+    #[error("something is not well")]
+    Unwell,
     /// What was asked for could not be done; exit code 1.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
@@ -27,7 +30,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Configuration(_) | Failure::Told => ExitCode::from(2),
-            Failure::Failed(_) => ExitCode::from(1),
+            Failure::Unwell | Failure::Failed(_) => ExitCode::from(1),
         }
     }
 }

@@ -64,6 +64,7 @@ async fn serve(args: &InjectorArgs, template: Template, log: log::Control) -> Re
         tables: Vec::new(),
         probes: Default::default(),
         log: Some(log),
+        writable: false,
     };
     tokio::spawn(admin::serve(admin, state));
 

@@ -115,13 +115,27 @@ impl Cluster {
     }
 }
 
+fn said(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Whether this process talks to the API server as the service account of its pod: there is no kubeconfig.
+pub(super) fn in_a_pod() -> bool {
+    said("KUBECONFIG").is_none() && said("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+/// The namespace of the pod that this process is in.
+pub(super) fn namespace_of_the_pod() -> Option<String> {
+    said("POD_NAMESPACE").or_else(|| read("/var/run/secrets/kubernetes.io/serviceaccount/namespace"))
+}
+
 /// Who this process is: what the downward API says, else what the system says.
 pub(super) fn pod() -> Pod {
-    let said = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let namespace = said("POD_NAMESPACE")
-        .or_else(|| read("/var/run/secrets/kubernetes.io/serviceaccount/namespace"))
-        .unwrap_or_else(|| "default".to_owned());
+    let namespace = namespace_of_the_pod().unwrap_or_else(|| "default".to_owned());
     let host = said("POD_NAME").or_else(|| said("HOSTNAME")).or_else(|| read("/proc/sys/kernel/hostname"));
     // Outside a pod, two processes may share a host.
     let name = host.map_or_else(

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The name of the Lease.
-const NAME: &str = "floodway-leader";
+pub const NAME: &str = "floodway-leader";
 /// A holder that was silent for so long is gone.
 const DURATION: Duration = Duration::from_secs(15);
 /// The holder renews so often.

@@ -11,6 +11,7 @@ mod writer;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 
+pub use lease::NAME as LEASE;
 pub use notices::{Notice, Object};
 pub use observed::Observed;
 

@@ -2,7 +2,7 @@
 //! and when it goes.
 
 use std::io::{self, ErrorKind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -79,31 +79,38 @@ enum Ended {
     Lost(Trouble, Duration),
 }
 
-/// Makes a connection, and lets everybody use it until it ends.
-async fn hold(shared: &Shared) -> Ended {
+/// What moves the bytes of a connection, until it ends.
+type Driver = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Makes a connection, and proves it by a question.
+async fn made(shared: &Shared) -> Result<(MultiplexedConnection, Driver), Trouble> {
     let setup = Instant::now();
-    let stream = match timeout(SETUP, dial(&shared.redis)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(trouble)) => return Ended::NotMade(trouble),
-        Err(_) => return Ended::NotMade(Trouble::Slow),
-    };
+    let stream = timeout(SETUP, dial(&shared.redis)).await.map_err(|_| Trouble::Slow)??;
     // Whoever asks has a clock of its own, and nothing is said that is not asked for here.
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let info = RedisConnectionInfo::default().set_skip_set_lib_name();
-    let (connection, driver) = match MultiplexedConnection::new_with_config(&info, stream, config).await {
-        Ok(made) => made,
-        Err(error) => return Ended::NotMade(Trouble::of(&error.into())),
-    };
-    let mut driver = pin!(driver);
+    let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
+    let (connection, driver) = made.map_err(|error| Trouble::of(&error.into()))?;
+    let mut driver: Driver = Box::pin(driver);
     let prepared = tokio::select! {
         prepared = timeout(SETUP.saturating_sub(setup.elapsed()), prepare(shared, &connection)) => prepared,
         () = &mut driver => Ok(Err(Trouble::Closed)),
     };
-    match prepared {
-        Ok(Ok(())) => {}
-        Ok(Err(trouble)) => return Ended::NotMade(trouble),
-        Err(_) => return Ended::NotMade(Trouble::Slow),
-    }
+    prepared.map_err(|_| Trouble::Slow)??;
+    Ok((connection, driver))
+}
+
+/// Makes a connection, and lets go of it.
+pub(super) async fn try_once(shared: &Shared) -> Result<(), Trouble> {
+    made(shared).await.map(drop)
+}
+
+/// Makes a connection, and lets everybody use it until it ends.
+async fn hold(shared: &Shared) -> Ended {
+    let (connection, driver) = match made(shared).await {
+        Ok(made) => made,
+        Err(trouble) => return Ended::NotMade(trouble),
+    };
     tracing::info!(redis = &*shared.redis.address, "rate limits of scope Global are counted in Redis");
     let (began, pulse) = (Instant::now(), connection.clone());
     let live = Arc::new(Live { connection, failures: AtomicU32::new(0), given_up: Notify::new() });

@@ -143,14 +143,7 @@ impl Tally {
     /// # Errors
     /// There is no thread, or no runtime for it.
     pub fn start(redis: &Redis) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            redis: redis.clone(),
-            script: Script::new(),
-            live: ArcSwapOption::empty(),
-            turns: Semaphore::new(MOST_AT_ONCE),
-            counts: Default::default(),
-            closing: Notify::new(),
-        });
+        let shared = Arc::new(Shared::new(redis));
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let kept = Arc::clone(&shared);
         thread::Builder::new()
@@ -198,7 +191,26 @@ impl Tally {
     }
 }
 
+/// Makes a connection, has it count once, and lets go of it.
+///
+/// # Errors
+/// Why that is not possible, in words.
+pub async fn try_once(redis: &Redis) -> Result<(), String> {
+    connection::try_once(&Shared::new(redis)).await.map_err(|trouble| trouble.to_string())
+}
+
 impl Shared {
+    fn new(redis: &Redis) -> Self {
+        Shared {
+            redis: redis.clone(),
+            script: Script::new(),
+            live: ArcSwapOption::empty(),
+            turns: Semaphore::new(MOST_AT_ONCE),
+            counts: Default::default(),
+            closing: Notify::new(),
+        }
+    }
+
     fn count(&self, outcome: Outcome) -> Unanswered {
         self.counts[outcome as usize].fetch_add(1, Ordering::Relaxed);
         Unanswered

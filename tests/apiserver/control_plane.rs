@@ -26,6 +26,8 @@ pub(crate) const TENANT: &str = "tenant";
 pub(crate) const BLIND: &str = "blind";
 /// Holds the rules of the chart's injector, of the installation that a test makes.
 pub(crate) const INJECTOR: &str = "injector";
+/// Holds all rules but one, in the namespace of the test that takes it away.
+pub(crate) const PATIENT: &str = "patient";
 /// Holds no rule at all.
 pub(crate) const NOBODY: &str = "nobody";
 /// Where the tests' gateways keep their Lease, unless a test has a namespace of its own for it.
@@ -120,8 +122,15 @@ impl ControlPlane {
         let data = dir.join("etcd");
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
         certificates(&dir, scene);
-        let users =
-            [(ADMIN, "system:masters"), (FLOODWAY, ""), (TENANT, ""), (BLIND, ""), (INJECTOR, ""), (NOBODY, "")];
+        let users = [
+            (ADMIN, "system:masters"),
+            (FLOODWAY, ""),
+            (TENANT, ""),
+            (BLIND, ""),
+            (INJECTOR, ""),
+            (PATIENT, ""),
+            (NOBODY, ""),
+        ];
         let tokens: String =
             users.iter().map(|(user, group)| format!("{user}-token,{user},{user},\"{group}\"\n")).collect();
         std::fs::write(dir.join("tokens.csv"), tokens).unwrap();

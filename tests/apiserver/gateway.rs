@@ -93,6 +93,11 @@ impl Gateway {
         assert!(self.process.ended(Duration::from_secs(10)).await, "still running:\n{}", self.log());
     }
 
+    /// Its admin port.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// An answer of the admin port; `None` while it does not listen.
     pub(crate) async fn admin(&self, path: &str) -> Option<(StatusCode, String)> {
         get(self.admin, "admin", path).await.ok()

@@ -5,6 +5,7 @@
 mod certificates;
 mod control_plane;
 mod crds;
+mod doctor;
 mod gateway;
 mod guarded;
 #[path = "../chart/helm.rs"]
@@ -13,6 +14,7 @@ mod helm;
 mod http1;
 mod injector;
 mod install;
+mod kubectl;
 mod network;
 mod objects;
 mod planted;

@@ -65,6 +65,10 @@ async fn a_user_without_rights_is_told_what_is_missing() {
         assert!(reasons.contains(&format!("waiting for the first list of {kind}: not allowed to list")), "{reasons}");
     }
     assert!(reasons.contains("charts/floodway/templates/rbac.yaml"), "{reasons}");
+    // Verb, resource and where, and in the log, too.
+    let missing = "cannot list resource \"proxyroutes\" in API group \"floodway.dev\" at the cluster scope";
+    assert!(reasons.contains(missing), "{reasons}");
+    assert!(gateway.log().replace("\\\"", "\"").contains(missing), "{}", gateway.log());
     assert!(gateway.alive(), "it keeps trying");
     assert!(gateway.get("a.test").await.is_none(), "nothing is served before the first lists");
 }

@@ -115,6 +115,8 @@ fn the_chart_is_of_the_version_of_the_program() {
     let chart = documents(&chart("Chart.yaml")).remove(0);
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    let (major, minor) = floodway::source::kube::version::OLDEST;
+    assert_eq!(chart["kubeVersion"], format!(">={major}.{minor}.0-0"), "what the program and doctor ask for");
     // What Artifact Hub is told is YAML in a text, with an example for each kind.
     let read = |name: &str| documents(chart["annotations"][name].as_str().unwrap()).remove(0);
     let kinds = |list: Value| -> BTreeSet<String> {

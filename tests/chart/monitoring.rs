@@ -77,6 +77,9 @@ fn alerts_say_what_is_wrong() {
     let alerts = alerts();
     let names: Vec<&Value> = alerts.iter().map(|alert| &alert["alert"]).collect();
     assert_eq!(known.as_array().unwrap().iter().collect::<Vec<_>>(), names, "values.schema.json has other alerts");
+    let runbooks = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let explained = runbooks.lines().filter(|line| line.starts_with("### Floodway")).count();
+    assert_eq!(explained, alerts.len(), "docs/operations.md explains alerts that are not there");
     for alert in &alerts {
         let name = alert["alert"].as_str().unwrap();
         check(alert["expr"].as_str().unwrap(), name);
@@ -90,6 +93,12 @@ fn alerts_say_what_is_wrong() {
             let text = alert["annotations"][said].as_str().unwrap_or_default();
             assert!(text.len() > 20 && text.ends_with(|end: char| ".A".contains(end)), "{name}: {said} is {text:?}");
         }
+        let runbook = alert["annotations"]["runbook_url"].as_str().unwrap_or_default();
+        assert_eq!(runbook, format!("@RUNBOOKS#{}", name.to_lowercase()));
+        assert!(
+            runbooks.contains(&format!("\n### {name}\n")),
+            "docs/operations.md does not say what to do about {name}"
+        );
         // A label that a sentence names has to be left by the expression.
         for (at, _) in alert.to_string().match_indices("$labels.") {
             let text = alert.to_string();

@@ -3,6 +3,16 @@
 use crate::helm::render;
 
 #[test]
+fn an_old_kubernetes_is_refused() {
+    let said = render("", &["--kube-version", "1.29.15"]).unwrap_err();
+    assert!(
+        said.contains("chart requires kubeVersion: >=1.30.0-0 which is incompatible with Kubernetes v1.29.15"),
+        "{said}"
+    );
+    assert!(render("", &["--kube-version", "1.30.0"]).is_ok());
+}
+
+#[test]
 fn a_wrong_value_is_refused_by_name() {
     for (values, sentence) in [
         // What the schema says.

@@ -44,10 +44,14 @@ pub use tls::UpstreamTls;
     shortname = "pup",
     category = "floodway",
     derive = "PartialEq",
-    printcolumn = r#"{"name": "Services", "type": "string", "jsonPath": ".spec.targetRefs[*].name"}"#,
+    printcolumn = r#"{"name": "Service", "type": "string", "description": "The first of them.", "jsonPath": ".spec.targetRefs[*].name"}"#,
     printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Programmed", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].status"}"#,
     printcolumn = r#"{"name": "Healthy", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Healthy')].status"}"#,
+    printcolumn = r#"{"name": "Health", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Healthy')].message", "priority": 1}"#,
+    printcolumn = r#"{"name": "Endpoint", "type": "string", "description": "The first of them.", "jsonPath": ".spec.endpoints[*].address", "priority": 1}"#,
+    printcolumn = r#"{"name": "Hostname", "type": "string", "jsonPath": ".spec.hostname", "priority": 1}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Programmed')].reason", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]

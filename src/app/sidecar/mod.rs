@@ -159,6 +159,7 @@ pub(super) async fn run(
         tables: vec![inbound.shown(), outbound.shown()],
         probes: probes::probes(&plan.probes, plan.pod)?,
         log,
+        writable: settings.listeners.admin_writable,
     };
     tokio::spawn(admin::serve(listener, state));
 

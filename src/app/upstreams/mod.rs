@@ -60,7 +60,7 @@ pub(super) fn run(args: &UpstreamsArgs) -> Result<(), Failure> {
 
 async fn look(args: &UpstreamsArgs, colours: bool) -> anyhow::Result<String> {
     let admin = &args.admin;
-    let asked = timeout(PATIENCE, ask(admin)).await;
+    let asked = timeout(PATIENCE, endpoints(admin)).await;
     let answer = asked.map_err(|_| anyhow!("no answer within {PATIENCE:?}")).flatten().map_err(|error| {
         let remedy = "name the admin port of a running Floodway with --admin HOST:PORT";
         anyhow!("cannot ask {admin} for its upstreams: {error:#}; {remedy}")
@@ -75,11 +75,19 @@ async fn look(args: &UpstreamsArgs, colours: bool) -> anyhow::Result<String> {
     Ok(table::table(&upstreams, colours))
 }
 
-/// The answer of the admin port.
-async fn ask(admin: &str) -> anyhow::Result<String> {
+async fn endpoints(admin: &str) -> anyhow::Result<String> {
+    let (status, answer) = ask(admin, "/upstreams").await?;
+    if status != StatusCode::OK {
+        bail!("it answers {status} to /upstreams, as no admin port of this version does");
+    }
+    Ok(answer)
+}
+
+/// The answer of an admin port.
+pub(super) async fn ask(admin: &str, path: &str) -> anyhow::Result<(StatusCode, String)> {
     let stream = TcpStream::connect(admin).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/upstreams").header(header::HOST, admin).body(Empty::<Bytes>::new())?;
+    let request = Request::get(path).header(header::HOST, admin).body(Empty::<Bytes>::new())?;
     let asked = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
@@ -94,8 +102,5 @@ async fn ask(admin: &str) -> anyhow::Result<String> {
             asked.await?
         }
     };
-    if status != StatusCode::OK {
-        bail!("it answers {status} to /upstreams, as no admin port of this version does");
-    }
-    Ok(String::from_utf8(body.into())?)
+    Ok((status, String::from_utf8(body.into())?))
 }

@@ -4,9 +4,11 @@
 mod client;
 mod item;
 mod kinds;
+mod once;
 mod references;
 mod report;
 mod table;
+pub mod version;
 mod watch;
 
 use std::pin::Pin;
@@ -16,7 +18,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kube::{Api, Client};
 use tokio::sync::oneshot;
 
-pub use client::client;
+pub use client::{client, client_of};
+pub use once::{Conditions, Looked, Unlisted, look};
+pub use report::explain_answer;
 
 use crate::api::{Condition, ProxyPolicySpec, ProxyRouteSpec, ProxyUpstreamSpec};
 use crate::ready::Ready;
@@ -78,7 +82,11 @@ pub async fn run(client: Client, watches: Watches, synced: oneshot::Sender<()>) 
     }
     let count = all.len();
     let first_lists = async {
-        if progress.wait_for(|listed| *listed == count).await.is_ok() {
+        // An API server that will not do is told of, and nothing is served; whoever upgrades it need not restart anything here.
+        let ((), listed) = tokio::join!(version::wait(&client, &watches.ready), async {
+            progress.wait_for(|listed| *listed == count).await.is_ok()
+        });
+        if listed {
             let _ = synced.send(());
         }
         std::future::pending::<()>().await;

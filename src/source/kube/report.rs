@@ -188,16 +188,30 @@ fn is_refusal(error: &Error) -> bool {
 fn explain(kind: &str, error: &Error) -> String {
     match answer(error).map(|status| (status.code, status.message.trim())) {
         Some((404, _)) => {
-            format!("the API server does not know {kind}: install the custom resources (kubectl apply -f crds/)")
+            format!(
+                "the API server does not know {kind}: install the custom resources \
+                 (floodway crd | kubectl apply --server-side -f -)"
+            )
         }
         Some((403, message)) => format!(
             "not allowed to list and watch {kind}: {message} (grant what charts/floodway/templates/rbac.yaml lists to \
-             the service account)"
+             the service account; `floodway doctor` names each right that is missing)"
         ),
         Some((401, message)) => format!("the API server does not accept our credentials: {message}"),
         Some((410, _)) => format!("the watch of {kind} fell behind (410 Gone) and begins with a new list"),
         Some((code, message)) => format!("the API server refuses the watch of {kind}: {code} {message}"),
         None => format!("cannot watch {kind}: {}", chain(error)),
+    }
+}
+
+/// What the API server answered, or why it did not, in one sentence.
+pub fn explain_answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.message.trim().is_empty() => {
+            format!("the API server answers {}", status.code)
+        }
+        kube::Error::Api(status) => status.message.trim().to_owned(),
+        error => chain(error),
     }
 }
 

@@ -17,6 +17,8 @@ use crate::telemetry::Telemetry;
 #[derive(Clone)]
 struct Server {
     routes: Arc<Mutex<Vec<Value>>>,
+    /// The minor version that it has.
+    minor: Arc<Mutex<u32>>,
     /// Lists are answered with this status.
     status: Arc<Mutex<u16>>,
     /// What watches of ProxyRoutes are sent; nothing ends them.
@@ -27,8 +29,12 @@ impl Server {
     async fn start() -> (Server, Client) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server =
-            Server { routes: Arc::default(), status: Arc::new(Mutex::new(200)), events: broadcast::channel(16).0 };
+        let server = Server {
+            routes: Arc::default(),
+            minor: Arc::new(Mutex::new(33)),
+            status: Arc::new(Mutex::new(200)),
+            events: broadcast::channel(16).0,
+        };
         let serving = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -50,6 +56,13 @@ impl Server {
         let mut events = self.events.subscribe();
         let routes = target.contains("/proxyroutes?");
         let (status, body) = match *self.status.lock().unwrap() {
+            200 if target.contains("/version") => {
+                let minor = *self.minor.lock().unwrap();
+                let empty = ["gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+                let mut info = json!({"major": "1", "minor": minor.to_string(), "gitVersion": format!("v1.{minor}.0")});
+                empty.iter().for_each(|field| info[field] = json!(""));
+                (200, info.to_string())
+            }
             200 if target.contains("watch=true") => (200, String::new()),
             200 => {
                 let items = if routes { self.routes.lock().unwrap().clone() } else { Vec::new() };
@@ -194,4 +207,28 @@ async fn nothing_counts_as_read_before_every_kind_was_listed() {
     watched.until("readiness", |watched| watched.ready.reasons().is_empty()).await;
     (&mut watched.synced).await.unwrap();
     assert_eq!(watched.names(), ["a"]);
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_too_old_is_refused_in_a_sentence_and_one_that_was_upgraded_is_not() {
+    let (server, client) = Server::start().await;
+    *server.minor.lock().unwrap() = 29;
+    let ready = Ready::default();
+    let told = ready.clone();
+    let waiting = tokio::spawn(async move { version::wait(&client, &told).await });
+    let begin = "another API server: Floodway needs Kubernetes 1.30 or later, and the API server is v1.29.0: ";
+    let reasons = async || {
+        let mut reasons = ready.reasons();
+        while reasons.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            reasons = ready.reasons();
+        }
+        reasons
+    };
+    let reasons = tokio::time::timeout(Duration::from_secs(20), reasons()).await.unwrap();
+    assert!(reasons.len() == 1 && reasons[0].starts_with(begin), "{reasons:?}");
+    assert!(!waiting.is_finished());
+    *server.minor.lock().unwrap() = 30;
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap();
+    assert!(ready.reasons().is_empty());
 }

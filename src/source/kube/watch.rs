@@ -69,7 +69,7 @@ impl Pause {
     const LONGEST: Duration = Duration::from_secs(10);
 
     /// The next pause; `chance` is from 0 to 1.
-    fn next(&mut self, chance: f64) -> Duration {
+    pub(super) fn next(&mut self, chance: f64) -> Duration {
         let whole = Pause::FIRST.saturating_mul(1 << self.attempts.min(10)).min(Pause::LONGEST);
         self.attempts = self.attempts.saturating_add(1);
         whole.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
