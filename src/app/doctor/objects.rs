@@ -8,7 +8,7 @@ use super::report::{Check, Level, Report, counted};
 use super::served;
 use crate::api::{self, Condition};
 use crate::app::complaints::complaints;
-use crate::app::{control, offline};
+use crate::app::{control, offline, roots};
 use crate::settings::Settings;
 use crate::source::kube::{Conditions, Looked, Unlisted, look};
 use crate::translate::{Resources, Statuses};
@@ -28,7 +28,7 @@ impl Visit<'_> {
             let remedy = "often its definition is of another version than the program: see above";
             report.fail(Check::Objects, format!("{kind} {key}"), format!("it cannot be read: {why}"), remedy);
         }
-        let context = match control::context(settings) {
+        let context = match control::context(settings, roots::system()) {
             Ok(context) => context,
             Err(error) => return report.fail(Check::Settings, "", format!("{error:#}"), ""),
         };
