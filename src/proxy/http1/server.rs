@@ -53,6 +53,9 @@ pub(in crate::proxy) enum Served {
 /// How long a connection without a request stays ready for the next one.
 pub(in crate::proxy) const RESTS_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a connection without a request may go on waiting for one when the drain begins.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
 /// What comes next on a connection.
 enum Next {
     Head(Head),
@@ -172,6 +175,7 @@ async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, draining: &mut A
     let mut scan = HeadScan::default();
     let mut begun = first.then(Instant::now);
     let waiting_since = Instant::now();
+    let mut leaving_since = None;
     poll_fn(|cx| {
         let read = |head: &[u8]| match head::parse(head, limits) {
             _ if first && head == HTTP2_PREFACE => Next::Http2,
@@ -188,18 +192,20 @@ async fn next_head(conn: &Conn, worker: &Worker, timer: &Timer, draining: &mut A
         if started && begun.is_none() {
             begun = Some(Instant::now());
         }
-        if !started && !first && draining.poll(cx).is_ready() {
-            return Poll::Ready(Next::Closed);
+        // A request may be on its way: who asks again soon is answered, and told that the connection ends. Closing at once would reset it.
+        if !first && leaving_since.is_none() && draining.poll(cx).is_ready() {
+            leaving_since = Some(Instant::now());
         }
         let may_rest = begun.is_none() && conn.buffer.borrow().is_empty() && RESTS_AFTER < limits.keep_alive_idle;
-        let deadline = match begun {
-            Some(begun) => begun + limits.header_timeout,
-            None if may_rest => waiting_since + RESTS_AFTER,
-            None => waiting_since + limits.keep_alive_idle,
+        let deadline = match (begun, leaving_since) {
+            (Some(begun), _) => begun + limits.header_timeout,
+            (None, Some(since)) => (since + LAST_REQUEST).min(waiting_since + limits.keep_alive_idle),
+            (None, None) if may_rest => waiting_since + RESTS_AFTER,
+            (None, None) => waiting_since + limits.keep_alive_idle,
         };
         timer.poll_at(cx, deadline).map(|()| match started {
             true => Next::Refused(Error::SlowHead),
-            false if may_rest => Next::Rest,
+            false if may_rest && leaving_since.is_none() => Next::Rest,
             false => Next::Closed,
         })
     })
