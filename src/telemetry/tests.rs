@@ -315,6 +315,7 @@ mod counting {
         metrics.breakers(move || vec![breaker.clone()]);
         let limit = RateLimited { policy: "shop/fair".into(), limit: "per-user".into(), refused: 1, keys: 2 };
         metrics.rate_limits(move || (vec![limit.clone()], Some((true, vec![("answered", 1)]))));
+        metrics.injections().count("injected");
         let text = metrics.text();
         for metric in ALL {
             let kind = format!("{:?}", metric.kind).to_lowercase();
