@@ -68,10 +68,12 @@ pub(crate) async fn a_killed_process_loses_what_it_carried(cluster: &Cluster) {
     let (tally, streams) = (load.stop().await, streams.stop().await);
     // A client has one request under way, at most; what waits for a connection has lost nothing.
     assert!(tally.failures.len() <= CLIENTS, "{tally:?}");
-    assert!(streams.cut.len() <= 20 && streams.failures.is_empty(), "{streams:?}");
+    // A stream that was just being opened, on a connection that the kernel had taken for the process, was carried by it, too.
+    assert!(streams.cut.len() <= 20 && streams.failures.len() <= 20, "{streams:?}");
     let lost = format!("{} of {}, with {CLIENTS} clients", tally.failures.len(), tally.served);
     cluster.figures.add("Requests that failed when one of two processes of Floodway was killed", lost);
     cluster.figures.add("— streams that were cut, of 20", streams.cut.len().to_string());
+    cluster.figures.add("— streams that were cut while they were opened", streams.failures.len().to_string());
     cluster
         .figures
         .add("— the longest that a client was without its stream", format!("{} ms", streams.away.as_millis()));
