@@ -174,6 +174,9 @@ bill_of_materials() {
     trap 'rm -rf "$work" floodway-image-sbom.json' EXIT
     SOURCE_DATE_EPOCH=$epoch "$tool" cyclonedx --quiet --format json --spec-version 1.5 --target "$target" --features jemalloc \
         --no-build-deps --override-filename floodway-image-sbom
+    "${CARGO:-cargo}" tree --locked --features jemalloc --target "$target" --edges normal --prefix none --format '{p}' >"$work/linked"
+    awk -f deploy/linked.awk "$work/linked" floodway-image-sbom.json >"$work/bill"
+    mv "$work/bill" floodway-image-sbom.json
     local hash others
     hash=$(digest "$layer/etc/ssl/certs/ca-certificates.crt")
     others="    {\"type\":\"data\",\"bom-ref\":\"ca-certificates\",\"name\":\"ca-certificates\",\"version\":\"$hash\",\"description\":\"Certificates of authorities that the system trusted where the image was made\",\"hashes\":[{\"alg\":\"SHA-256\",\"content\":\"$hash\"}]},"
