@@ -81,7 +81,8 @@ pub(crate) fn run(dir: PathBuf, wanted: &[&str]) -> ExitCode {
         }
         println!("\nFigures:");
         cluster.figures.print();
-        if flags.contains(&"--write") {
+        // A table of half of it, or of a run that went wrong, would take the place of a whole one.
+        if flags.contains(&"--write") && parts.is_empty() && failed.is_empty() {
             cluster.figures.write();
         }
         if flags.contains(&"--keep") {
