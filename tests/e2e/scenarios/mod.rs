@@ -58,7 +58,8 @@ const ALL: &[(&str, Scenario)] = scenarios![
 /// Runs those whose names contain one of `wanted`, or all.
 pub(crate) fn run(dir: PathBuf, wanted: &[&str]) -> ExitCode {
     let (flags, parts): (Vec<&str>, Vec<&str>) = wanted.iter().copied().partition(|word| word.starts_with("--"));
-    let chosen = |name: &str| parts.is_empty() || parts.iter().any(|part| name.contains(part));
+    let whole = parts.is_empty();
+    let chosen = |name: &str| whole || parts.iter().any(|part| name.contains(part));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async move {
         let began = Instant::now();
@@ -82,7 +83,7 @@ pub(crate) fn run(dir: PathBuf, wanted: &[&str]) -> ExitCode {
         println!("\nFigures:");
         cluster.figures.print();
         // A table of half of it, or of a run that went wrong, would take the place of a whole one.
-        if flags.contains(&"--write") && parts.is_empty() && failed.is_empty() {
+        if flags.contains(&"--write") && whole && failed.is_empty() {
             cluster.figures.write();
         }
         if flags.contains(&"--keep") {
