@@ -154,7 +154,10 @@ pub(crate) async fn a_transparent_sidecar_captures_and_probes_pass(cluster: &Clu
 
     // The application asks a Service by its name, and knows nothing of a sidecar.
     let mut pods = std::collections::BTreeSet::new();
-    for _ in 0..12 {
+    for _ in 0..200 {
+        if pods.len() == 3 {
+            break;
+        }
         let (_, said) = eventually("an answer through the sidecar", async || {
             via(cluster, &open, 8080, "plain:80", "plain").await.filter(|(status, _)| *status == 200)
         })
@@ -163,7 +166,7 @@ pub(crate) async fn a_transparent_sidecar_captures_and_probes_pass(cluster: &Clu
         pods.insert(said["pod"].to_string());
     }
     assert_eq!(pods.len(), 3, "{pods:?}");
-    assert!(metric(cluster, &open, "floodway_requests_total", &["outbound"]).await >= 12.0);
+    assert!(metric(cluster, &open, "floodway_requests_total", &["outbound"]).await >= 3.0);
     // What no route or upstream names passes untouched.
     let address = format!("web.{}.svc.cluster.local:80", crate::cluster::SHOP);
     let (status, said) = via(cluster, &open, 8080, &address, "web").await.unwrap();
