@@ -8,9 +8,11 @@ pub use probes::{Asking, Probes, Refused};
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -85,6 +87,15 @@ const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type Answer = Response<Full<Bytes>>;
+
+/// Takes the admin port.
+///
+/// # Errors
+/// The address cannot be had; says what to do.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let taken = || format!("cannot listen on {address} (admin port; choose another address with --admin)");
+    TcpListener::bind(address).await.with_context(taken)
+}
 
 /// Serves the admin port until the future is dropped.
 pub async fn serve(listener: TcpListener, state: AdminState) {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use futures_util::FutureExt;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -103,9 +102,7 @@ pub(super) async fn run(plan: Plan, mut signals: Signals, serving: impl FnOnce(&
 
     // First, so that it can tell what the rest is waiting for.
     let binding = ready.block("the listeners");
-    let listener = TcpListener::bind(settings.listeners.admin).await.with_context(|| {
-        format!("cannot listen on {} (admin port; choose another address with --admin)", settings.listeners.admin)
-    })?;
+    let listener = admin::listen(settings.listeners.admin).await?;
     let admin = listener.local_addr().context("the admin port has no address")?;
     let state = AdminState {
         telemetry: telemetry.clone(),

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -148,9 +147,7 @@ pub(super) async fn run(
 
     // First, so that it can tell what the rest is waiting for.
     let binding = ready.block("the listeners");
-    let listener = TcpListener::bind(settings.listeners.admin).await.with_context(|| {
-        format!("cannot listen on {} (admin port; choose another address with --admin)", settings.listeners.admin)
-    })?;
+    let listener = admin::listen(settings.listeners.admin).await?;
     let admin = listener.local_addr().context("the admin port has no address")?;
     let state = AdminState {
         telemetry: telemetry.clone(),
