@@ -152,6 +152,21 @@ fn links_between_documents_lead_somewhere() {
 }
 
 /// The sections of a kind's table in docs/routes.md, and the pages where they lead, name every field of its CRD.
+/// GitHub shows a table as text when its head has another number of cells than the line below it.
+#[test]
+fn tables_have_a_head_for_each_column() {
+    let columns = |line: &str| line.replace("\\|", "").matches('|').count();
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let own = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    for page in pages.chain(own).filter(|path| path.extension().is_some_and(|end| end == "md")) {
+        let text = fs::read_to_string(&page).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (number, pair) in lines.windows(2).enumerate().filter(|(_, pair)| pair[1].starts_with("|--")) {
+            assert_eq!(columns(pair[0]), columns(pair[1]), "{}:{}: {}", page.display(), number + 1, pair[0]);
+        }
+    }
+}
+
 #[test]
 fn every_field_is_explained() {
     let document = ["routes", "resilience", "policies", "tls"].map(|page| read(&format!("docs/{page}.md"))).concat();

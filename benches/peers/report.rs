@@ -218,8 +218,10 @@ fn keep(page: &str, text: &str, renewed: Option<&str>) -> Result<()> {
 
 /// `before`, whose lines are those of `text` where both say something of the same figure.
 fn renew(before: &str, text: &str) -> Result<String> {
-    let figure =
-        |line: &str| Some(line.strip_prefix("| ")?.split_once(" | ")?.0.to_owned()).filter(|name| !name.is_empty());
+    // The heads of tables, which name no figure, stay as they are.
+    let figure = |line: &str| {
+        Some(line.strip_prefix("| ")?.split_once(" | ")?.0.to_owned()).filter(|name| !name.starts_with('|'))
+    };
     let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
     for line in text.lines() {
         let Some(name) = figure(line) else { continue };
