@@ -14,6 +14,7 @@ mod guard;
 #[path = "../../tests/apiserver/guarded.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod guarded;
+mod issuer;
 mod measure;
 #[path = "../../tests/apiserver/objects.rs"]
 #[allow(dead_code, unreachable_pub)]

@@ -20,8 +20,8 @@ use floodway::telemetry::Telemetry;
 use floodway::translate::{Context, Key, Resources, SecretData, Translator};
 use serde_json::{Value, json};
 
+use crate::issuer;
 use crate::measure::{Report, shown, time};
-use crate::token;
 
 /// Networks of `ipAccess`, and keys of `apiKey`.
 const MANY: u32 = 10_000;
@@ -94,8 +94,7 @@ fn key(index: u32) -> String {
 fn cases() -> Vec<Case> {
     let case = |name, spec, lines: &str| Case { name, spec, lines: lines.to_owned(), forwarded: false };
     let networks: Vec<String> = (0..MANY).map(|index| network(index, false)).collect();
-    let year_2100 = 4_102_444_800;
-    let (keys, token) = token::es256(year_2100);
+    let (keys, token) = issuer::es256(issuer::YEAR_2100);
     vec![
         case("`ipAccess`, 10,000 networks", json!({"ipAccess": {"deny": networks}}), ""),
         case(

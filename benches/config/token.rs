@@ -3,14 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use floodway::proxy::Tokens;
 use floodway::snapshot::{FetchedKeys, Issuer, IssuerKeys, Jwt, Keys, RemoteKeys};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use serde_json::json;
 
+use crate::issuer::es256;
 use crate::measure::{Report, shown, time};
 
 /// RFC 7515 A.2: RSA with SHA-256, and its key.
@@ -44,26 +40,6 @@ fn jwt(keys: IssuerKeys) -> Arc<Jwt> {
         close_code: None,
         realm: "r".into(),
     })
-}
-
-/// A key of P-256, and a token as identity providers make them: some eight hundred bytes.
-pub(crate) fn es256(expires: u64) -> (String, String) {
-    let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    let (random, scheme) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(scheme, &random).unwrap();
-    let pair = EcdsaKeyPair::from_pkcs8(scheme, pkcs8.as_ref(), &random).unwrap();
-    let point = pair.public_key().as_ref();
-    let key = json!({"kty": "EC", "crv": "P-256", "kid": "one", "x": encode(&point[1..33]), "y": encode(&point[33..])});
-    let claims = json!({
-        "iss": "joe", "exp": expires, "nbf": 1, "iat": 1, "sub": "248289761001", "azp": "chat",
-        "name": "Ada Lovelace", "email": "ada@example.com", "email_verified": true, "sid": "8".repeat(36),
-        "realm_access": {"roles": ["editor", "reader", "offline_access"]}, "scope": "openid profile email",
-        "jti": "0".repeat(36), "note": "x".repeat(120),
-    });
-    let header = json!({"alg": "ES256", "typ": "JWT", "kid": "one"});
-    let message = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
-    let signature = pair.sign(&random, message.as_bytes()).unwrap();
-    (json!({"keys": [key]}).to_string(), format!("{message}.{}", encode(signature.as_ref())))
 }
 
 pub(crate) fn run(report: &mut Report) {

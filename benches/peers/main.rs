@@ -9,6 +9,8 @@ mod args;
 mod backend;
 mod certificate;
 mod frames;
+#[path = "../config/issuer.rs"]
+mod issuer;
 mod load;
 mod machine;
 mod peers;
@@ -33,6 +35,8 @@ use rows::{Life, Measure, Row};
 pub(crate) struct Bench {
     pub(crate) args: Args,
     pub(crate) backend: Backend,
+    /// Whose tokens are believed: keys, and a token.
+    pub(crate) issuer: (String, String),
 }
 
 fn main() -> ExitCode {
@@ -67,7 +71,7 @@ async fn run(args: Args) -> Result<()> {
     let programs: Vec<Program> = args.programs()?;
     machine::look_for_noise(args.cores).await;
     let backend = Backend::start(args.cores)?;
-    let bench = Bench { args, backend };
+    let bench = Bench { args, backend, issuer: issuer::es256(issuer::YEAR_2100) };
     let mut report = Report::new(&bench, &programs);
     for row in rows {
         eprintln!("{}: {}", row.name, row.about);

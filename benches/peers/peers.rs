@@ -156,6 +156,8 @@ pub(crate) enum Setup {
     Faulty,
     /// As the first, and a host whose upstream has everything on that guards it. Floodway's alone: it is compared with itself.
     Guarded,
+    /// As the first, and a host whose requests are under a policy with many sections. Floodway's alone, too.
+    Policed,
     /// As the first, and TLS with clients on a port of its own. Not Envoy's.
     Tls,
 }
@@ -164,7 +166,7 @@ impl Setup {
     /// Whether it is measured of this proxy.
     pub(crate) fn is_for(self, kind: Kind) -> bool {
         match self {
-            Setup::Guarded => kind == Kind::Floodway,
+            Setup::Guarded | Setup::Policed => kind == Kind::Floodway,
             Setup::Tls => kind != Kind::Envoy,
             _ => true,
         }
@@ -194,6 +196,7 @@ impl Peer {
             ("https", ports.https.to_string()),
             ("certificate", serde_json::to_string(certificate)?),
             ("key", serde_json::to_string(key)?),
+            ("jwks", serde_json::to_string(&bench.issuer.0)?),
             ("connections", bench.args.connections().to_string()),
             ("files", bench.args.files().to_string()),
             ("admin", admin.to_string()),
@@ -283,6 +286,15 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        // Floodway may be built to count what it runs, and writes that down when it ends by itself: told twice, it does so at once.
+        if self.kind == Kind::Floodway {
+            for _ in 0..60 {
+                if self.signal(Signal::TERM).is_err() || !matches!(self.child.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
         if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
             let _ = kill_process_group(group, Signal::KILL);
         }

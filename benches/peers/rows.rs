@@ -234,6 +234,22 @@ pub(crate) const ROWS: &[Row] = &[
             context("processor time per request without", "µs"),
         ],
     },
+    Row {
+        name: "policies-on",
+        about: "a host whose requests are under a policy with six sections, against one without",
+        setup: Setup::Policed,
+        life: Life::Row,
+        rounds: usize::MAX,
+        measure: Measure::Each(|bench, peer| Box::pin(requests::policed(bench, peer))),
+        figures: &[
+            context(
+                "processor time per request under ipAccess, cors, requestLimits, jwt, rateLimit and headers, to that under nothing",
+                "×",
+            ),
+            context("processor time per request under these", "µs"),
+            context("processor time per request under nothing", "µs"),
+        ],
+    },
     cost!(
         "64k",
         "processor time per request, 64 KiB answers",

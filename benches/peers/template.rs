@@ -2,8 +2,8 @@
 //!
 //! * `@name@` is replaced by its value.
 //! * A line that begins with `#log# ` holds where an access log is written, one with `#quiet# ` where none is, one with
-//!   `#change# ` where routes are added, one with `#guard# ` where an upstream is guarded, one with `#tls# ` where TLS is ended, and one with `#fault# ` where pods
-//!   fall ill (`#steady# `: where none do).
+//!   `#change# ` where routes are added, one with `#guard# ` where an upstream is guarded, one with `#policy# ` where requests are under a
+//!   policy, one with `#tls# ` where TLS is ended, and one with `#fault# ` where pods fall ill (`#steady# `: where none do).
 //! * A line with `@host@` is repeated for each of [`HOSTS`] hosts.
 
 use crate::peers::Setup;
@@ -24,6 +24,7 @@ pub(crate) fn filled(text: &str, setup: Setup, values: &[(&str, String)]) -> Str
             ("#quiet# ", setup != Setup::Logged),
             ("#change# ", setup == Setup::Changing),
             ("#guard# ", setup == Setup::Guarded),
+            ("#policy# ", setup == Setup::Policed),
             ("#tls# ", setup == Setup::Tls),
             ("#fault# ", setup == Setup::Faulty),
             ("#steady# ", setup != Setup::Faulty),

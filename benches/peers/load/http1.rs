@@ -107,7 +107,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 /// A request as a browser or a client library sends it.
 pub(crate) fn get(host: &str, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\nAccept-Encoding: gzip, br\r\n\r\n")
+    get_with(host, path, "")
+}
+
+/// With further fields, as lines.
+pub(crate) fn get_with(host: &str, path: &str, lines: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\nAccept-Encoding: gzip, br\r\n{lines}\r\n")
         .into_bytes()
 }
 
