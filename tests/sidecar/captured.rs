@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Backend, Pod, echo, eventually, get, said, service};
+use crate::support::{Backend, Pod, at_cluster_ip, echo, eventually, get, said, service};
 
 fn cluster_ip() -> SocketAddr {
     "10.96.0.1:80".parse().unwrap()
@@ -91,9 +91,7 @@ async fn what_is_no_http_goes_to_a_named_service_as_it_is() {
     // The cluster IP is an address of this machine here, so that who is passed on there arrives.
     let server = echo("").await;
     let one = Backend::start("one").await;
-    let objects = service("llm", &[&one], "")
-        .replace("10.96.0.1", "127.0.0.1")
-        .replace("{name: http, port: 80}", &format!("{{name: http, port: {}}}", server.port()));
+    let objects = at_cluster_ip(&service("llm", &[&one], ""), server);
     let pod = Pod::start(&objects, &["--mode=transparent"]).await;
     let exchange = async |bytes: &'static [u8]| {
         let mut client = pod.redirected(pod.outbound(), server).await;
@@ -120,9 +118,7 @@ async fn what_is_no_http_goes_to_a_named_service_as_it_is() {
 #[tokio::test]
 async fn a_server_that_speaks_first_is_heard() {
     let (server, one) = (echo("220 hello\r\n").await, Backend::start("one").await);
-    let objects = service("llm", &[&one], "")
-        .replace("10.96.0.1", "127.0.0.1")
-        .replace("{name: http, port: 80}", &format!("{{name: http, port: {}}}", server.port()));
+    let objects = at_cluster_ip(&service("llm", &[&one], ""), server);
     let pod = Pod::start(&objects, &["--mode=transparent"]).await;
     let mut client = pod.redirected(pod.outbound(), server).await;
     let mut greeting = [0; 11];
@@ -179,9 +175,7 @@ async fn captured_ports_lead_to_the_app_and_other_ports_are_passed_on() {
 #[tokio::test]
 async fn a_service_that_is_no_longer_named_is_left_alone() {
     let (server, one) = (echo("").await, Backend::start("one").await);
-    let objects = service("llm", &[&one], "")
-        .replace("10.96.0.1", "127.0.0.1")
-        .replace("{name: http, port: 80}", &format!("{{name: http, port: {}}}", server.port()));
+    let objects = at_cluster_ip(&service("llm", &[&one], ""), server);
     let pod = Pod::start(&objects, &["--mode=transparent"]).await;
     let ask = async || {
         let client = pod.redirected(pod.outbound(), server).await;

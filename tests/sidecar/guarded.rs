@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::support::{Backend, Pod, eventually, get, said};
@@ -112,6 +112,20 @@ async fn what_is_no_request_does_not_pass_a_policy() {
 }
 
 #[tokio::test]
+async fn no_more_requests_reach_the_app_than_a_limit_lets_pass() {
+    let app = Backend::start("app").await;
+    let policy = "apiVersion: floodway.dev/v1alpha1\nkind: ProxyPolicy\nmetadata: {name: fair, namespace: shop}\n\
+                  spec: {rateLimit: [{name: per-user, key: [{header: x-user}], requests: 2, per: 1h}]}\n";
+    let flags = [format!("--app-port={}", app.port()), "--policy=fair".to_owned()];
+    let pod = Pod::start(policy, &flags.each_ref().map(String::as_str)).await;
+    for (user, status) in [("ann", 200), ("ann", 200), ("ann", 429), ("bob", 200), ("ann", 429)] {
+        assert_eq!(ask(&pod, &format!("X-User: {user}\r\n")).await.0, status, "{user}");
+    }
+    assert_eq!(app.requests.load(Ordering::Relaxed), 3);
+    assert_eq!(pod.metric("floodway_rate_limited_total", &["inbound", "per-user"]).await, 2.0);
+}
+
+#[tokio::test]
 async fn an_upstream_that_is_missing_lets_nobody_pass() {
     let app = Backend::start("app").await;
     let flags = [format!("--app-port={}", app.port()), "--upstream=app".to_owned()];
@@ -142,15 +156,15 @@ async fn a_breaker_stands_before_the_app() {
 }
 
 /// An authority, and a certificate with its key that it has signed.
-struct Issued {
-    authority: String,
+pub(crate) struct Issued {
+    pub(crate) authority: String,
     certificate: String,
     key: String,
-    chain: Vec<CertificateDer<'static>>,
-    secret: Vec<u8>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) secret: Vec<u8>,
 }
 
-fn issued(name: &str) -> Issued {
+pub(crate) fn issued(name: &str) -> Issued {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -177,8 +191,8 @@ fn secret(name: &str, kind: &str, entries: &[(&str, &str)]) -> String {
     text
 }
 
-/// The answer over TLS to a client that trusts `server` and shows what it has of `client`; an error if there is none.
-async fn over_tls(pod: &Pod, server: &Issued, client: Option<&Issued>) -> std::io::Result<String> {
+/// What a client speaks TLS with that trusts `server` and shows what it has of `client`.
+pub(crate) fn trusting(server: &Issued, client: Option<&Issued>) -> TlsConnector {
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(server.authority.as_bytes()).unwrap()).unwrap();
@@ -192,9 +206,14 @@ async fn over_tls(pod: &Pod, server: &Issued, client: Option<&Issued>) -> std::i
             config.with_client_auth_cert(one.chain.clone(), key).unwrap()
         }
     };
+    TlsConnector::from(Arc::new(config))
+}
+
+/// The answer over TLS to a client that trusts `server` and shows what it has of `client`; an error if there is none.
+async fn over_tls(pod: &Pod, server: &Issued, client: Option<&Issued>) -> std::io::Result<String> {
     let stream = TcpStream::connect(pod.inbound()).await?;
     let name = ServerName::try_from("app.example").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let mut stream = trusting(server, client).connect(name, stream).await?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n").await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
@@ -245,68 +264,4 @@ async fn only_clients_with_a_certificate_reach_the_app() {
     // What goes out is nobody's to show a certificate for.
     let client = TcpStream::connect(pod.outbound()).await.unwrap();
     assert_eq!(get(client, "/", "nobody", "").await.0, 404);
-}
-
-/// An app that speaks HTTP/2 alone, and answers calls of gRPC with their own first bytes.
-async fn grpc_app() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((_, mut respond))) = connection.accept().await {
-                    let head = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
-                    let mut stream = respond.send_response(head, false).unwrap();
-                    stream.send_data(bytes::Bytes::from_static(b"\0\0\0\0\x02hi"), false).unwrap();
-                    let mut trailers = http::HeaderMap::new();
-                    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-                    stream.send_trailers(trailers).unwrap();
-                }
-            });
-        }
-    });
-    address
-}
-
-/// The message and the status of a call.
-async fn call(stream: TcpStream, authority: &str) -> (Vec<u8>, String) {
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    let driving = tokio::spawn(connection);
-    let request = http::Request::post(format!("http://{authority}/shop.Cart/Get"));
-    let request = request.header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap();
-    let mut client = client.ready().await.unwrap();
-    let (response, mut stream) = client.send_request(request, false).unwrap();
-    stream.send_data(bytes::Bytes::from_static(b"\0\0\0\0\0"), true).unwrap();
-    let mut body = response.await.unwrap().into_body();
-    let mut message = Vec::new();
-    while let Some(Ok(data)) = body.data().await {
-        message.extend_from_slice(&data);
-    }
-    let trailers = body.trailers().await.unwrap().unwrap_or_default();
-    driving.abort();
-    (message, trailers.get("grpc-status").map_or(String::new(), |value| value.to_str().unwrap().to_owned()))
-}
-
-#[tokio::test]
-async fn grpc_reaches_an_app_of_which_nobody_said_what_it_speaks() {
-    let app = grpc_app().await;
-    let pod = Pod::start("", &[&format!("--app-port={}", app.port())]).await;
-    let answer = call(TcpStream::connect(pod.inbound()).await.unwrap(), "app.example").await;
-    assert_eq!(answer, (b"\0\0\0\0\x02hi".to_vec(), "0".to_owned()));
-    assert_eq!(pod.metric("floodway_requests_total", &["protocol=\"HTTP/2\"", "inbound"]).await, 1.0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_app_that_hangs_is_cut_off_after_the_grace() {
-    let app = Backend::start("app").await;
-    let pod = Pod::start("", &[&format!("--app-port={}", app.port()), "--grace=1s"]).await;
-    let mut events = TcpStream::connect(pod.inbound()).await.unwrap();
-    events.write_all(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    pod.metric_becomes("floodway_active_streams", &["sse", "inbound"], 1.0).await;
-    let ended = tokio::task::spawn_blocking(move || pod.running.shutdown());
-    let mut rest = String::new();
-    let read = tokio::time::timeout(Duration::from_secs(20), events.read_to_string(&mut rest)).await;
-    assert!(read.is_ok(), "the stream goes on");
-    ended.await.unwrap().unwrap();
 }

@@ -1,7 +1,5 @@
 //! Without redirection: whoever wants to be served connects to the sidecar.
 
-use std::sync::atomic::Ordering;
-
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -118,23 +116,4 @@ async fn what_the_app_says_of_its_own_clients_goes_on() {
     let (_, body) = get(TcpStream::connect(pod.outbound()).await.unwrap(), "/", "llm", fields).await;
     let body = body.to_ascii_lowercase();
     assert!(body.contains("x-forwarded-for: 192.0.2.7, 127.0.0.1") && body.contains("x-request-id: mine"), "{body}");
-}
-
-#[tokio::test]
-async fn it_ends_once_nothing_is_left_and_outlasts_the_last_request() {
-    let (app, one) = (Backend::start("app").await, Backend::start("one").await);
-    let pod = Pod::start(&service("llm", &[&one], ""), &[&format!("--app-port={}", app.port())]).await;
-    let mut events = TcpStream::connect(pod.inbound()).await.unwrap();
-    events.write_all(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    pod.metric_becomes("floodway_active_streams", &["sse", "inbound"], 1.0).await;
-    pod.running.signal();
-    eventually("it takes nothing more in", async || TcpStream::connect(pod.inbound()).await.is_err()).await;
-    // The app may have last things to ask.
-    let (status, _) = get(TcpStream::connect(pod.outbound()).await.unwrap(), "/", "llm", "").await;
-    assert_eq!(status, 200);
-    drop(events);
-    eventually("it ends by itself", async || TcpStream::connect(pod.running.admin()).await.is_err()).await;
-    let ended = tokio::task::spawn_blocking(move || pod.running.shutdown());
-    ended.await.unwrap().unwrap();
-    assert!(one.requests.load(Ordering::Relaxed) == 1);
 }

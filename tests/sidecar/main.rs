@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod captured;
+mod ending;
+mod grpc;
 mod guarded;
 mod kernel;
 mod local;
+mod outbound;
+mod passed;
 mod probes;
 mod support;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Longer than anything takes; what takes longer is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Both ways in which an app's own connections come to the sidecar.
+pub(crate) const MODES: [&str; 2] = ["--mode=local", "--mode=transparent"];
 
 /// Waits until `condition` holds.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
@@ -69,6 +72,15 @@ impl Pod {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         self.meant.lock().unwrap().insert(socket.local_addr().unwrap().port(), meant);
         socket.connect(listener).await.unwrap()
+    }
+
+    /// A connection of the app to the Service `llm` of [`service`], in the way of this mode. Where nothing is redirected, requests
+    /// have to name it.
+    pub(crate) async fn to_service(&self, mode: &str) -> TcpStream {
+        match mode {
+            "--mode=local" => TcpStream::connect(self.outbound()).await.unwrap(),
+            _ => self.redirected(self.outbound(), "10.96.0.1:80".parse().unwrap()).await,
+        }
     }
 
     /// The answer of the admin port.
@@ -137,11 +149,13 @@ pub(crate) async fn said(mut stream: TcpStream, bytes: impl AsRef<[u8]>) -> Stri
 }
 
 /// A server of HTTP/1.1 that answers with its name and the head that it got. `/events` is a stream of events that ends when the
-/// client leaves, `/busy` gets a 503, and `/socket` becomes a WebSocket that sends back what it gets.
+/// client leaves, `/busy` gets a 503, and `/socket` becomes a WebSocket that sends back what it gets. While it is `sick`, all
+/// gets a 503.
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     pub(crate) connections: Arc<AtomicUsize>,
     pub(crate) requests: Arc<AtomicUsize>,
+    pub(crate) sick: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -150,15 +164,16 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (counted, asked) = (Arc::clone(&connections), Arc::clone(&requests));
+        let (counted, asked, sick) = (Arc::clone(&connections), Arc::clone(&requests), Arc::<AtomicBool>::default());
+        let unwell = Arc::clone(&sick);
         let task = tokio::spawn(async move {
             let mut all = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
-                all.spawn(serve(stream, name, Arc::clone(&asked)));
+                all.spawn(serve(stream, name, Arc::clone(&asked), Arc::clone(&unwell)));
             }
         });
-        Backend { address, connections, requests, task }
+        Backend { address, connections, requests, sick, task }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -172,7 +187,12 @@ impl Backend {
     }
 }
 
-async fn serve(mut stream: TcpStream, name: &'static str, requests: Arc<AtomicUsize>) -> Option<()> {
+async fn serve(
+    mut stream: TcpStream,
+    name: &'static str,
+    requests: Arc<AtomicUsize>,
+    sick: Arc<AtomicBool>,
+) -> Option<()> {
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -205,7 +225,7 @@ async fn serve(mut stream: TcpStream, name: &'static str, requests: Arc<AtomicUs
             }
             return None;
         }
-        let status = if path == "/busy" { "503 Busy" } else { "200 OK" };
+        let status = if path == "/busy" || sick.load(Ordering::Relaxed) { "503 Busy" } else { "200 OK" };
         let body = format!("{name}\n{head}");
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).await.ok()?;
@@ -232,14 +252,18 @@ pub(crate) async fn echo(first: &'static str) -> SocketAddr {
 
 /// A Service `shop/NAME` on port 80 with the cluster IP 10.96.0.1, whose endpoints are these, and a ProxyUpstream that names it.
 pub(crate) fn service(name: &str, endpoints: &[&Backend], upstream: &str) -> String {
+    service_at(name, &endpoints.iter().map(|backend| backend.port()).collect::<Vec<_>>(), upstream)
+}
+
+/// The same, with endpoints on these ports of loopback.
+pub(crate) fn service_at(name: &str, ports: &[u16], upstream: &str) -> String {
     let mut text = format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
          spec: {{clusterIP: 10.96.0.1, ports: [{{name: http, port: 80}}]}}\n\
          ---\napiVersion: floodway.dev/v1alpha1\nkind: ProxyUpstream\nmetadata: {{name: {name}, namespace: shop}}\n\
          spec:\n  targetRefs: [{{kind: Service, name: {name}}}]\n{upstream}"
     );
-    for backend in endpoints {
-        let port = backend.port();
+    for port in ports {
         text.push_str(&format!(
             "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
              metadata: {{name: {name}-{port}, namespace: shop, labels: {{kubernetes.io/service-name: {name}}}}}\n\
@@ -247,4 +271,11 @@ pub(crate) fn service(name: &str, endpoints: &[&Backend], upstream: &str) -> Str
         ));
     }
     text
+}
+
+/// `objects` whose Service has a cluster IP and port where somebody listens: who is passed on there arrives.
+pub(crate) fn at_cluster_ip(objects: &str, meant: SocketAddr) -> String {
+    objects
+        .replace("10.96.0.1", &meant.ip().to_string())
+        .replace("{name: http, port: 80}", &format!("{{name: http, port: {}}}", meant.port()))
 }
