@@ -33,20 +33,21 @@ fn secret(year: i32) -> Value {
     })
 }
 
+/// A route for that host with a `tls`.
+fn route(tls: Value) -> Value {
+    json!({
+        "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyRoute", "metadata": {"name": "www"},
+        "spec": {"hosts": ["www.example.com"], "tls": tls, "rules": [{"respond": {"status": 200, "body": "ok"}}]},
+    })
+}
+
 #[tokio::test]
 async fn a_renewed_secret_is_served_and_a_broken_one_is_told_of() {
     let plane = shared().await;
     let admin = plane.client(ADMIN).await;
     let namespace = namespace(&admin).await;
     grant_lease(&admin, &namespace).await;
-    let route = json!({
-        "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyRoute", "metadata": {"name": "www"},
-        "spec": {
-            "hosts": ["www.example.com"], "tls": {"secretName": "www", "hsts": {"maxAge": "8760h"}},
-            "rules": [{"respond": {"status": 200, "body": "ok"}}],
-        },
-    });
-    apply(&admin, Some(&namespace), &route).await;
+    apply(&admin, Some(&namespace), &route(json!({"secretName": "www", "hsts": {"maxAge": "8760h"}}))).await;
     let options = Options { namespaces: &[&namespace], pod_namespace: &namespace, ..Options::default() };
     let gateway = Gateway::ready(plane, options).await;
     let told = async |part: &str| {
@@ -151,20 +152,7 @@ async fn an_event_tells_of_a_certificate_that_has_expired() {
     let admin = plane.client(ADMIN).await;
     let namespace = namespace(&admin).await;
     grant_lease(&admin, &namespace).await;
-    let route = json!({
-        "apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyRoute", "metadata": {"name": "www"},
-        "spec": {
-            "hosts": ["www.example.com"], "tls": {"secretName": "www"},
-            "rules": [{"respond": {"status": 200, "body": "ok"}}],
-        },
-    });
-    let mut expired = secret(2000);
-    let pair = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(["www.example.com".to_owned()]).unwrap();
-    (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
-    expired["stringData"]["tls.crt"] = params.self_signed(&pair).unwrap().pem().into();
-    expired["stringData"]["tls.key"] = pair.serialize_pem().into();
-    for object in [&route, &expired] {
+    for object in [&route(json!({"secretName": "www"})), &secret(2001)] {
         apply(&admin, Some(&namespace), object).await;
     }
     let options = Options { namespaces: &[&namespace], pod_namespace: &namespace, ..Options::default() };

@@ -5,27 +5,14 @@
 # that are not there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/venv.sh
 here=tests/chart venv=target/checkov helm=target/kube-tools/helm
 
-command -v python3 >/dev/null || {
-    echo "error: python3 is missing (checkov is a program in Python). Install it: 'apt-get install python3-venv'." >&2
-    exit 1
-}
 [ -x "$helm" ] || {
     echo "error: $helm is missing: run 'make test-tools'." >&2
     exit 1
 }
-stamp=$(cksum <"$here/checkov.txt")
-if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
-    echo "Fetching checkov from PyPI into $venv, once."
-    rm -rf "$venv"
-    python3 -m venv "$venv" || {
-        echo "error: Python cannot make environments. Install what it lacks: 'apt-get install python3-venv'." >&2
-        exit 1
-    }
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/checkov.txt"
-    echo "$stamp" >"$venv/stamp"
-fi
+venv "$venv" "$here/checkov.txt" checkov
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -4,27 +4,14 @@
 # kinds and signatures that the profile takes, and sslyze is told to trust their authority.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/venv.sh
 here=tests/sslyze venv=target/sslyze program=${FLOODWAY:-target/debug/floodway} host=sslyze.test
 
-for tool in python3 openssl; do
-    command -v "$tool" >/dev/null || {
-        package=$tool
-        [ "$tool" = python3 ] && package=python3-venv
-        echo "error: $tool is missing (sslyze is a program in Python; openssl makes its certificates). Install it: 'apt-get install $package'." >&2
-        exit 1
-    }
-done
-stamp=$(cksum <"$here/requirements.txt")
-if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
-    echo "Fetching sslyze from PyPI into $venv, once."
-    rm -rf "$venv"
-    python3 -m venv "$venv" || {
-        echo "error: Python cannot make environments. Install what it lacks: 'apt-get install python3-venv'." >&2
-        exit 1
-    }
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-    echo "$stamp" >"$venv/stamp"
-fi
+command -v openssl >/dev/null || {
+    echo "error: openssl is missing (it makes the certificates of this test). Install it: 'apt-get install openssl'." >&2
+    exit 1
+}
+venv "$venv" "$here/requirements.txt" sslyze
 
 work=$(mktemp -d) server=
 cleanup() {
