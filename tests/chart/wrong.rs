@@ -97,7 +97,13 @@ fn a_wrong_value_is_refused_by_name() {
             "service: {ipFamilyPolicy: SingleStack, ipFamilies: [IPv4, IPv6]}",
             "service.ipFamilyPolicy is SingleStack and service.ipFamilies has two",
         ),
-        ("podDisruptionBudget: {minAvailable: 2}", "podDisruptionBudget.minAvailable is all of the 2 replicas"),
+        ("podDisruptionBudget: {minAvailable: 2}", "podDisruptionBudget.minAvailable is 2 of 2 replicas, so no node"),
+        ("podDisruptionBudget: {minAvailable: 3}", "podDisruptionBudget.minAvailable is 3 of 2 replicas, so no node"),
+        ("podDisruptionBudget: {minAvailable: 100%}", "podDisruptionBudget.minAvailable is 100% of 2 replicas"),
+        (
+            "{autoscaling: {enabled: true, minReplicas: 3}, podDisruptionBudget: {minAvailable: 3}}",
+            "podDisruptionBudget.minAvailable is 3 of 3 replicas",
+        ),
         (
             "podDisruptionBudget: {maxUnavailable: 0}",
             "podDisruptionBudget.maxUnavailable is 0, so no node could ever be drained",
@@ -127,6 +133,40 @@ fn a_wrong_value_is_refused_by_name() {
         ("injector: {certificateLifetime: 90d}", "at '/injector/certificateLifetime': '90d' does not match pattern"),
         ("sidecar: {namespaces: [edge]}", "sidecar.namespaces has edge, in which pods get no sidecar: leave it out"),
         ("sidecar: {namespaces: [kube-system]}", "sidecar.namespaces has kube-system, in which pods get no sidecar"),
+        // What an API server would refuse, or a pod not start with.
+        (
+            "image: {repository: 'registry.example.com/floodway:0.1.0'}",
+            "image.repository is registry.example.com/floodway:0.1.0, with a tag: move that to image.tag",
+        ),
+        (
+            "image: {repository: 'a/floodway@sha256:1'}",
+            "image.repository is a/floodway@sha256:1, with a digest: move that",
+        ),
+        (
+            "image: {repository: 'https://registry.example.com/floodway'}",
+            "image.repository is https://registry.example.com/floodway: leave out what is in front of the name",
+        ),
+        (
+            "image: {repository: My Image}",
+            "image.repository is \"My Image\", which is no name of an image: write it as",
+        ),
+        ("injector: {capture: {image: a b}}", "injector.capture.image is \"a b\", which is no name of an image"),
+        ("className: Blue", "className is \"Blue\", which no ProxyRoute can have: write lower-case letters"),
+        ("settings: {log: {level: verbose}}", "settings.log.level is \"verbose\": write off, error, warn, info"),
+        ("sidecar: {log: 'info,floodway='}", "sidecar.log is \"info,floodway=\": write off, error, warn, info"),
+        ("resources: {request: {cpu: 1}}", "resources.request is not known: write requests or limits"),
+        (
+            "resources: {limits: {memory: 512mb}}",
+            "resources.limits.memory is 512mb, which is no amount of memory: write 256Mi or 1Gi",
+        ),
+        (
+            "resources: {limits: {memory: 512}}",
+            "resources.limits.memory is 512, in which the program has no room: write it with its unit",
+        ),
+        (
+            "injector: {resources: {requests: {cpu: one}}}",
+            "injector.resources.requests.cpu is one, which is no amount of processors: write 500m or 1",
+        ),
         ("extraEnv: [{name: POD_NAME, value: x}]", "extraEnv: POD_NAME is set by the chart"),
     ] {
         let said = render(values, &[]).err().unwrap_or_else(|| panic!("nobody minds {values}"));
@@ -138,4 +178,19 @@ fn a_wrong_value_is_refused_by_name() {
 fn an_old_cluster_is_refused() {
     let said = render("", &["--kube-version", "1.29.0"]).unwrap_err();
     assert!(said.contains("kubeVersion: >=1.30.0-0") && said.contains("1.29.0"), "{said}");
+}
+
+/// What looks odd and is right.
+#[test]
+fn a_value_that_makes_sense_is_taken() {
+    for values in [
+        "image: {repository: 'registry.example.com:5000/edge/floodway'}",
+        "injector: {capture: {image: 'localhost:5000/floodway-capture:0.1.0'}}",
+        "settings: {log: {level: 'info, floodway::proxy=Debug'}}",
+        "resources: {limits: {memory: 536870912, cpu: 0.5}, requests: {cpu: null}}",
+        "resources: null",
+        "{replicas: 1, podDisruptionBudget: {minAvailable: 1}}",
+    ] {
+        assert!(render(values, &[]).is_ok(), "{values}: {}", render(values, &[]).unwrap_err());
+    }
 }

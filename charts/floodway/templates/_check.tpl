@@ -90,8 +90,10 @@
 {{- end }}
 
 {{- $p := $v.podDisruptionBudget }}
-{{- if and $p.enabled (eq $v.workload "Deployment") (not $v.autoscaling.enabled) (eq (toString $p.minAvailable) (toString (int $v.replicas))) }}
-{{- fail (printf "podDisruptionBudget.minAvailable is all of the %d replicas, so no node could ever be drained: lower it, or set podDisruptionBudget.maxUnavailable instead" (int $v.replicas)) }}
+{{- $pods := ternary (int $v.autoscaling.minReplicas) (int $v.replicas) $v.autoscaling.enabled }}
+{{- $least := toString $p.minAvailable }}
+{{- if and $p.enabled (eq $v.workload "Deployment") (or (eq $least "100%") (and (regexMatch "^[0-9]+$" $least) (ge (int $least) $pods) (include "floodway.several" .))) }}
+{{- fail (printf "podDisruptionBudget.minAvailable is %s of %d replicas, so no node could ever be drained: lower it, or set podDisruptionBudget.maxUnavailable instead" $least $pods) }}
 {{- end }}
 {{- if and $p.enabled (eq (toString $p.minAvailable) "") (has (toString $p.maxUnavailable) (list "0" "0%")) }}
 {{- fail "podDisruptionBudget.maxUnavailable is 0, so no node could ever be drained: set it to at least 1, or podDisruptionBudget.enabled to false" }}
@@ -129,6 +131,57 @@
 {{- fail (printf "sidecar.namespaces has %s, in which pods get no sidecar: leave it out" .) }}
 {{- end }}
 {{- end }}
+
+{{- if not (regexMatch "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" $v.className) }}
+{{- fail (printf "className is %q, which no ProxyRoute can have: write lower-case letters, digits, '-' and '.'" $v.className) }}
+{{- end }}
+
+{{- $image := $v.image.repository }}
+{{- if contains "://" $image }}
+{{- fail (printf "image.repository is %s: leave out what is in front of the name, as in registry.example.com/floodway" $image) }}
+{{- else if contains "@" $image }}
+{{- fail (printf "image.repository is %s, with a digest: move that to image.digest" $image) }}
+{{- else if regexMatch ":[^/]*$" $image }}
+{{- fail (printf "image.repository is %s, with a tag: move that to image.tag" $image) }}
+{{- end }}
+{{- range $value, $image := dict "image.repository" $image "injector.capture.image" $v.injector.capture.image }}
+{{- if and $image (not (regexMatch "^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9._/-]+(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?$" $image)) }}
+{{- fail (printf "%s is %q, which is no name of an image: write it as registry.example.com/floodway" $value $image) }}
+{{- end }}
+{{- end }}
+
+{{- range $value, $level := dict "settings.log.level" (dig "log" "level" "" ($v.settings | default dict)) "injector.log" $v.injector.log "sidecar.log" $v.sidecar.log }}
+{{- $each := "([^=, ]+=)?(off|error|warn|info|debug|trace|[0-5])" }}
+{{- if and $level (not (regexMatch (printf "^(?i)%s( *, *%s)*$" $each $each) $level)) }}
+{{- fail (printf "%s is %q: write off, error, warn, info, debug or trace, or levels of modules, for example info,floodway::proxy=debug" $value $level) }}
+{{- end }}
+{{- end }}
+
+{{- range $value, $resources := dict "resources" $v.resources "injector.resources" $v.injector.resources "sidecar.resources" $v.sidecar.resources }}
+{{- range $kind, $amounts := $resources }}
+{{- if not (has $kind (list "requests" "limits" "claims")) }}
+{{- fail (printf "%s.%s is not known: write requests or limits" $value $kind) }}
+{{- end }}
+{{- if kindIs "map" $amounts }}
+{{- range $of, $amount := $amounts }}
+{{- $path := printf "%s.%s.%s" $value $kind $of }}
+{{- if and (eq $of "cpu") (not (kindIs "invalid" $amount)) (not (regexMatch "^[0-9]+([.][0-9]+)?m?$" (toString $amount))) }}
+{{- fail (printf "%s is %v, which is no amount of processors: write 500m or 1" $path $amount) }}
+{{- end }}
+{{- if and (eq $of "memory") (not (kindIs "invalid" $amount)) }}
+{{- if not (regexMatch "^[0-9]+([.][0-9]+)?([eE][+]?[0-9]+|[KMGTPE]i|[kMGTPE])?$" (toString $amount)) }}
+{{- fail (printf "%s is %v, which is no amount of memory: write 256Mi or 1Gi" $path $amount) }}
+{{- end }}
+{{- $bytes := include "floodway.bytes" $amount }}
+{{- if and (eq $kind "limits") $bytes (lt (int64 $bytes) 16777216) }}
+{{- fail (printf "%s is %v, in which the program has no room: write it with its unit, for example 256Mi" $path $amount) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- range $v.extraEnv }}
 {{- if has .name (list "POD_NAME" "POD_NAMESPACE" "FLOODWAY_ZONE") }}
 {{- fail (printf "extraEnv: %s is set by the chart: leave it out (settings.zone says another zone)" .name) }}

@@ -128,9 +128,9 @@ metricRelabelings: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* The bytes of an amount of memory such as 512Mi; empty if there is none, or it is written in another way. */}}
+{{/* The bytes of an amount of memory such as 512Mi; empty if there is none, or it is written in another way. Plain numbers are floats. */}}
 {{- define "floodway.bytes" -}}
-{{- $text := . | toString -}}
+{{- $text := ternary (int64 .) . (kindIs "float64" .) | toString -}}
 {{- if regexMatch "^[0-9]+([KMGT]i|[kMGT])?$" $text -}}
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- mul (regexFind "^[0-9]+" $text | int64) (get $units (regexFind "[A-Za-z]*$" $text)) -}}
