@@ -43,8 +43,9 @@ use sources::Source;
 
 pub use configure::standalone_settings;
 pub use control::Addresses;
+pub use expiry::NEAR as CERTIFICATE_EXPIRES_SOON;
 pub use failure::Failure;
-pub use rights::{RIGHTS, Right, Within};
+pub use rights::{RIGHTS, Right, SIDECAR_RIGHTS, Within, injector_rights};
 pub use running::Running;
 
 /// Runs the program with the arguments of the process; the exit code is 0 for success, 2 for wrong usage or

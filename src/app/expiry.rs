@@ -15,11 +15,12 @@ use crate::translate::Key;
 
 /// How often certificates are looked at.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How long before the end people are told, in seconds: two weeks, when whoever renews them by itself has failed for two more.
-const NEAR: i64 = 14 * DAY;
+/// How long before the end people are told, in seconds: three weeks, when whoever renews them by itself, a third before the end of 90 days,
+/// has failed for more than one. The alert FloodwayCertificateExpiresSoon (`tests/chart/monitoring.rs`) and `floodway doctor` say the same.
+pub const NEAR: i64 = 21 * DAY;
 /// How often they are told again.
 const AGAIN: i64 = DAY;
-const DAY: i64 = 24 * 60 * 60;
+pub(super) const DAY: i64 = 24 * 60 * 60;
 
 /// Looks at certificates, for ever.
 pub(super) async fn run(mut reader: Reader, metrics: Metrics, told: mpsc::Sender<Notice>) -> Infallible {
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn who_is_near_the_end_is_told_of_once_a_day() {
-        let (near, far) = (certificate("shop/near", 20 * DAY), certificate("shop/far", 400 * DAY));
+        let (near, far) = (certificate("shop/near", 27 * DAY), certificate("shop/far", 400 * DAY));
         let host = |name: &str| HostPattern::parse(name).unwrap();
         let snapshot = snapshot(&[
             (host("a.example.com"), Some("shop/a"), &near),
@@ -167,13 +168,13 @@ mod tests {
         assert_eq!(due.len(), 2, "{due:?}");
         assert_eq!((&due[0].route, due[0].reason), (&None, "CertificateExpires"));
         assert!(
-            due[0].note.starts_with("the default certificate, Secret shop/near, expires in 14 days, at 1970-01-21")
+            due[0].note.starts_with("the default certificate, Secret shop/near, expires in 21 days, at 1970-01-28")
         );
         assert_eq!(due[1].route, Some(Key::new("shop", "a")));
-        assert!(due[1].note.contains(".example.com, Secret shop/near, expires in 14 days, at 1970-01-21T00:00:00Z"));
+        assert!(due[1].note.contains(".example.com, Secret shop/near, expires in 21 days, at 1970-01-28T00:00:00Z"));
         assert_eq!(at(6 * DAY + 60), []);
         assert_eq!(at(7 * DAY).len(), 2);
-        let gone = at(20 * DAY);
+        let gone = at(27 * DAY);
         assert_eq!((gone.len(), gone[1].reason), (2, "CertificateExpired"));
         assert!(gone[1].note.contains("expired at"), "{gone:?}");
     }

@@ -14,29 +14,38 @@ use crate::gateway::{Gateway, Options};
 use crate::objects::{api_of, apply, documents, eventually, grant_lease, grant_rules, namespace, responding};
 
 /// What it said, and its exit code.
-struct Said {
-    code: i32,
-    report: Value,
-    text: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) report: Value,
+    pub(crate) text: String,
 }
 
 impl Said {
     /// The messages of a check and level, with their places.
-    fn of(&self, check: &str, level: &str) -> Vec<String> {
+    pub(crate) fn of(&self, check: &str, level: &str) -> Vec<String> {
         let findings = self.report["findings"].as_array().cloned().unwrap_or_default();
         let wanted = findings.iter().filter(|it| it["check"] == check && it["level"] == level);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         wanted.map(|it| format!("{}: {}", text(&it["place"]), text(&it["message"]))).collect()
     }
 
+    /// Fails unless a finding with this part has a remedy with that part.
     #[track_caller]
-    fn has(&self, check: &str, level: &str, part: &str) {
+    pub(crate) fn advises(&self, message: &str, remedy: &str) {
+        let findings = self.report["findings"].as_array().cloned().unwrap_or_default();
+        let has = |value: &Value, part: &str| value.as_str().is_some_and(|text| text.contains(part));
+        let there = findings.iter().any(|it| has(&it["message"], message) && has(&it["remedy"], remedy));
+        assert!(there, "nothing says {message:?} and advises {remedy:?}:\n{}", self.text);
+    }
+
+    #[track_caller]
+    pub(crate) fn has(&self, check: &str, level: &str, part: &str) {
         let there = self.of(check, level).iter().any(|message| message.contains(part));
         assert!(there, "no {level} of {check} says {part:?}:\n{}", self.text);
     }
 
     #[track_caller]
-    fn fails_for(&self, checks: &[&str]) {
+    pub(crate) fn fails_for(&self, checks: &[&str]) {
         let findings = self.report["findings"].as_array().unwrap();
         let mut failing: Vec<&str> =
             findings.iter().filter(|it| it["level"] == "FAIL").filter_map(|it| it["check"].as_str()).collect();
@@ -47,14 +56,14 @@ impl Said {
 }
 
 /// Asks as a user.
-fn doctor(plane: &ControlPlane, user: &str, arguments: &[&str]) -> Said {
+pub(crate) fn doctor(plane: &ControlPlane, user: &str, arguments: &[&str]) -> Said {
     let kubeconfig = plane.kubeconfig(user);
     let mut all = vec!["--kubeconfig", kubeconfig.to_str().unwrap(), "--json"];
     all.extend(arguments);
     run(&all)
 }
 
-fn run(arguments: &[&str]) -> Said {
+pub(crate) fn run(arguments: &[&str]) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_floodway"));
     // Whatever this machine trusts, the certificates of these tests are not among it.
     let output = command.arg("doctor").args(arguments).env_remove("KUBERNETES_SERVICE_HOST").output().unwrap();
@@ -65,14 +74,14 @@ fn run(arguments: &[&str]) -> Said {
 }
 
 /// A namespace of a test, and a settings file that names it.
-struct Ward {
+pub(crate) struct Ward {
     plane: &'static ControlPlane,
     client: Client,
     namespace: String,
     settings: tempfile::NamedTempFile,
 }
 
-async fn ward(more: &str) -> Ward {
+pub(crate) async fn ward(more: &str) -> Ward {
     let plane = shared().await;
     let client = plane.client(ADMIN).await;
     let namespace = namespace(&client).await;
@@ -86,7 +95,7 @@ impl Ward {
         apply(&self.client, Some(&self.namespace), &object).await;
     }
 
-    fn ask(&self, user: &str, more: &[&str]) -> Said {
+    pub(crate) fn ask(&self, user: &str, more: &[&str]) -> Said {
         let mut all = vec!["--namespace", &self.namespace, "--config", self.settings.path().to_str().unwrap()];
         all.extend(more);
         doctor(self.plane, user, &all)
@@ -311,13 +320,13 @@ async fn a_lease_that_is_not_renewed_is_stale() {
 }
 
 /// An authority, and a certificate that it signed.
-struct Signed {
-    ca: String,
-    certificate: String,
-    key: String,
+pub(crate) struct Signed {
+    pub(crate) ca: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
-fn signed(names: &[&str], change: impl Fn(&mut CertificateParams)) -> Signed {
+pub(crate) fn signed(names: &[&str], change: impl Fn(&mut CertificateParams)) -> Signed {
     let ca_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -467,7 +476,7 @@ async fn what_lies_beyond_is_asked_too() {
     let gateway = Gateway::ready(ward.plane, options).await;
     let said = ward.ask(ADMIN, &["--admin", &gateway.admin_address().to_string()]);
     said.fails_for(&[]);
-    said.has("rateLimits", "WARN", &format!("127.0.0.1:{redis}: it does not answer: it cannot be reached"));
+    said.has("rateLimits", "WARN", &format!("127.0.0.1:{redis}: limits cannot be counted there: it cannot be reached"));
     said.has("adminPort", "OK", &format!("Floodway {} is ready", env!("CARGO_PKG_VERSION")));
     let nobody = format!("127.0.0.1:{}", free_port());
     let said = ward.ask(ADMIN, &["--admin", &nobody]);

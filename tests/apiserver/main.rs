@@ -6,6 +6,8 @@ mod certificates;
 mod control_plane;
 mod crds;
 mod doctor;
+mod doctor_injector;
+mod doctor_redis;
 mod gateway;
 mod guarded;
 #[path = "../chart/helm.rs"]
@@ -18,6 +20,9 @@ mod kubectl;
 mod network;
 mod objects;
 mod planted;
+#[path = "../proxy/redis_server.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod redis_server;
 mod secrets;
 mod sidecar;
 mod source;

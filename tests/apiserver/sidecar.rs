@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
+use floodway::app::{Right, SIDECAR_RIGHTS, Within};
 use serde_json::{Value, json};
 
 use crate::control_plane::{ADMIN, BLIND, free_port, shared};
@@ -16,14 +17,12 @@ fn in_a_network_namespace() {
     run_in_namespace("sidecar::inside");
 }
 
-/// What docs/sidecar.md says that the Role of a namespace with sidecars has, Secrets aside.
+/// What the chart gives a namespace with sidecars, Secrets aside.
 fn rules() -> Vec<Value> {
-    let rule = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
-    vec![
-        rule("", &["services"]),
-        rule("discovery.k8s.io", &["endpointslices"]),
-        rule("floodway.dev", &["proxyroutes", "proxyupstreams", "proxypolicies"]),
-    ]
+    let rights = SIDECAR_RIGHTS.iter().filter(|right| right.within == Within::Own);
+    let rule =
+        |right: &Right<'_>| json!({"apiGroups": [right.group], "resources": right.resources, "verbs": right.verbs});
+    rights.map(rule).collect()
 }
 
 mod inside {

@@ -7,4 +7,5 @@ mod helm;
 mod injector;
 mod monitoring;
 mod rendered;
+mod rights;
 mod wrong;

@@ -109,6 +109,24 @@ fn alerts_say_what_is_wrong() {
     }
 }
 
+/// Log, events, doctor and the first alert begin on the same day, and the pages say which.
+#[test]
+fn the_alert_comes_with_the_event() {
+    let days = floodway::app::CERTIFICATE_EXPIRES_SOON / 86_400;
+    let alerts = alerts();
+    let alert = alerts.iter().find(|alert| alert["alert"] == "FloodwayCertificateExpiresSoon").unwrap();
+    assert!(alert["expr"].as_str().unwrap().ends_with(&format!(" < {days} * 86400")), "{alert}");
+    assert_eq!(days, 21, "the pages say three weeks");
+    for (page, said) in [
+        ("tls", "`FloodwayCertificateExpiresSoon`, three weeks before"),
+        ("operations", "three weeks before, once a day"),
+        ("install", "a certificate expires within 21 days"),
+    ] {
+        let text = fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap();
+        assert!(text.contains(said), "docs/{page}.md does not say {said:?}");
+    }
+}
+
 #[test]
 fn the_dashboard_shows_what_there_is() {
     let dashboard: Value = serde_json::from_str(&chart("dashboards/floodway.json")).unwrap();

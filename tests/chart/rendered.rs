@@ -5,22 +5,22 @@ use serde_json::{Value, json};
 
 use crate::helm::{all_values, helm, render};
 
-fn rendered(values: &str) -> Vec<Value> {
+pub(crate) fn rendered(values: &str) -> Vec<Value> {
     render(values, &[]).unwrap_or_else(|said| panic!("{said}\n{values}"))
 }
 
-fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub(crate) fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
 /// The Deployment or the DaemonSet of the gateway.
-fn workload(objects: &[Value]) -> &Value {
+pub(crate) fn workload(objects: &[Value]) -> &Value {
     let gateways = |object: &&Value| object["metadata"]["labels"]["app.kubernetes.io/name"] == "floodway";
     let mut gateways = objects.iter().filter(gateways);
     gateways.find(|object| object["kind"] == "Deployment" || object["kind"] == "DaemonSet").unwrap()
 }
 
-fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+pub(crate) fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or(&Value::Null)
 }
 
@@ -103,73 +103,6 @@ fn a_change_of_settings_rolls_the_pods_and_one_of_the_level_does_not() {
     assert_ne!(hash("settings: {log: {format: text}}"), plain);
     assert_eq!(hash("settings: {log: {format: text, level: debug}}"), hash("settings: {log: {format: text}}"));
     assert_ne!(hash("settings: {limits: {connections: 7}}"), plain);
-}
-
-/// The rights of the roles are those that the program says it needs: no more, no less.
-#[test]
-fn roles_give_what_the_program_needs() {
-    use std::collections::BTreeSet;
-
-    use floodway::app::{RIGHTS, Within};
-
-    type Rule = (String, String, String, String);
-    /// Each right by itself: group, resource, name and verb.
-    fn single(rules: &[Value]) -> BTreeSet<Rule> {
-        let texts = |value: &Value| -> Vec<String> {
-            let all = value.as_array().cloned().unwrap_or_default();
-            all.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
-        };
-        let mut all = BTreeSet::new();
-        for rule in rules {
-            let mut names = texts(&rule["resourceNames"]);
-            if names.is_empty() {
-                names.push(String::new());
-            }
-            for group in texts(&rule["apiGroups"]) {
-                for resource in texts(&rule["resources"]) {
-                    for name in &names {
-                        let right = |verb| (group.clone(), resource.clone(), name.clone(), verb);
-                        all.extend(texts(&rule["verbs"]).into_iter().map(right));
-                    }
-                }
-            }
-        }
-        all
-    }
-    let needed = |within: &[Within]| {
-        let rules = RIGHTS.iter().filter(|right| within.contains(&right.within)).map(|right| {
-            json!({"apiGroups": [right.group], "resources": right.resources, "resourceNames": right.names, "verbs": right.verbs})
-        });
-        single(&rules.collect::<Vec<_>>())
-    };
-    // The kind of the role and its namespace, as far as it has one.
-    let given = |objects: &[Value], kind: &str, namespace: Option<&str>| {
-        let roles = of_kind(objects, kind);
-        let roles = roles.into_iter().filter(|role| role["metadata"]["namespace"].as_str() == namespace);
-        // The gateway's; others are for who else the chart installs.
-        let ours = roles.filter(|role| bound_to_gateway(objects, role));
-        single(&ours.flat_map(|role| role["rules"].as_array().unwrap().clone()).collect::<Vec<_>>())
-    };
-    let everywhere = rendered("");
-    assert_eq!(given(&everywhere, "ClusterRole", None), needed(&[Within::Routes, Within::Secrets]));
-    assert_eq!(given(&everywhere, "Role", Some("edge")), needed(&[Within::Own]));
-    let blind = rendered("secrets: {watch: false}");
-    assert_eq!(given(&blind, "ClusterRole", None), needed(&[Within::Routes]));
-    let few = rendered("{watchNamespaces: [shop, chat], secrets: {namespaces: [certificates]}}");
-    assert_eq!(given(&few, "ClusterRole", None), needed(&[]));
-    assert_eq!(given(&few, "Role", Some("shop")), needed(&[Within::Routes]));
-    assert_eq!(given(&few, "Role", Some("certificates")), needed(&[Within::Secrets]));
-}
-
-/// Whether a role is bound to the service account of the workload.
-fn bound_to_gateway(objects: &[Value], role: &Value) -> bool {
-    let account = at(workload(objects), "/spec/template/spec/serviceAccountName");
-    let kind = format!("{}Binding", role["kind"].as_str().unwrap());
-    of_kind(objects, &kind).into_iter().any(|binding| {
-        binding["roleRef"]["name"] == role["metadata"]["name"]
-            && binding["metadata"]["namespace"] == role["metadata"]["namespace"]
-            && binding["subjects"].as_array().unwrap().iter().any(|subject| subject["name"] == *account)
-    })
 }
 
 #[test]

@@ -4,12 +4,12 @@
 use anyhow::Context as _;
 use http::Request;
 use kube::Client;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::source::kube::explain_answer;
 
-/// Objects of a list that are read.
+/// Objects of a page, and of a list of which there are few.
 const MOST: usize = 500;
 
 /// Why there is no answer.
@@ -63,10 +63,48 @@ async fn ask(client: &Client, request: anyhow::Result<Request<Vec<u8>>>) -> Resu
     Ok(client.request(request).await?)
 }
 
-/// The objects of a list that have a label, the first of them if there are very many.
-pub(super) async fn list(client: &Client, path: &str, label: &str) -> Result<Vec<Value>, NoAnswer> {
-    const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'=').add(b'&').add(b'/').add(b'+').add(b'#').add(b'%');
-    let label = utf8_percent_encode(label, QUERY);
-    let mut answer = get(client, &format!("{path}?limit={MOST}&labelSelector={label}")).await?;
-    Ok(answer.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default())
+/// The objects of a list that labels choose, the first of them if there are very many.
+pub(super) async fn list(client: &Client, path: &str, selector: &str) -> Result<Vec<Value>, NoAnswer> {
+    let mut all = Vec::new();
+    pages(client, path, selector, Of::Objects, MOST, |object| all.push(object)).await?;
+    Ok(all)
+}
+
+/// What is read of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Objects,
+    /// Their names, labels and annotations.
+    Metadata,
+}
+
+/// Hands on each object of a list that labels choose, page by page; false if there are more than `most`.
+pub(super) async fn pages(
+    client: &Client,
+    path: &str,
+    selector: &str,
+    of: Of,
+    most: usize,
+    mut take: impl FnMut(Value),
+) -> Result<bool, NoAnswer> {
+    const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    let encoded = |text: &str| utf8_percent_encode(text, QUERY).to_string();
+    let accept = match of {
+        Of::Objects => "application/json",
+        Of::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+    };
+    let (mut next, mut seen) = (String::new(), 0);
+    loop {
+        let limit = MOST.min(most - seen);
+        let uri = format!("{path}?limit={limit}&labelSelector={}&continue={}", encoded(selector), encoded(&next));
+        let request = Request::get(uri).header(http::header::ACCEPT, accept);
+        let mut page = ask(client, request.body(Vec::new()).context("a path of the API server")).await?;
+        let items = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+        seen += items.len();
+        items.into_iter().for_each(&mut take);
+        next = page.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if next.is_empty() || seen >= most {
+            return Ok(next.is_empty());
+        }
+    }
 }

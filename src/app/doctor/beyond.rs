@@ -22,11 +22,14 @@ impl Visit<'_> {
             Ok(()) => report.ok(Check::RateLimits, place, "it answers, and counts"),
             Err(why) => {
                 let (level, remedy) = match self.inside {
-                    true => (Level::Fail, "until it answers, limits of scope Global do what their onFailure says"),
+                    true => (
+                        Level::Fail,
+                        "see rateLimits.redis; meanwhile limits of scope Global do what their onFailure says",
+                    ),
                     // Names of the cluster and files of its pods are not here.
                     false => (Level::Warn, "that may be so from here only: look in a pod of Floodway"),
                 };
-                report.add(Check::RateLimits, level, place, format!("it does not answer: {why}"), remedy);
+                report.add(Check::RateLimits, level, place, format!("limits cannot be counted there: {why}"), remedy);
             }
         }
     }

@@ -13,16 +13,13 @@ use rustls::{CertificateError, Error, RootCertStore};
 
 use super::Visit;
 use super::report::{Check, Report, counted};
+use crate::app::expiry::{DAY, NEAR};
 use crate::snapshot::{Certificate, HostPattern, Snapshot};
 
-const DAY: i64 = 24 * 60 * 60;
-/// When whatever renews certificates should have done so: the alert FloodwayCertificateExpiresSoon says the same.
-const SOON: i64 = 21 * DAY;
-
 /// Why clients would not take a certificate.
-enum Distrust {
+pub(super) enum Distrust {
     /// Too early, or for another name: everybody refuses it.
-    Everybody(String),
+    Everybody(&'static str),
     /// It ends at somebody who is not known here.
     Unknown,
     /// Nothing can be said here.
@@ -76,7 +73,7 @@ fn one(
     }
     let names = counted(hosts.len(), "host");
     let message = format!("good until {until}, from {}, for {names}", certificate.issuer);
-    if left <= SOON {
+    if left <= NEAR {
         let message = format!("it expires in {} at {until}", counted(usize::try_from(left / DAY).unwrap_or(0), "day"));
         return report.warn(Check::Certificates, source, message, renew);
     }
@@ -109,28 +106,38 @@ fn unknown(source: &str, certificate: &Certificate, roots: &RootCertStore, now: 
 fn distrust(certificate: &Certificate, roots: &RootCertStore, now: i64) -> Option<Distrust> {
     let (leaf, between) = certificate.key.cert.split_first()?;
     let Some(name) = certificate.names.iter().find_map(name) else {
-        return Some(Distrust::Everybody("it names no host".to_owned()));
+        return Some(Distrust::Everybody("it names no host"));
     };
     if roots.is_empty() {
         // An image without authorities: whether the chain is whole can still be said.
         return (!between.is_empty()).then_some(Distrust::Unknown);
     }
+    judge(leaf, between, &name, roots, now)
+}
+
+/// What a client that knows `roots` and asks for `name` says of a certificate and of those behind it, at a time in seconds since 1970.
+pub(super) fn judge(
+    leaf: &CertificateDer<'_>,
+    between: &[CertificateDer<'_>],
+    name: &ServerName<'_>,
+    roots: &RootCertStore,
+    now: i64,
+) -> Option<Distrust> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.clone()), provider).build();
     let Ok(verifier) = verifier else { return Some(Distrust::Unsaid) };
-    let between: Vec<CertificateDer<'_>> = between.to_vec();
     let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or(0)));
-    match verifier.verify_server_cert(leaf, &between, &name, &[], now) {
+    match verifier.verify_server_cert(leaf, between, name, &[], now) {
         Ok(_) => None,
         Err(Error::InvalidCertificate(why)) => Some(match why {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Distrust::Everybody("it, or one behind it, is not valid yet".to_owned())
+                Distrust::Everybody("it, or one behind it, is not valid yet")
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                Distrust::Everybody("one of the certificates behind it has expired".to_owned())
+                Distrust::Everybody("one of the certificates behind it has expired")
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                Distrust::Everybody("it is not for the names that it says".to_owned())
+                Distrust::Everybody("it is not for the names that it says")
             }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Distrust::Unknown,
             _ => Distrust::Unsaid,

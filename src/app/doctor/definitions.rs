@@ -4,15 +4,13 @@ use serde_json::Value;
 
 use super::Visit;
 use super::ask::{self, NoAnswer};
-use super::report::{Check, Report};
+use super::report::{Check, Report, named};
 use super::schema::{Differences, compare};
 use crate::api;
 
 /// The version of the objects that this program reads.
 const VERSION: &str = "v1alpha1";
 const INSTALL: &str = "floodway crd | kubectl apply --server-side --force-conflicts -f -";
-/// Fields that a sentence names.
-const NAMED: usize = 6;
 
 impl Visit<'_> {
     /// Whether there is any, so that there may be objects.
@@ -107,12 +105,4 @@ fn definition(name: &str, ours: &Value, theirs: &Value, report: &mut Report) {
     if missing.is_empty() && unknown.is_empty() && other.is_empty() {
         report.ok(Check::Definitions, name, format!("{VERSION} is served, with the fields and rules of this program"));
     }
-}
-
-fn named(paths: &[String]) -> String {
-    let mut text = paths.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if paths.len() > NAMED {
-        text.push_str(&format!(" and {} more", paths.len() - NAMED));
-    }
-    text
 }

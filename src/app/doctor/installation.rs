@@ -1,4 +1,4 @@
-//! What is installed: the Deployment or DaemonSet, its pods, and the settings that they read.
+//! What is installed: the Deployment or DaemonSet, that of the injector, their pods, and the settings that the gateway's read.
 
 use clap::Parser as _;
 use serde_json::Value;
@@ -12,12 +12,35 @@ use crate::args::{Args, Command};
 use crate::settings::Settings;
 
 /// What the chart labels what it installs with.
-const LABEL: &str = "app.kubernetes.io/name=floodway";
-/// The container of the gateway.
-const CONTAINER: &str = "floodway";
-/// The entry of the ConfigMap that holds the settings, and the volume that has it.
+const LABEL: &str = "app.kubernetes.io/name in (floodway,floodway-injector)";
+
+/// What pods of an installation do: the container that does it, and the subcommand that this runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    check: Check,
+    container: &'static str,
+    command: &'static str,
+}
+
+const GATEWAY: Part = Part { check: Check::Installation, container: "floodway", command: "gateway" };
+pub(super) const INJECTOR: Part = Part { check: Check::Injector, container: "injector", command: "injector" };
+
+impl Part {
+    /// The container of a pod's spec that does it.
+    pub(super) fn of(self, spec: &Value) -> Option<&Value> {
+        let mut containers = spec["containers"].as_array()?.iter();
+        containers.find(|it| it["name"] == self.container && it["args"][0] == self.command)
+    }
+
+    /// The arguments of that container, as far as this program reads them.
+    pub(super) fn arguments(self, spec: &Value) -> Option<Args> {
+        let arguments = self.of(spec)?["args"].as_array()?;
+        Args::try_parse_from(["floodway"].into_iter().chain(arguments.iter().filter_map(Value::as_str))).ok()
+    }
+}
+
+/// The entry of the ConfigMap that holds the settings.
 const ENTRY: &str = "settings.yaml";
-const VOLUME: &str = "settings";
 
 /// What is there of Floodway.
 #[derive(Debug, Default)]
@@ -26,6 +49,8 @@ pub(super) struct Installation {
     workloads: Vec<Value>,
     /// The names of their pods.
     pub(super) pods: Vec<String>,
+    /// The Deployment of the injector.
+    pub(super) injector: Option<Value>,
 }
 
 impl Installation {
@@ -36,18 +61,14 @@ impl Installation {
     }
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+/// A text within a value, empty if it is not there.
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn number(value: &Value, pointer: &str) -> i64 {
+/// A number within a value, 0 if it is not there.
+pub(super) fn number(value: &Value, pointer: &str) -> i64 {
     value.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
-}
-
-/// The container of a pod's spec that is a gateway.
-fn gateway(spec: &Value) -> Option<&Value> {
-    let containers = spec["containers"].as_array()?;
-    containers.iter().find(|container| container["name"] == CONTAINER && container["args"][0] == "gateway")
 }
 
 impl Visit<'_> {
@@ -59,10 +80,15 @@ impl Visit<'_> {
             let path = format!("/apis/apps/v1/namespaces/{}/{plural}", self.namespace);
             match ask::list(&self.client, &path, LABEL).await {
                 Ok(all) => {
-                    let ours = all.into_iter().filter(|it| gateway(&it["spec"]["template"]["spec"]).is_some());
-                    for workload in ours {
-                        self.workload(kind, &workload, report);
-                        found.workloads.push(workload);
+                    for workload in all {
+                        let spec = &workload["spec"]["template"]["spec"];
+                        if GATEWAY.of(spec).is_some() {
+                            self.workload(GATEWAY, kind, &workload, report);
+                            found.workloads.push(workload);
+                        } else if INJECTOR.of(spec).is_some() {
+                            self.workload(INJECTOR, kind, &workload, report);
+                            found.injector = Some(workload);
+                        }
                     }
                 }
                 Err(error) => {
@@ -74,9 +100,12 @@ impl Visit<'_> {
         let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
         match ask::list(&self.client, &path, LABEL).await {
             Ok(pods) => {
-                let pods: Vec<_> = pods.iter().filter(|pod| gateway(&pod["spec"]).is_some()).collect();
-                found.pods = pods.iter().map(|pod| text(pod, "/metadata/name").to_owned()).collect();
-                self.pods(&pods, report);
+                for part in [GATEWAY, INJECTOR] {
+                    let pods: Vec<_> = pods.iter().filter(|pod| part.of(&pod["spec"]).is_some()).collect();
+                    self.pods(part, &pods, report);
+                }
+                let gateways = pods.iter().filter(|pod| GATEWAY.of(&pod["spec"]).is_some());
+                found.pods = gateways.map(|pod| text(pod, "/metadata/name").to_owned()).collect();
             }
             Err(error) => self.unseen("pods", error.why(), report),
         }
@@ -93,7 +122,7 @@ impl Visit<'_> {
         report.warn(Check::Installation, &self.namespace, message, "look as somebody who may list them");
     }
 
-    fn workload(&self, kind: &str, workload: &Value, report: &mut Report) {
+    fn workload(&self, part: Part, kind: &str, workload: &Value, report: &mut Report) {
         let place = format!("{kind} {}/{}", self.namespace, text(workload, "/metadata/name"));
         let (wanted, ready) = match kind {
             "DaemonSet" => {
@@ -103,40 +132,35 @@ impl Visit<'_> {
             _ => (number(workload, "/spec/replicas"), number(workload, "/status/readyReplicas")),
         };
         let message = format!("{ready} of {wanted} pods ready");
+        let remedy = "/readyz of a pod, and its log, say what it waits for";
         match ready {
-            ready if ready >= wanted => report.ok(Check::Installation, place, message),
-            0 => {
-                report.fail(Check::Installation, place, message, "/readyz of a pod, and its log, say what it waits for")
+            0 if wanted == 0 => {
+                report.fail(part.check, place, message, "see its replicas, or the nodes that it asks for")
             }
-            _ => {
-                report.warn(Check::Installation, place, message, "/readyz of a pod, and its log, say what it waits for")
-            }
+            0 => report.fail(part.check, place, message, remedy),
+            ready if ready >= wanted => report.ok(part.check, place, message),
+            _ => report.warn(part.check, place, message, remedy),
         }
     }
 
-    fn pods(&self, pods: &[&Value], report: &mut Report) {
+    fn pods(&self, part: Part, pods: &[&Value], report: &mut Report) {
         let mut versions: BTreeMap<(String, String), usize> = BTreeMap::new();
         for pod in pods {
             let place = format!("Pod {}/{}", self.namespace, text(pod, "/metadata/name"));
-            let image = gateway(&pod["spec"]).map_or("", |container| text(container, "/image"));
+            let image = part.of(&pod["spec"]).map_or("", |container| text(container, "/image"));
             let version = text(pod, "/metadata/labels/app.kubernetes.io~1version");
             *versions.entry((version.to_owned(), image.to_owned())).or_default() += 1;
             let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array);
-            let status = statuses.into_iter().flatten().find(|status| status["name"] == CONTAINER);
+            let status = statuses.into_iter().flatten().find(|status| status["name"] == part.container);
             let Some(status) = status.filter(|_| pod.pointer("/metadata/deletionTimestamp").is_none()) else {
                 continue;
             };
             if let Some(reason) = status.pointer("/state/waiting/reason").and_then(Value::as_str) {
                 let message = format!("it does not run: {reason} {}", text(status, "/state/waiting/message"));
-                report.fail(
-                    Check::Installation,
-                    place,
-                    message.trim_end(),
-                    "kubectl describe pod, kubectl logs --previous",
-                );
+                report.fail(part.check, place, message.trim_end(), "kubectl describe pod, kubectl logs --previous");
             } else if status["ready"] != true {
                 let remedy = "its /readyz and its log say what it waits for";
-                report.warn(Check::Installation, place, "it is not ready", remedy);
+                report.warn(part.check, place, "it is not ready", remedy);
             }
         }
         if versions.len() > 1 {
@@ -145,14 +169,14 @@ impl Visit<'_> {
                 .map(|((version, image), count)| format!("{} of {version} ({image})", counted(*count, "pod")));
             let message = format!("pods of several versions: {}", all.collect::<Vec<_>>().join(", "));
             let remedy = "if no upgrade is under way: kubectl rollout status tells why it does not end";
-            report.warn(Check::Installation, &self.namespace, message, remedy);
+            report.warn(part.check, &self.namespace, message, remedy);
         }
         let here = env!("CARGO_PKG_VERSION");
         if let Some(other) =
             versions.keys().map(|(version, _)| version).find(|version| !version.is_empty() && *version != here)
         {
             let message = format!("pods are of version {other}, and this program, which looks, is {here}");
-            report.warn(Check::Installation, &self.namespace, message, "use the doctor of the version that runs there");
+            report.warn(part.check, &self.namespace, message, "use the doctor of the version that runs there");
         }
     }
 
@@ -166,24 +190,37 @@ impl Visit<'_> {
     ) -> Result<Option<(String, Settings)>, (String, String)> {
         let Some(workload) = installation.workloads.first() else { return Ok(None) };
         let spec = &workload["spec"]["template"]["spec"];
-        let volumes = spec["volumes"].as_array().into_iter().flatten();
-        let map = volumes.filter(|volume| volume["name"] == VOLUME).find_map(|it| it["configMap"]["name"].as_str());
-        let Some(map) = map else { return Ok(None) };
-        let place = format!("ConfigMap {}/{map}", self.namespace);
+        let Some((place, file)) = self.mounted_file(spec, "settings", ENTRY).await? else { return Ok(None) };
         let wrong = |why: String| (place.clone(), why);
-        let path = format!("/api/v1/namespaces/{}/configmaps/{map}", self.namespace);
-        let object = ask::get(&self.client, &path).await.map_err(|error| wrong(error.why().to_owned()))?;
-        let file = text(&object["data"], &format!("/{ENTRY}"));
         let file = Settings::default().overlaid(ENTRY, file.as_bytes()).map_err(|error| wrong(error.to_string()))?;
-        let arguments = gateway(spec).and_then(|container| container["args"].as_array()).cloned().unwrap_or_default();
-        let line = ["floodway"].into_iter().chain(arguments.iter().filter_map(Value::as_str));
-        let settings = match Args::try_parse_from(line) {
-            Ok(Args { command: Command::Gateway(flags) }) => {
+        let settings = match GATEWAY.arguments(spec) {
+            Some(Args { command: Command::Gateway(flags) }) => {
                 configure::gateway_elsewhere(&flags, file).map_err(|error| wrong(error.to_string()))?
             }
             // Flags of another version: the file is what most is in.
             _ => file,
         };
         Ok(Some((place, settings)))
+    }
+
+    /// A file that pods read from a ConfigMap by way of a volume, and where that is.
+    ///
+    /// # Errors
+    /// Where it would be, and why it cannot be read.
+    pub(super) async fn mounted_file(
+        &self,
+        spec: &Value,
+        volume: &str,
+        entry: &str,
+    ) -> Result<Option<(String, String)>, (String, String)> {
+        let volumes = spec["volumes"].as_array().into_iter().flatten();
+        let map = volumes.filter(|it| it["name"] == volume).find_map(|it| it["configMap"]["name"].as_str());
+        let Some(map) = map else { return Ok(None) };
+        let place = format!("ConfigMap {}/{map}", self.namespace);
+        let path = format!("/api/v1/namespaces/{}/configmaps/{map}", self.namespace);
+        match ask::get(&self.client, &path).await {
+            Ok(object) => Ok(Some((place, text(&object["data"], &format!("/{entry}")).to_owned()))),
+            Err(error) => Err((place, error.why().to_owned())),
+        }
     }
 }

@@ -8,12 +8,15 @@ mod ask;
 mod beyond;
 mod certificates;
 mod definitions;
+mod injector;
 mod installation;
 mod lease;
 mod objects;
 mod report;
 mod schema;
 mod served;
+mod sidecars;
+mod webhook;
 
 use ::kube::Client;
 use tokio::time::timeout;
@@ -92,6 +95,8 @@ impl Visit<'_> {
         let settings = self.settings(file, &installation, report).await;
         self.rights(&settings, &installation, report).await;
         self.lease(&installation, report).await;
+        let template = self.injector(&installation, report).await;
+        self.sidecars(template, report).await;
         self.rate_limits(&settings, report).await;
         self.admin_port(report).await;
         if defined {

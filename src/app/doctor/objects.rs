@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Visit;
-use super::report::{Check, Level, Report, counted};
+use super::report::{Check, Level, Report, counted, named};
 use super::served;
 use crate::api::{self, Condition};
 use crate::app::complaints::complaints;
@@ -15,8 +15,6 @@ use crate::translate::{Resources, Statuses};
 
 /// Objects of a kind that are read, in a namespace or in all.
 const MOST: usize = 20_000;
-/// Names that a sentence has.
-const NAMED: usize = 5;
 
 impl Visit<'_> {
     /// Lists, translates, and tells.
@@ -135,12 +133,4 @@ fn untold(statuses: &Statuses, told: &Conditions, report: &mut Report) {
         let remedy = "a running Floodway writes them within seconds: see Installation, Rights and Lease";
         report.warn(Check::Objects, "status", message, remedy);
     }
-}
-
-fn named(names: &[String]) -> String {
-    let mut text = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > NAMED {
-        text.push_str(&format!(" and {} more", names.len() - NAMED));
-    }
-    text
 }

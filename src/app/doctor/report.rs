@@ -36,6 +36,8 @@ pub(super) enum Check {
     Settings,
     Rights,
     Lease,
+    Injector,
+    Sidecars,
     Objects,
     Endpoints,
     Certificates,
@@ -53,6 +55,8 @@ impl Check {
             Check::Settings => "Settings",
             Check::Rights => "Rights",
             Check::Lease => "Lease",
+            Check::Injector => "Injector",
+            Check::Sidecars => "Sidecars",
             Check::Objects => "Routes, upstreams and policies",
             Check::Endpoints => "Endpoints",
             Check::Certificates => "Certificates",
@@ -133,11 +137,6 @@ impl Report {
         self.findings.push(Finding { check, level, place, message, remedy });
     }
 
-    /// Whether a check has found anything but good.
-    pub(super) fn has_complaints(&self, check: Check) -> bool {
-        self.findings.iter().any(|finding| finding.check == check && finding.level > Level::Ok)
-    }
-
     /// Whether something does not work.
     pub(super) fn fails(&self) -> bool {
         self.findings.iter().any(|finding| finding.level == Level::Fail)
@@ -196,6 +195,18 @@ impl Report {
 /// `1 warning`, `2 warnings`
 pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Names that a sentence has.
+const NAMED: usize = 5;
+
+/// `a, b and 3 more`
+pub(super) fn named(names: &[String]) -> String {
+    let mut text = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED {
+        text.push_str(&format!(" and {} more", names.len() - NAMED));
+    }
+    text
 }
 
 #[cfg(test)]
