@@ -34,15 +34,10 @@ CMD ["capture"]
 FROM scratch
 COPY --from=build /floodway /floodway
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-# What `make image` knows of the source. CREATED is the time of the commit, so that the same commit has the same labels.
-ARG VERSION REVISION CREATED SOURCE
+# `make image` adds what is known of the source (deploy/image.sh --labels): version, revision, time of the commit, address.
 LABEL org.opencontainers.image.title="Floodway" \
       org.opencontainers.image.description="A Kubernetes-native ingress and sidecar for streams" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.source="$SOURCE" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.created="$CREATED"
+      org.opencontainers.image.licenses="Apache-2.0"
 # A number, so that `runAsNonRoot` can be checked without /etc/passwd.
 USER 65532:65532
 EXPOSE 8080 8443 9901

@@ -143,10 +143,8 @@ image: ## Build the container image with docker or podman (IMAGE=name:tag)
 	  { echo "error: neither docker nor podman was found; install one of them, or make the image as a file: 'make image-oci'" >&2; exit 1; }; \
 	  "$$tool" info >/dev/null 2>&1 || \
 	  { echo "error: $${tool##*/} cannot be used ('$${tool##*/} info' says why); without it, make the image as a file: 'make image-oci'" >&2; exit 1; }; \
-	  version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1); epoch=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)}; \
-	  "$$tool" build --tag $(IMAGE) --build-arg SOURCE_DATE_EPOCH="$$epoch" --build-arg VERSION="$$version" \
-	    --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --build-arg CREATED="$$(date -u -d "@$$epoch" +%FT%TZ 2>/dev/null || date -u -r "$$epoch" +%FT%TZ)" \
-	    --build-arg SOURCE="$${SOURCE:-}" .
+	  known=$$(deploy/image.sh --labels); labels=(); while read -r label; do labels+=(--label "$$label"); done <<<"$$known"; \
+	  "$$tool" build --tag $(IMAGE) --build-arg SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)}" "$${labels[@]}" .
 
 .PHONY: image-oci
 image-oci: need-rust ## The same image as a file, without docker: target/image/floodway-ARCH.tar, and its SBOM (IMAGE=name:tag, ARGS="--arch arm64")

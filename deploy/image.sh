@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Writes the image that the Dockerfile describes without a container engine: a tar archive in OCI's layout, which containerd
 # (`ctr images import`), `docker load`, `podman load` and kind (`kind load image-archive`) take, and the SBOM of the program in it.
-#   deploy/image.sh [--arch amd64|arm64] [--tag NAME] [--binary FILE] [--no-sbom] [--out FOLDER]
+#   deploy/image.sh [--arch amd64|arm64] [--tag NAME] [--binary FILE] [--no-sbom] [--out FOLDER] | --labels
 # writes target/image/floodway-ARCH.tar and target/image/floodway-ARCH.cdx.json. The program is built (deploy/program.sh) unless
 # --binary names one; if that is linked dynamically, its libraries come along, which is meant for developing.
+# With --labels it makes nothing, and prints what the labels of the image say of its source; `make image` takes them from here.
 #
 # The same program, authorities and commit make the same bytes: names are sorted, owners and times fixed. Needs bash, coreutils, GNU tar and
 # gzip. What stands below `FROM scratch` in the Dockerfile is read from there, so that both images are one.
@@ -27,16 +28,17 @@ x86_64) arch=amd64 ;;
 aarch64 | arm64) arch=arm64 ;;
 *) arch= ;;
 esac
-tag=floodway:dev binary= sbom=yes out=target/image
+tag=floodway:dev binary= sbom=yes out=target/image asked=
 while [ $# -gt 0 ]; do
     case $1 in
     --no-sbom) sbom= && shift ;;
+    --labels) asked=labels && shift ;;
     --arch | --tag | --binary | --out)
         [ -n "${2:-}" ] || fail "$1 needs a value"
         declare "${1#--}=$2"
         shift 2
         ;;
-    *) fail "unknown argument '$1'" "usage: deploy/image.sh [--arch amd64|arm64] [--tag NAME] [--binary FILE] [--no-sbom] [--out FOLDER]" ;;
+    *) fail "unknown argument '$1'" "usage: deploy/image.sh [--arch amd64|arm64] [--tag NAME] [--binary FILE] [--no-sbom] [--out FOLDER] | --labels" ;;
     esac
 done
 case $arch in
@@ -58,6 +60,31 @@ case $name in
     ;;
 *) name=docker.io/library/$name ;;
 esac
+
+# What is known of the source. Times are that of the commit, unless SOURCE_DATE_EPOCH says otherwise.
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+revision= epoch=${SOURCE_DATE_EPOCH:-}
+if git rev-parse --verify --quiet HEAD >/dev/null 2>&1; then
+    revision=$(git rev-parse HEAD)
+    epoch=${epoch:-$(git log -1 --format=%ct)}
+    [ -z "$(git status --porcelain --untracked-files=no)" ] || revision=$revision-modified
+fi
+epoch=${epoch:-0}
+created=$(date -u -d "@$epoch" +%FT%TZ 2>/dev/null || date -u -r "$epoch" +%FT%TZ 2>/dev/null) || fail "SOURCE_DATE_EPOCH is '$epoch', and not seconds since 1970"
+source=${SOURCE:-}
+if [ -z "$source" ]; then
+    source=$(git remote get-url origin 2>/dev/null | sed -nE 's#^https://([^/@]*@)?#https://#p' || true)
+fi
+grep -Eqx '[A-Za-z0-9:/._~-]*' <<<"$source" || fail "SOURCE is '$source', and not an address of a repository"
+# The labels of that, a line each. What is not known has none.
+known() {
+    local what
+    for what in version revision created source; do
+        [ -z "${!what}" ] || echo "org.opencontainers.image.$what=${!what}"
+    done
+}
+if [ "$asked" = labels ]; then known && exit; fi
+
 tar --version 2>/dev/null | grep -q 'GNU tar' || fail "GNU tar is missing ('tar' is another one here)"
 for tool in gzip sha256sum od; do command -v "$tool" >/dev/null || fail "$tool is missing"; done
 
@@ -77,22 +104,6 @@ for file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt 
     if [ -s "$file" ]; then authorities=$file && break; fi
 done
 [ -n "$authorities" ] || fail "this system has no bundle of certificates of authorities; on Debian: 'apt-get install ca-certificates'"
-
-# What is known of the source. Times are that of the commit, unless SOURCE_DATE_EPOCH says otherwise.
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-revision= epoch=${SOURCE_DATE_EPOCH:-}
-if git rev-parse --verify --quiet HEAD >/dev/null 2>&1; then
-    revision=$(git rev-parse HEAD)
-    epoch=${epoch:-$(git log -1 --format=%ct)}
-    [ -z "$(git status --porcelain --untracked-files=no)" ] || revision=$revision-modified
-fi
-epoch=${epoch:-0}
-created=$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ) || fail "SOURCE_DATE_EPOCH is '$epoch', and not seconds since 1970"
-source=${SOURCE:-}
-if [ -z "$source" ]; then
-    source=$(git remote get-url origin 2>/dev/null | sed -nE 's#^https://([^/@]*@)?#https://#p' || true)
-fi
-grep -Eqx '[A-Za-z0-9:/._~-]*' <<<"$source" || fail "SOURCE is '$source', and not an address of a repository"
 
 mkdir -p "$out"
 work=$(mktemp -d "$out/making.XXXXXX")
@@ -126,9 +137,10 @@ gzip -9 -n "$work/layer.tar"
 described() { sed -n '/^FROM scratch/,$p' Dockerfile | sed -n "s/^$1 //p"; }
 ports=$(described EXPOSE | tr -s ' ' '\n' | sed 's|.*|"&/tcp":{}|' | paste -sd,)
 labels=$(
-    sed -n '/^FROM scratch/,$p' Dockerfile | sed -nE 's/^(LABEL| ) *(org\.opencontainers\.image\.[a-z]+="[^"]*").*/\2/p' |
-        sed -e "s|\$VERSION|$version|" -e "s|\$REVISION|$revision|" -e "s|\$CREATED|$created|" -e "s|\$SOURCE|$source|" |
-        sed -e '/=""$/d' -e 's/^\([^=]*\)=/"\1":/' | sort | paste -sd,
+    {
+        sed -n '/^FROM scratch/,$p' Dockerfile | sed -nE 's/^(LABEL| ) *(org\.opencontainers\.image\.[a-z]+)="([^"]*)".*/\2=\3/p'
+        known
+    } | sed 's/^\([^=]*\)=\(.*\)/"\1":"\2"/' | sort | paste -sd,
 )
 
 # put FILE: a blob by its digest; prints what refers to it.

@@ -96,15 +96,57 @@ fn it_is_the_image_that_the_dockerfile_describes() {
     let known = root().join(".git").exists();
     assert_eq!(known, revision.trim_end_matches("-modified").len() == 40, "{revision:?}");
 
-    // Everything that the Dockerfile says below its last stage is in there.
+    // Everything that the Dockerfile says in its last stage is in there, and what is known of the source, which `make image` adds.
     let dockerfile = fs::read_to_string(root().join("Dockerfile")).unwrap();
     let stage = dockerfile.split("\nFROM scratch\n").nth(1).unwrap();
     let labelled = stage.matches("org.opencontainers.image.").count();
-    assert_eq!(labels.as_object().unwrap().len() + usize::from(!known), labelled, "{labels}");
+    let of_source = 3 + usize::from(known);
+    assert_eq!(labels.as_object().unwrap().len(), labelled + of_source, "{labels}");
     for instruction in stage.lines().filter_map(|line| line.split(' ').next().filter(|word| !word.is_empty())) {
-        let known = ["#", "COPY", "ARG", "LABEL", "USER", "EXPOSE", "ENTRYPOINT", "CMD"].contains(&instruction);
+        let known = ["#", "COPY", "LABEL", "USER", "EXPOSE", "ENTRYPOINT", "CMD"].contains(&instruction);
         assert!(known, "deploy/image.sh does not know {instruction} of the Dockerfile");
     }
+}
+
+/// A label without a value says less than none.
+#[test]
+fn labels_say_what_is_known_of_the_source() {
+    let labels = |root: &Path, source: &str| {
+        let mut script = Command::new(root.join("deploy/image.sh"));
+        script
+            .arg("--labels")
+            .env("SOURCE_DATE_EPOCH", "1700000000")
+            .env("SOURCE", source)
+            .env("GIT_CEILING_DIRECTORIES", root.parent().unwrap());
+        String::from_utf8(run(&mut script)).unwrap()
+    };
+    // A copy without git.
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir(copy.path().join("deploy")).unwrap();
+    for file in ["Cargo.toml", "Dockerfile", "deploy/image.sh"] {
+        fs::copy(root().join(file), copy.path().join(file)).unwrap();
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let known =
+        format!("org.opencontainers.image.version={version}\norg.opencontainers.image.created=2023-11-14T22:13:20Z\n");
+    assert_eq!(labels(copy.path(), ""), known);
+    let address = "https://git.example.com/floodway";
+    assert_eq!(labels(copy.path(), address), format!("{known}org.opencontainers.image.source={address}\n"));
+    assert!(!fs::exists(copy.path().join("target")).unwrap(), "it made something");
+
+    let workshop = Workshop { folder: copy };
+    fs::write(workshop.program("amd64"), stand_in(62)).unwrap();
+    let mut script = Command::new(workshop.folder.path().join("deploy/image.sh"));
+    script
+        .args(["--arch", "amd64", "--no-sbom", "--binary"])
+        .arg(workshop.program("amd64"))
+        .arg("--out")
+        .arg(workshop.folder.path());
+    run(script.env("SOURCE", "").env("GIT_CEILING_DIRECTORIES", workshop.folder.path().parent().unwrap()));
+    let image = Image::read(&workshop.archive("amd64"));
+    let labels = image.config["config"]["Labels"].as_object().unwrap();
+    assert!(labels.values().all(|value| value != ""), "{labels:?}");
+    assert!(!labels.contains_key("org.opencontainers.image.source"), "{labels:?}");
 }
 
 #[test]
