@@ -58,7 +58,18 @@ fi
 # jemalloc works where pages are smaller than what it was built for, not where they are larger; on arm64 they have up to 64 KiB.
 if [ "$arch" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi
 
-# Static linking is decided when the program is linked, so its crates are the same as those of `make build`.
+# Texts of panics say where a crate lay when it was compiled. rustc leaves the home of cargo out of them, so that the same program comes out
+# whatever that is called; cargo keeps this flag out of what names of symbols are made of. RUSTFLAGS of the environment stay, those of
+# cargo's configuration do not count. `make build` and benchmarks have no such flag, so they compile crates of their own.
+home=${CARGO_HOME:-$HOME/.cargo}
+case $home in /*) ;; *) home=$PWD/$home ;; esac
+flags=()
+if [ -n "${CARGO_ENCODED_RUSTFLAGS:-}" ]; then IFS=$'\x1f' read -ra flags <<<"$CARGO_ENCODED_RUSTFLAGS"; else read -ra flags <<<"${RUSTFLAGS:-}"; fi
+flags+=("--remap-path-prefix=${home%/}/registry/src=crates")
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf %s "${flags[*]}")
+export CARGO_ENCODED_RUSTFLAGS
+
+# Static linking is decided when the program is linked: macros and build scripts, which are for this machine, cannot be static.
 where=() folder=${CARGO_TARGET_DIR:-target}
 if [ "$target" != "$host" ]; then where=(--target "$target") folder=$folder/$target; fi
 "${CARGO:-cargo}" rustc --release --locked --bin floodway --features jemalloc "${where[@]}" -- -Ctarget-feature=+crt-static >&2

@@ -52,6 +52,18 @@ fn the_program_is_static() {
     assert_eq!(number(16, 2), SHARED, "the program is not position-independent");
 }
 
+/// The same program comes out wherever it is made, and says nothing of whoever made it.
+#[test]
+#[ignore = "needs the image: make image-check"]
+fn the_program_does_not_say_where_it_was_made() {
+    let program = fs::read(image().root().join("floodway")).unwrap();
+    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo")).unwrap();
+    for place in [home + "/registry/", concat!(env!("CARGO_MANIFEST_DIR"), "/target/").to_owned()] {
+        let found = memchr::memmem::find(&program, place.as_bytes());
+        assert_eq!(found, None, "{place} is in the program");
+    }
+}
+
 /// What registries keep and nodes pull is held to the aim. What it takes on a disk misses that (docs/benchmarks.md says by how much,
 /// and why); it must not grow unnoticed.
 #[test]
