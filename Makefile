@@ -139,10 +139,10 @@ bench-config: need-rust test-tools ## Measure what configuration costs in time a
 
 .PHONY: image
 image: ## Build the container image with docker or podman (IMAGE=name:tag)
-	@tool=$$(command -v docker || command -v podman) || \
-	  { echo "error: neither docker nor podman was found; install one of them, or make the image as a file: 'make image-oci'" >&2; exit 1; }; \
-	  "$$tool" info >/dev/null 2>&1 || \
-	  { echo "error: $${tool##*/} cannot be used ('$${tool##*/} info' says why); without it, make the image as a file: 'make image-oci'" >&2; exit 1; }; \
+	@tool=; for each in docker podman; do if "$$each" info >/dev/null 2>&1; then tool=$$each && break; fi; done; \
+	  [ -n "$$tool" ] || { \
+	  echo "error: neither docker nor podman can be used ('docker info' or 'podman info' says why);" \
+	    "without them, make the image as a file: 'make image-oci'" >&2; exit 1; }; \
 	  known=$$(deploy/image.sh --labels); labels=(); while read -r label; do labels+=(--label "$$label"); done <<<"$$known"; \
 	  "$$tool" build --tag $(IMAGE) --build-arg SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)}" "$${labels[@]}" .
 
