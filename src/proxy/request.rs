@@ -194,7 +194,7 @@ fn decide(
     let snapshot = worker.snapshot().ok_or(Error::NoRoute)?;
     // RFC 9110 15.5.20: such a request "was directed at a server that is unable or unwilling to produce an authoritative
     // response for the target URI", as when a client of HTTP/2 shares a connection between hosts. It may come again another way.
-    if peer.tls.as_ref().is_some_and(|agreed| !agreed.serves(exchange.host(), &snapshot)) {
+    if peer.tls.as_ref().is_some_and(|agreed| !agreed.serves(peer.way.certified(exchange.host(), agreed), &snapshot)) {
         return Err(Error::Misdirected);
     }
 

@@ -211,10 +211,15 @@ pub(crate) fn trusting(server: &Issued, client: Option<&Issued>) -> TlsConnector
 
 /// The answer over TLS to a client that trusts `server` and shows what it has of `client`; an error if there is none.
 async fn over_tls(pod: &Pod, server: &Issued, client: Option<&Issued>) -> std::io::Result<String> {
+    over_tls_for("app.example", pod, server, client).await
+}
+
+/// The same to a request for a host, which may be another one than the certificate is for.
+async fn over_tls_for(host: &str, pod: &Pod, server: &Issued, client: Option<&Issued>) -> std::io::Result<String> {
     let stream = TcpStream::connect(pod.inbound()).await?;
     let name = ServerName::try_from("app.example").unwrap();
     let mut stream = trusting(server, client).connect(name, stream).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n").await?;
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -257,6 +262,9 @@ async fn only_clients_with_a_certificate_reach_the_app() {
     assert!(over_tls(&pod, &server, None).await.is_err());
     assert!(over_tls(&pod, &server, Some(&stranger)).await.is_err());
     let answer = over_tls(&pod, &server, Some(&friend)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Other sidecars name the app by the certificate in the handshake, and by its Service in the request.
+    let answer = over_tls_for("app", &pod, &server, Some(&friend)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     // Nobody is let in once nobody can be judged.
     pod.write(&objects);

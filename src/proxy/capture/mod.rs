@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use self::words::Said;
 use super::io::Io;
 use super::target;
+use super::transport::Agreed;
 use super::worker::Worker;
 use crate::snapshot::{Action, HostPattern, Protocol, Snapshot, destination};
 
@@ -103,6 +104,15 @@ impl Way {
             Way::Host => Cow::Borrowed(host),
             Way::Known(name) => Cow::Borrowed(name),
             Way::Authority => Cow::Owned(destination::of_host(host, target::port_of(authority).unwrap_or(80))),
+        }
+    }
+
+    /// The host that the certificate of a connection has to be for, for a request of this host. Where its route is not found by its host, there
+    /// is one certificate and one demand for all of them, and whoever the client took us for in the handshake is right for what follows.
+    pub(super) fn certified<'a>(&self, host: &'a str, agreed: &'a Agreed) -> &'a str {
+        match self {
+            Way::Host => host,
+            Way::Authority | Way::Known(_) => agreed.server_name.as_deref().unwrap_or(host),
         }
     }
 }
