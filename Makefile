@@ -51,7 +51,7 @@ test: need-rust need-go test-tools ## All set-up and all tests, those against a 
 
 .PHONY: e2e
 e2e: need-rust need-go ## Floodway in a Kubernetes node that the tests bring up themselves, as root on Linux (ARGS=rollout for some, BINARY=file for a build of yours)
-	@CARGO="$(CARGO)" BINARY="$(BINARY)" tests/e2e/run.sh $(ARGS)
+	@CARGO="$(CARGO)" BINARY="$(BINARY)" exec tests/e2e/run.sh $(ARGS)
 
 .PHONY: soak
 soak: need-rust ## Streams of every kind while tables are published, for ten minutes, and 10,000 slow readers (ARGS="seconds=3600 scale=4" and SLOW="scale=30" for more)

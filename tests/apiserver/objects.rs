@@ -182,13 +182,18 @@ pub(crate) async fn conditions(client: &Client, namespace: &str, name: &str) -> 
 }
 
 /// Polls until there is an answer, for at most 40 seconds.
-pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(40), what, probe).await
+}
+
+/// Polls until there is an answer.
+pub(crate) async fn within<T>(patience: Duration, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = probe().await {
             return answer;
         }
-        assert!(began.elapsed() < Duration::from_secs(40), "waited 40 seconds for: {what}");
+        assert!(began.elapsed() < patience, "waited {} seconds for: {what}", patience.as_secs());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -47,7 +47,7 @@ enum Phase {
     Ending,
 }
 
-/// `pause`: waits. `get ADDRESS HOST`: asks once. Anything else is the name it answers with; without one it is "app".
+/// `pause`: waits. `get ADDRESS HOST`: asks once. `last ADDRESS HOST`: asks once it is told to end, and has lingered. Anything else is the name it answers with; without one it is "app".
 pub(crate) fn run(arguments: &[&str]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -57,6 +57,12 @@ pub(crate) fn run(arguments: &[&str]) -> ExitCode {
             return;
         }
         if let ["get", address, host] = arguments {
+            println!("{:?}", via(address, host).await.expect("an answer"));
+            return;
+        }
+        if let ["last", address, host] = arguments {
+            told.recv().await;
+            sleep(LINGER).await;
             println!("{:?}", via(address, host).await.expect("an answer"));
             return;
         }

@@ -1,8 +1,7 @@
-//! What scenarios use of the cluster: helm and kubectl as people run them, objects, pods and their processes, and Floodway as clients
-//! reach it.
+//! What scenarios use of the cluster: helm and kubectl as people run them, objects, and Floodway as clients reach it. What is asked of a
+//! pod once somebody has it is in `pods`.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,12 +14,13 @@ use kube::api::{DeleteParams, ListParams, LogParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::clients::Target;
 use crate::control_plane::{ADMIN, ControlPlane};
 use crate::figures::Figures;
 use crate::http1::get;
-use crate::load::Target;
-use crate::node::{APP_IMAGE, Node, kube_tools};
-use crate::objects::{apply, conditions, create_namespace, eventually};
+use crate::node::{Node, kube_tools};
+use crate::objects::{apply, conditions, create_namespace, dry_run, within};
+use crate::pods::{container, labels};
 
 /// The namespace and the release of the documents.
 pub(crate) const SYSTEM: &str = "floodway-system";
@@ -30,6 +30,14 @@ pub(crate) const SHOP: &str = "shop";
 /// Where the documents' registry has the image, and what a node without load balancers and with little time needs besides.
 pub(crate) const VALUES: &str = "service.type=NodePort,drain.delaySeconds=5,drain.graceSeconds=15";
 const IMAGE: &str = "image.repository=registry.example.com/floodway";
+
+/// Longer than anything here takes on a machine that has much else to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
+
+/// Polls until there is an answer.
+pub(crate) async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, probe).await
+}
 
 pub(crate) struct Cluster {
     node: Node,
@@ -50,6 +58,11 @@ impl Cluster {
 
     pub(crate) fn plane(&self) -> &ControlPlane {
         &self.node.plane
+    }
+
+    /// A path in the folder of the run.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     /// A command as a person would run it in the repository; what it prints, or how it fails.
@@ -95,6 +108,28 @@ impl Cluster {
         if !self.installed.replace(true) {
             self.install(RELEASE, SYSTEM, &["--wait"]).await;
         }
+        // What runs later has to pass the strictest Pod Security Standard.
+        let enforce = "pod-security.kubernetes.io/enforce=restricted";
+        self.kubectl(&["label", "namespace", SYSTEM, enforce, "--overwrite"]).await;
+    }
+
+    /// What would become of an object that somebody makes; nothing is kept.
+    pub(crate) async fn would_be(&self, namespace: &str, object: &Value) -> Value {
+        dry_run(&self.client, namespace, object).await.unwrap_or_else(|error| panic!("{error}\n{object:#}"))
+    }
+
+    /// Whether an account of pods may do something, by the API server's answer.
+    pub(crate) async fn may(&self, account: &str, namespace: &str, verb: &str, group: &str, resource: &str) -> bool {
+        let attributes = json!({"namespace": namespace, "verb": verb, "group": group, "resource": resource});
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": format!("system:serviceaccount:{account}"), "resourceAttributes": attributes},
+        });
+        let request = http::Request::post("/apis/authorization.k8s.io/v1/subjectaccessreviews")
+            .header("content-type", "application/json")
+            .body(review.to_string().into_bytes());
+        let said: Value = self.client.request(request.unwrap()).await.unwrap();
+        said["status"]["allowed"] == true
     }
 
     /// Says whether the release of the documents is there.
@@ -142,12 +177,7 @@ impl Cluster {
     /// A deployment of the application, which answers with `says`.
     pub(crate) async fn deploy(&self, namespace: &str, name: &str, says: &str, replicas: u32) {
         let labels = json!({"app": name});
-        let container = json!({
-            "name": "app", "image": APP_IMAGE, "imagePullPolicy": "Never", "args": [says],
-            "ports": [{"name": "http", "containerPort": 8080}],
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1},
-        });
-        let pod = json!({"terminationGracePeriodSeconds": 20, "containers": [container]});
+        let pod = json!({"terminationGracePeriodSeconds": 20, "containers": [container(says)]});
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
             "spec": {
@@ -202,13 +232,7 @@ impl Cluster {
             let all = pods.len() == usize::try_from(wanted).ok()?;
             (newest && all && counts.iter().all(|count| count.unwrap_or_default() == wanted)).then_some(())
         };
-        // Pods that go may take as long as their grace.
-        for _ in 0..3 {
-            if tokio::time::timeout(Duration::from_secs(39), eventually(&what, probe)).await.is_ok() {
-                return;
-            }
-        }
-        panic!("waited two minutes for {what}");
+        eventually(&what, probe).await;
     }
 
     /// Restarts the pods of a deployment one after the other, as `kubectl rollout restart` does.
@@ -248,43 +272,4 @@ impl Cluster {
         let params = if at_once { DeleteParams::default().grace_period(0) } else { DeleteParams::default() };
         pods.delete(pod.metadata.name.as_deref().unwrap(), &params).await.unwrap();
     }
-}
-
-/// A selector of labels.
-pub(crate) fn labels(labels: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    pairs.join(",")
-}
-
-/// Whether the pod counts as ready.
-pub(crate) fn ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// How often its containers were started again.
-pub(crate) fn restarts(pod: &Pod) -> i32 {
-    let status = pod.status.as_ref();
-    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-    containers.iter().map(|container| container.restart_count).sum()
-}
-
-/// The process of a pod that runs `program`. Its cgroups are named after the pod.
-pub(crate) fn process(pod: &Pod, program: &str) -> Option<u32> {
-    let uid = pod.metadata.uid.as_deref()?;
-    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let id: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let cgroups = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
-        let command = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let first = command.split(|byte| *byte == 0).next()?;
-        let named = Path::new(std::str::from_utf8(first).ok()?).file_name()? == program;
-        (cgroups.contains(uid) && named).then_some(id)
-    })
-}
-
-/// Kills a pod's process at once.
-pub(crate) fn kill(pod: &Pod, program: &str) {
-    let id = process(pod, program).unwrap_or_else(|| panic!("no process {program} in the pod"));
-    let killed = Command::new("kill").args(["-KILL", &id.to_string()]).status().unwrap();
-    assert!(killed.success());
 }

@@ -2,40 +2,26 @@
 //! got anything but its whole answer with 200. A connection that cannot be made has lost nothing yet: it is tried again, and counted.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::clients::{self, Clients, PATIENCE, Shared, Target};
+use crate::cluster::eventually;
+
 /// Between two requests of a client, so that the node has the processor to itself now and then.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Where clients connect to, and whom they ask for.
-#[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
-    pub(crate) host: String,
-}
-
 /// The running clients.
-pub(crate) struct Load {
-    served: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Tally>>,
-}
+pub(crate) type Load = Clients<Tally>;
 
 /// What came of a load.
 #[derive(Debug, Default)]
@@ -55,48 +41,20 @@ pub(crate) struct Tally {
 impl Load {
     /// As many clients as `clients` ask for `path`.
     pub(crate) fn start(target: &Target, clients: usize, path: &str) -> Load {
-        let (served, stop): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
-        let (target, path) = (target.clone(), path.to_owned());
-        let (count, ends) = (Arc::clone(&served), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            LocalSet::new().block_on(&runtime, async move {
-                let began = Instant::now();
-                let each = (0..clients).map(|_| client(&target, &path, &count, &ends, began));
-                let tallies = futures_util::future::join_all(each).await;
-                tallies.into_iter().fold(Tally::default(), Tally::with)
-            })
-        });
-        Load { served, stop, thread: Some(thread) }
-    }
-
-    pub(crate) fn served(&self) -> u64 {
-        self.served.load(Relaxed)
+        let path: Arc<str> = path.into();
+        Clients::run(target, move |shared| {
+            (0..clients).map(|_| client(Arc::clone(&shared), Arc::clone(&path)).boxed_local()).collect()
+        })
     }
 
     /// Waits until so many more requests were answered.
     pub(crate) async fn more(&self, requests: u64) {
-        let before = self.served();
-        crate::objects::eventually("more requests to be served", async || {
-            (self.served() >= before + requests).then_some(())
-        })
-        .await;
-    }
-
-    pub(crate) async fn stop(mut self) -> Tally {
-        self.stop.store(true, Relaxed);
-        let thread = self.thread.take().unwrap();
-        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap()
+        let before = self.count();
+        eventually("more requests to be served", async || (self.count() >= before + requests).then_some(())).await;
     }
 }
 
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-    }
-}
-
-impl Tally {
+impl clients::Tally for Tally {
     fn with(mut self, other: Tally) -> Tally {
         self.served += other.served;
         self.refused += other.refused;
@@ -110,7 +68,9 @@ impl Tally {
         }
         self
     }
+}
 
+impl Tally {
     /// Fails unless every request was answered.
     pub(crate) fn all_served(&self) {
         assert!(self.failures.is_empty(), "{} of {} failed: {:?}", self.failures.len(), self.served, self.failures);
@@ -118,29 +78,31 @@ impl Tally {
     }
 }
 
-async fn client(target: &Target, path: &str, served: &AtomicU64, stop: &AtomicBool, began: Instant) -> Tally {
+async fn client(shared: Arc<Shared>, path: Arc<str>) -> Tally {
     let mut tally = Tally::default();
     let mut kept: Option<SendRequest<Empty<Bytes>>> = None;
-    while !stop.load(Relaxed) {
+    while !shared.stopped() {
         let mut open = kept.take();
         if let Some(sender) = &mut open
             && sender.ready().await.is_err()
         {
             open = None;
         }
-        if open.is_none() {
-            open = connect(target, stop, &mut tally.refused).await;
+        if open.is_none()
+            && let Some(stream) = shared.connect(&mut tally.refused).await
+        {
+            open = Some(clients::http1(stream).await);
         }
         let Some(mut sender) = open else {
-            if !stop.load(Relaxed) {
-                tally.failures.push((began.elapsed().as_secs_f64(), "no connection for ten seconds".to_owned()));
+            if !shared.stopped() {
+                tally.failures.push((shared.at(), "no connection for ten seconds".to_owned()));
             }
             continue;
         };
         let asked = Instant::now();
-        match timeout(PATIENCE, ask(&mut sender, target, path)).await {
+        match timeout(PATIENCE, ask(&mut sender, &shared.target, &path)).await {
             Ok(Ok(Some(body))) => {
-                served.fetch_add(1, Relaxed);
+                shared.count.fetch_add(1, Relaxed);
                 tally.served += 1;
                 tally.slowest = tally.slowest.max(asked.elapsed());
                 let said: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -152,28 +114,12 @@ async fn client(target: &Target, path: &str, served: &AtomicU64, stop: &AtomicBo
             }
             // It was never sent.
             Ok(Ok(None)) => {}
-            Ok(Err(what)) => tally.failures.push((began.elapsed().as_secs_f64(), what)),
-            Err(_) => tally.failures.push((began.elapsed().as_secs_f64(), "no answer in ten seconds".to_owned())),
+            Ok(Err(what)) => tally.failures.push((shared.at(), what)),
+            Err(_) => tally.failures.push((shared.at(), "no answer in ten seconds".to_owned())),
         }
         sleep(PACE).await;
     }
     tally
-}
-
-/// A connection, tried for ten seconds.
-async fn connect(target: &Target, stop: &AtomicBool, refused: &mut u64) -> Option<SendRequest<Empty<Bytes>>> {
-    let began = Instant::now();
-    while !stop.load(Relaxed) && began.elapsed() < PATIENCE {
-        if let Ok(Ok(stream)) = timeout(Duration::from_secs(1), TcpStream::connect(target.address)).await {
-            let _ = stream.set_nodelay(true);
-            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-            tokio::task::spawn_local(connection);
-            return Some(sender);
-        }
-        *refused += 1;
-        sleep(Duration::from_millis(50)).await;
-    }
-    None
 }
 
 /// The answer's content, or nothing if the connection ended before the request was sent.

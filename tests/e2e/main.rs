@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod app;
+mod cgroups;
+mod clients;
 mod cluster;
 #[path = "../apiserver/control_plane.rs"]
 #[allow(dead_code)]
@@ -24,6 +26,7 @@ mod node;
 #[allow(dead_code)]
 mod objects;
 mod outside;
+mod pods;
 mod scenarios;
 mod streams;
 

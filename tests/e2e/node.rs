@@ -12,9 +12,9 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::cluster::eventually;
 use crate::control_plane::{ADMIN, ControlPlane, Scene};
 use crate::guarded::Guarded;
-use crate::objects::eventually;
 use crate::outside::pause;
 
 /// The node's address, which `outside` has set.
@@ -148,7 +148,7 @@ fn containerd_config(dir: &Path) -> PathBuf {
                 "type": "host-local", "dataDir": "/run/cni", "routes": [{"dst": "0.0.0.0/0"}],
                 "ranges": [[{"subnet": "10.244.0.0/24"}]],
             }},
-            {"type": "portmap", "capabilities": {"portMappings": true}},
+            {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}},
         ],
     });
     write(dir.join("cni/10-pods.conflist"), &network.to_string());
@@ -188,7 +188,9 @@ fn kubelet_config(dir: &Path) -> PathBuf {
         "authorization": {"mode": "AlwaysAllow"},
         "clusterDNS": [ADDRESS], "clusterDomain": "cluster.local", "resolvConf": dir.join("resolv.conf"),
         "evictionHard": low, "imageMinimumGCAge": "24h", "imageGCHighThresholdPercent": 100,
-        "volumePluginDir": dir.join("kubelet/plugins"),
+        "volumePluginDir": dir.join("kubelet/plugins"), "podLogsDir": dir.join("logs/pods"),
+        // Changed ConfigMaps reach pods within a minute otherwise.
+        "syncFrequency": "5s",
         // As many pods as there are addresses, and no waiting for its own rate limits.
         "maxPods": 200, "kubeAPIQPS": 200, "kubeAPIBurst": 400, "registryPullQPS": 0,
     });

@@ -2,15 +2,18 @@
 //! away again. Whatever runs inside dies with the first process there, and its mounts and network go with it; what is left for us are
 //! cgroups, a folder, and settings of the kernel that the kubelet changes for the whole machine.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep};
 
+use crate::cgroups::{self, Changed};
 use crate::image;
 use crate::node::{APP_IMAGE, FLOODWAY_IMAGE, PAUSE_IMAGE, kube_tools};
 
@@ -48,6 +51,12 @@ const BUILT: [&str; 13] = [
     "portmap",
 ];
 
+/// How what belongs to a run is named; the id of its process follows.
+const PREFIX: &str = "floodway-e2e-";
+
+/// What files of the kernel say.
+type Settings = BTreeMap<PathBuf, String>;
+
 /// What the kubelet sets for the whole machine.
 const SETTINGS: [&str; 6] = [
     "vm/overcommit_memory",
@@ -74,50 +83,104 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 wait $!
 "#;
 
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where the logs of a run are that went wrong, in target. The next such run replaces them.
+const LOGS: &str = "e2e-logs";
+/// What a run notes in its folder of the settings that were there before, for the case that it is killed.
+const BEFORE: &str = "settings-before.json";
+
+/// Tells people, if they listen: nothing is left behind because somebody has read enough (`make e2e | head`).
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(io::stdout(), $($text)*);
+    }};
+}
 
 /// Runs the scenarios whose names contain one of `wanted`, or all. `--write` keeps figures in docs/benchmarks.md, `--keep` leaves the node up
 /// at the end, until Ctrl-C, and `--keep-files` its folder with all logs.
 pub(crate) fn run(wanted: &[&str]) -> ExitCode {
     let unknown = |word: &&&str| word.starts_with("--") && !["--write", "--keep", "--keep-files"].contains(*word);
     if let Some(word) = wanted.iter().find(unknown) {
-        eprintln!(
+        say!(
             "error: {word} is not known; there are --write, --keep and --keep-files, and parts of the names of scenarios"
         );
         return ExitCode::FAILURE;
     }
     if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
-        println!(
+        say!(
             "End-to-end tests: SKIPPED. They bring up a Kubernetes node, which needs Linux and root; run `make e2e` as root there."
         );
         return ExitCode::SUCCESS;
     }
-    if let Err(missing) = prerequisites() {
-        eprintln!("error: {missing}");
-        return ExitCode::FAILURE;
+    let done = prerequisites().map_err(io::Error::other).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(whole(wanted))
+    });
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// From nothing to nothing; whether all went well.
+async fn whole(wanted: &[&str]) -> io::Result<bool> {
+    // From here on nobody ends us before everything is taken away again.
+    let mut told = Told::listen()?;
     sweep();
-    let name = format!("floodway-e2e-{}", std::process::id());
+    let name = format!("{PREFIX}{}", std::process::id());
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+    fs::create_dir_all(&dir)?;
     let settings = settings();
-    let outcome = prepare(&dir, &name).and_then(|()| inside(&dir, wanted));
+    let outcome = match note(&dir, &settings).and_then(|()| cgroups::make(&name)) {
+        Ok(changed) => {
+            let outcome = match images(&dir) {
+                Ok(()) => inside(&dir, wanted, &mut told).await,
+                Err(error) => Err(error),
+            };
+            (outcome, changed)
+        }
+        Err(error) => (Err(error), Changed::default()),
+    };
+    let (outcome, changed) = outcome;
+    if matches!(outcome, Ok(Ended::Failed)) {
+        keep_logs(&dir);
+    }
     let kept = wanted.contains(&"--keep-files");
-    let left = clean_up(&dir, &name, &settings, kept);
+    let left = clean_up(&dir, &name, &settings, &changed, kept);
     for line in &left {
-        eprintln!("error: left behind: {line}");
+        say!("error: left behind: {line}");
     }
     if left.is_empty() {
-        println!(
-            "Nothing is left behind: no process, mount, interface or cgroup{}.",
-            if kept { "" } else { ", and no file" }
-        );
+        let files = if kept { "" } else { ", and no file" };
+        say!("Nothing is left behind: no process, mount, interface or cgroup{files}.");
     }
-    match outcome {
-        Ok(true) if left.is_empty() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+    Ok(matches!(outcome?, Ended::Well) && left.is_empty())
+}
+
+/// How what ran inside came to its end.
+enum Ended {
+    Well,
+    Failed,
+    Interrupted,
+}
+
+/// The signals by which somebody asks for the end.
+struct Told([Signal; 3]);
+
+impl Told {
+    fn listen() -> io::Result<Told> {
+        Ok(Told([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+    }
+
+    async fn wanted(&mut self) {
+        let [int, term, hangup] = &mut self.0;
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hangup.recv() => {}
         }
     }
 }
@@ -144,20 +207,8 @@ fn prerequisites() -> Result<(), String> {
     }
 }
 
-/// The folder, the cgroups and the images.
-fn prepare(dir: &Path, name: &str) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    for hierarchy in hierarchies() {
-        let ours = hierarchy.join(name);
-        fs::create_dir(&ours)?;
-        // A cpuset of cgroup v1 begins empty, and takes no process then.
-        let second = hierarchy.join("cgroup.controllers").exists();
-        for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|_| !second) {
-            if let Ok(text) = fs::read_to_string(hierarchy.join(file)) {
-                fs::write(ours.join(file), text)?;
-            }
-        }
-    }
+/// The images, in the folder.
+fn images(dir: &Path) -> io::Result<()> {
     image::write_app(&dir.join("app.tar"), &[(APP_IMAGE, &[]), (PAUSE_IMAGE, &["pause"])])?;
     match (std::env::var_os("FLOODWAY_E2E_IMAGE"), std::env::var_os("FLOODWAY_E2E_BINARY")) {
         (Some(image), _) => fs::copy(image, dir.join("floodway.tar")).map(drop),
@@ -168,43 +219,28 @@ fn prepare(dir: &Path, name: &str) -> io::Result<()> {
     }
 }
 
-/// The roots of cgroups: one of version 2, or those of version 1.
-fn hierarchies() -> Vec<PathBuf> {
-    let root = Path::new(CGROUPS);
-    if root.join("cgroup.controllers").exists() {
-        return vec![root.to_owned()];
-    }
-    let entries = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.is_dir() && !path.is_symlink() && path.join("cgroup.procs").exists()).collect()
-}
-
-/// Runs this program in new namespaces; whether it succeeded.
-fn inside(dir: &Path, wanted: &[&str]) -> io::Result<bool> {
+/// Runs this program in new namespaces.
+async fn inside(dir: &Path, wanted: &[&str], told: &mut Told) -> io::Result<Ended> {
     let mut command = Command::new("setpriv");
     // Whoever dies first takes the rest along: we this command, and it the first process inside, which everything there dies with.
     command.args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]);
     command.args(["--mount-proc", "sh", "-c", INSIDE, "sh"]);
     command.arg(std::env::current_exe()?).arg("inside").arg(dir).args(wanted);
-    // A panic says where; the way there is that of every test.
-    let mut child = command.env("RUST_BACKTRACE", "0").spawn()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status.success());
-            }
-            let tick = tokio::time::sleep(Duration::from_millis(100));
-            tokio::select! {
-                () = tick => {}
-                _ = int.recv() => break,
-                _ = term.recv() => break,
-            }
+    // Ctrl-C of a terminal is for us alone. A panic says where; the way there is that of every test.
+    let mut child = command.process_group(0).env("RUST_BACKTRACE", "0").stdin(Stdio::null()).spawn()?;
+    loop {
+        tokio::select! {
+            biased;
+            () = told.wanted() => break,
+            () = sleep(Duration::from_millis(100)) => {}
         }
-        println!("Interrupted: taking the node down.");
-        end(&mut child)?;
-        Ok(false)
-    })
+        if let Some(status) = child.try_wait()? {
+            return Ok(if status.success() { Ended::Well } else { Ended::Failed });
+        }
+    }
+    say!("Interrupted: taking the node down.");
+    end(&mut child)?;
+    Ok(Ended::Interrupted)
 }
 
 /// Ends what runs inside at once, and waits for it.
@@ -223,59 +259,55 @@ fn end(child: &mut Child) -> io::Result<()> {
 }
 
 /// Takes away what outlives the namespaces; what it could not.
-fn clean_up(dir: &Path, name: &str, settings: &[(PathBuf, String)], keep: bool) -> Vec<String> {
-    let mut left = Vec::new();
-    for hierarchy in hierarchies() {
-        let ours = hierarchy.join(name);
-        if let Err(error) = remove_cgroup(&ours) {
-            left.push(format!("{}: {error}", ours.display()));
-        }
-    }
+fn clean_up(dir: &Path, name: &str, settings: &Settings, changed: &Changed, keep: bool) -> Vec<String> {
+    let mut left = cgroups::remove(name, changed);
     if keep {
-        println!("Logs and state are kept in {}.", dir.display());
+        say!("Logs and state are kept in {}.", dir.display());
     } else if let Err(error) = fs::remove_dir_all(dir) {
         left.push(format!("{}: {error}", dir.display()));
     }
-    for (file, before) in settings {
-        if fs::read_to_string(file).is_ok_and(|now| now != *before)
-            && let Err(error) = fs::write(file, before)
-        {
-            left.push(format!("{}: {error}", file.display()));
-        }
-    }
+    left.extend(restore(settings));
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     left.extend(mounts.lines().filter(|line| line.contains(name)).map(|line| format!("mount {line}")));
     let interfaces = fs::read_to_string("/proc/net/dev").unwrap_or_default();
     left.extend(interfaces.lines().filter(|line| line.contains("node0:")).map(|_| "interface node0".to_owned()));
+    // Those that were killed may take a moment.
+    let began = Instant::now();
+    while !processes(dir, name).is_empty() && began.elapsed() < Duration::from_secs(10) {
+        pause(Duration::from_millis(50));
+    }
+    left.extend(processes(dir, name));
+    left
+}
+
+/// What runs in our cgroups, or with our folder in its command.
+fn processes(dir: &Path, name: &str) -> Vec<String> {
+    let mut found = Vec::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let of = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
         let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         if of.contains(name) || command.contains(&*dir.to_string_lossy()) {
-            left.push(format!("process {} {command}", process.file_name().to_string_lossy()));
+            found.push(format!("process {} {command}", process.file_name().to_string_lossy()));
         }
     }
-    left
+    found
 }
 
-/// Removes a cgroup and those in it, once the kernel has let go of their last processes.
-fn remove_cgroup(path: &Path) -> io::Result<()> {
-    if !path.exists() {
-        return Ok(());
+/// Puts the logs where they stay, for whoever looks for the reason.
+fn keep_logs(dir: &Path) {
+    let logs = dir.join("logs");
+    if !logs.exists() {
+        return;
     }
-    for entry in fs::read_dir(path)?.flatten() {
-        if entry.file_type()?.is_dir() {
-            remove_cgroup(&entry.path())?;
-        }
+    for part in ["etcd.log", "kube-apiserver.log"] {
+        let _ = fs::copy(dir.join("control-plane").join(part), logs.join(part));
     }
-    let began = Instant::now();
-    loop {
-        match fs::remove_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && began.elapsed() < Duration::from_secs(10) => {
-                pause(Duration::from_millis(20));
-            }
-            other => return other,
-        }
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(LOGS);
+    let _ = fs::remove_dir_all(&kept);
+    match fs::rename(&logs, &kept) {
+        Ok(()) => say!("Logs of the node and its pods are in target/{LOGS}."),
+        Err(error) => say!("The logs could not be kept: {error}"),
     }
 }
 
@@ -285,28 +317,43 @@ pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn settings() -> Vec<(PathBuf, String)> {
+fn settings() -> Settings {
     let files = SETTINGS.iter().map(|name| Path::new("/proc/sys").join(name));
     files.filter_map(|file| fs::read_to_string(&file).ok().map(|text| (file, text))).collect()
 }
 
-/// Takes away what runs left that were killed.
+fn note(dir: &Path, settings: &Settings) -> io::Result<()> {
+    fs::write(dir.join(BEFORE), serde_json::to_string(settings)?)
+}
+
+/// Sets what has changed to what it was; what could not be.
+fn restore(settings: &Settings) -> Vec<String> {
+    let changed = settings.iter().filter(|(file, before)| fs::read_to_string(file).is_ok_and(|now| now != **before));
+    let failed = changed.filter_map(|(file, before)| Some((file, fs::write(file, before).err()?)));
+    failed.map(|(file, error)| format!("{}: {error}", file.display())).collect()
+}
+
+/// Takes away what runs left that were killed, and says so.
 fn sweep() {
-    let stale = |name: &str| {
-        let process = name.strip_prefix("floodway-e2e-").filter(|id| id.parse::<u32>().is_ok());
-        process.is_some_and(|id| !Path::new("/proc").join(id).exists())
-    };
-    let names = |folder: &Path| -> Vec<String> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| stale(name)).collect()
-    };
-    for hierarchy in hierarchies() {
-        for name in names(&hierarchy) {
-            let _ = remove_cgroup(&hierarchy.join(name));
-        }
-    }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for name in names(folder) {
-        let _ = fs::remove_dir_all(folder.join(name));
+    let folders = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut stale: Vec<String> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    stale.extend(cgroups::names());
+    stale.retain(|name| {
+        let process = name.strip_prefix(PREFIX).filter(|id| id.parse::<u32>().is_ok());
+        process.is_some_and(|id| !Path::new("/proc").join(id).exists())
+    });
+    stale.sort();
+    stale.dedup();
+    for name in stale {
+        let dir = folder.join(&name);
+        let before = fs::read_to_string(dir.join(BEFORE)).unwrap_or_default();
+        let mut left = restore(&serde_json::from_str(&before).unwrap_or_default());
+        left.extend(cgroups::remove(&name, &Changed::default()));
+        let _ = fs::remove_dir_all(&dir);
+        say!("Took away what a run left that was killed ({name}).");
+        for line in left {
+            say!("  except {line}");
+        }
     }
 }

@@ -3,34 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::load::Target;
+use crate::clients::{self, Clients, PATIENCE, Shared, Target};
+use crate::cluster::eventually;
 
-/// Longer than a stream is ever silent.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two messages of a WebSocket.
 const PACE: Duration = Duration::from_millis(100);
 
 /// The running clients.
-pub(crate) struct Streams {
-    open: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<StreamTally>>,
-}
+pub(crate) type Streams = Clients<StreamTally>;
 
 /// What became of streams.
 #[derive(Debug, Default)]
@@ -52,12 +42,11 @@ pub(crate) struct StreamTally {
     pub(crate) away: Duration,
 }
 
-struct Client<'a> {
-    target: &'a Target,
-    stop: &'a AtomicBool,
-    open: &'a AtomicUsize,
-    began: Instant,
+struct Client {
+    shared: Arc<Shared>,
     tally: StreamTally,
+    /// Since when it is without its stream.
+    gone: Option<Instant>,
 }
 
 /// How a stream ended.
@@ -73,43 +62,20 @@ enum End {
 impl Streams {
     /// As many event streams and WebSockets.
     pub(crate) fn start(target: &Target, events: usize, sockets: usize) -> Streams {
-        let (open, stop): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
-        let (count, ends, target) = (Arc::clone(&open), Arc::clone(&stop), target.clone());
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            LocalSet::new().block_on(&runtime, async move {
-                let began = Instant::now();
-                let new =
-                    || Client { target: &target, stop: &ends, open: &count, began, tally: StreamTally::default() };
-                let events = futures_util::future::join_all((0..events).map(|_| new().events()));
-                let sockets = futures_util::future::join_all((0..sockets).map(|_| new().sockets()));
-                let (events, sockets) = futures_util::future::join(events, sockets).await;
-                events.into_iter().chain(sockets).fold(StreamTally::default(), StreamTally::with)
-            })
-        });
-        Streams { open, stop, thread: Some(thread) }
+        Clients::run(target, move |shared| {
+            let new = || Client { shared: Arc::clone(&shared), tally: StreamTally::default(), gone: None };
+            let events = (0..events).map(|_| new().events().boxed_local());
+            events.chain((0..sockets).map(|_| new().sockets().boxed_local())).collect()
+        })
     }
 
     /// Waits until so many are open.
-    pub(crate) async fn open(&self, wanted: usize) {
-        crate::objects::eventually("streams to be open", async || (self.open.load(Relaxed) >= wanted).then_some(()))
-            .await;
-    }
-
-    pub(crate) async fn stop(mut self) -> StreamTally {
-        self.stop.store(true, Relaxed);
-        let thread = self.thread.take().unwrap();
-        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap()
+    pub(crate) async fn open(&self, wanted: u64) {
+        eventually("streams to be open", async || (self.count() >= wanted).then_some(())).await;
     }
 }
 
-impl Drop for Streams {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-    }
-}
-
-impl StreamTally {
+impl clients::Tally for StreamTally {
     fn with(mut self, other: StreamTally) -> StreamTally {
         self.opened += other.opened;
         self.refused += other.refused;
@@ -124,7 +90,9 @@ impl StreamTally {
         }
         self
     }
+}
 
+impl StreamTally {
     /// Fails unless every stream ended politely, and no event was missed.
     pub(crate) fn all_polite(&self) {
         assert!(self.cut.is_empty(), "{} streams were cut: {:?}", self.cut.len(), self.cut);
@@ -144,29 +112,27 @@ impl StreamTally {
     }
 }
 
-impl Client<'_> {
+impl Client {
     async fn events(mut self) -> StreamTally {
         let mut last: Option<u64> = None;
-        let mut gone: Option<Instant> = None;
-        while !self.stop.load(Relaxed) {
-            let end = self.event_stream(&mut last, &mut gone).await;
-            self.ended(end, &mut gone).await;
+        while !self.shared.stopped() {
+            let end = self.event_stream(&mut last).await;
+            self.ended(end).await;
         }
         self.tally
     }
 
     async fn sockets(mut self) -> StreamTally {
-        let mut gone: Option<Instant> = None;
-        while !self.stop.load(Relaxed) {
-            let end = self.socket(&mut gone).await;
-            self.ended(end, &mut gone).await;
+        while !self.shared.stopped() {
+            let end = self.socket().await;
+            self.ended(end).await;
         }
         self.tally
     }
 
-    async fn ended(&mut self, end: End, gone: &mut Option<Instant>) {
-        let at = self.began.elapsed().as_secs_f64();
-        gone.get_or_insert_with(Instant::now);
+    async fn ended(&mut self, end: End) {
+        let at = self.shared.at();
+        self.gone.get_or_insert_with(Instant::now);
         match end {
             End::Polite(how) => *self.tally.ended.entry(how).or_default() += 1,
             End::Cut(how) => self.tally.cut.push((at, how)),
@@ -178,32 +144,20 @@ impl Client<'_> {
         }
     }
 
-    /// Counts a stream that has begun, which the client was without since `gone`.
-    fn begins(&mut self, gone: &mut Option<Instant>) {
+    /// Counts a stream that has begun, as one that is open for as long as the answer lives.
+    fn begins(&mut self) -> Open {
         self.tally.opened += 1;
-        if let Some(since) = gone.take() {
+        if let Some(since) = self.gone.take() {
             self.tally.away = self.tally.away.max(since.elapsed());
         }
+        self.shared.count.fetch_add(1, Relaxed);
+        Open(Arc::clone(&self.shared))
     }
 
-    async fn connect(&mut self) -> Option<TcpStream> {
-        let began = Instant::now();
-        while !self.stop.load(Relaxed) && began.elapsed() < PATIENCE {
-            if let Ok(Ok(stream)) = timeout(Duration::from_secs(1), TcpStream::connect(self.target.address)).await {
-                let _ = stream.set_nodelay(true);
-                return Some(stream);
-            }
-            self.tally.refused += 1;
-            sleep(Duration::from_millis(50)).await;
-        }
-        None
-    }
-
-    async fn event_stream(&mut self, last: &mut Option<u64>, gone: &mut Option<Instant>) -> End {
-        let Some(stream) = self.connect().await else { return self.no_connection() };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::task::spawn_local(connection);
-        let mut request = Request::get("/clock").header("host", &self.target.host);
+    async fn event_stream(&mut self, last: &mut Option<u64>) -> End {
+        let Some(stream) = self.shared.connect(&mut self.tally.refused).await else { return self.no_connection() };
+        let mut sender = clients::http1(stream).await;
+        let mut request = Request::get("/clock").header("host", &self.shared.target.host);
         if let Some(last) = last {
             request = request.header("last-event-id", last.to_string());
         }
@@ -214,11 +168,9 @@ impl Client<'_> {
             Ok(Err(error)) => return End::Failed(format!("no head: {error:?}")),
             Err(_) => return End::Failed("no head in ten seconds".to_owned()),
         };
-        let (stop, open) = (self.stop, self.open);
-        self.begins(gone);
-        let _open = Open::new(open);
+        let _open = self.begins();
         let mut text = Vec::new();
-        while !stop.load(Relaxed) {
+        while !self.shared.stopped() {
             match timeout(PATIENCE, response.frame()).await {
                 Ok(Some(Ok(frame))) => text.extend_from_slice(frame.data_ref().map_or(&[], |data| data.as_ref())),
                 Ok(None) if text.is_empty() => return End::Polite("event streams between two events".to_owned()),
@@ -243,20 +195,18 @@ impl Client<'_> {
         End::Stopped
     }
 
-    async fn socket(&mut self, gone: &mut Option<Instant>) -> End {
-        let Some(stream) = self.connect().await else { return self.no_connection() };
-        let url = format!("ws://{}/socket", self.target.host);
+    async fn socket(&mut self) -> End {
+        let Some(stream) = self.shared.connect(&mut self.tally.refused).await else { return self.no_connection() };
+        let url = format!("ws://{}/socket", self.shared.target.host);
         let mut socket = match timeout(PATIENCE, tokio_tungstenite::client_async(url, stream)).await {
             Ok(Ok((socket, _))) => socket,
             Ok(Err(error)) => return End::Failed(format!("no WebSocket: {error}")),
             Err(_) => return End::Failed("no WebSocket in ten seconds".to_owned()),
         };
-        let (stop, open) = (self.stop, self.open);
-        self.begins(gone);
-        let _open = Open::new(open);
+        let _open = self.begins();
         let mut number = 0_u64;
         let mut waiting = false;
-        while !stop.load(Relaxed) {
+        while !self.shared.stopped() {
             if !waiting {
                 number += 1;
                 waiting = true;
@@ -286,7 +236,7 @@ impl Client<'_> {
     }
 
     fn no_connection(&self) -> End {
-        match self.stop.load(Relaxed) {
+        match self.shared.stopped() {
             true => End::Stopped,
             false => End::Failed("no connection for ten seconds".to_owned()),
         }
@@ -294,17 +244,10 @@ impl Client<'_> {
 }
 
 /// Counts as open until dropped.
-struct Open<'a>(&'a AtomicUsize);
+struct Open(Arc<Shared>);
 
-impl<'a> Open<'a> {
-    fn new(count: &'a AtomicUsize) -> Open<'a> {
-        count.fetch_add(1, Relaxed);
-        Open(count)
-    }
-}
-
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.count.fetch_sub(1, Relaxed);
     }
 }

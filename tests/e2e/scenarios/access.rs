@@ -2,25 +2,22 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::cluster::{Cluster, ready, restarts};
-use crate::objects::eventually;
+use crate::cluster::{Cluster, eventually};
+use crate::pods::{ready, restarts};
 
 /// A release whose first pod waits for something: what its readiness and its log say of it.
 async fn waits(cluster: &Cluster, release: &str, said: &[&str]) -> Pod {
-    let (pod, readiness) = eventually("a pod that says what it waits for", async || {
+    let pod = eventually("a pod that says what it waits for", async || {
         let pod = cluster.gateways(release, release).await.pop()?;
         let (status, text) = cluster.ask(&pod, 9901, "/readyz").await?;
-        (status == 503 && said.iter().all(|word| text.contains(word))).then_some((pod, text))
+        (status == 503 && said.iter().all(|word| text.contains(word))).then_some(pod)
     })
     .await;
-    println!("  /readyz: {}", readiness.replace('\n', "; "));
-    let log = eventually("its log to say so", async || {
+    eventually("its log to say so", async || {
         let log = cluster.log(&pod).await;
-        said.iter().all(|word| log.contains(word)).then_some(log)
+        said.iter().all(|word| log.contains(word)).then_some(())
     })
     .await;
-    let told = log.lines().find(|line| line.contains(said[0])).unwrap_or_default();
-    println!("  log: {told}");
     pod
 }
 

@@ -2,9 +2,9 @@
 
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, SHOP, kill, restarts};
+use crate::cluster::{Cluster, SHOP, eventually};
 use crate::load::Load;
-use crate::objects::eventually;
+use crate::pods::{kill, restarts};
 use crate::streams::Streams;
 
 const CLIENTS: usize = 8;

@@ -7,11 +7,8 @@ use kube::api::ListParams;
 use kube::discovery::{Discovery, verbs};
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, RELEASE, SHOP, SYSTEM, VALUES};
-use crate::load::Load;
-use crate::objects::eventually;
-use crate::scenarios::sidecar::MESH;
-use crate::streams::Streams;
+use crate::cluster::{Cluster, RELEASE, SHOP, SYSTEM, VALUES, eventually};
+use crate::scenarios::mesh::MESH;
 
 /// The lines that a new user copies, run as they stand in README.md. Only what this node does not have is replaced.
 pub(crate) async fn five_lines_of_the_readme(cluster: &Cluster) {
@@ -27,6 +24,8 @@ pub(crate) async fn five_lines_of_the_readme(cluster: &Cluster) {
         cluster.run("sh", &["-ec", line], "").await.unwrap_or_else(|said| panic!("{line}: {said}"));
     }
     cluster.is_installed(true);
+    let image = std::fs::metadata(cluster.path("floodway.tar")).unwrap().len();
+    cluster.figures.add("The image, as it is loaded", format!("{:.1} MB", image as f64 / 1e6));
     // In the background, in the words of the README, until it forwards.
     let forward = format!("{} >/dev/null 2>&1 & echo $!", forward.trim_end_matches('&'));
     let id = cluster.run("sh", &["-ec", &forward], "").await.unwrap();
@@ -48,32 +47,6 @@ pub(crate) async fn helm_test_asks_a_ready_pod(cluster: &Cluster) {
     cluster.installed().await;
     let said = cluster.helm(&["test", RELEASE, "-n", SYSTEM]).await;
     assert!(said.contains("Succeeded"), "{said}");
-}
-
-/// An upgrade that rolls the pods, and back, under load.
-pub(crate) async fn upgrade_and_rollback_fail_nothing(cluster: &Cluster) {
-    let target = cluster.staged().await;
-    let (load, streams) = (Load::start(&target, 4, "/"), Streams::start(&target, 5, 5));
-    streams.open(10).await;
-    let revision = || async {
-        let said = cluster.helm(&["history", RELEASE, "-n", SYSTEM, "-o", "json"]).await;
-        let history: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
-        history.last().unwrap()["revision"].as_u64().unwrap()
-    };
-    let before = revision().await;
-    let upgrade = ["upgrade", RELEASE, "charts/floodway", "-n", SYSTEM, "--reset-then-reuse-values", "--wait"];
-    cluster.helm(&[&upgrade[..], &["--set", "settings.log.level=debug"]].concat()).await;
-    cluster.rolled_out(SYSTEM, RELEASE).await;
-    load.more(100).await;
-    cluster.helm(&["rollback", RELEASE, &before.to_string(), "-n", SYSTEM, "--wait"]).await;
-    cluster.rolled_out(SYSTEM, RELEASE).await;
-    load.more(100).await;
-    let (load, streams) = (load.stop().await, streams.stop().await);
-    load.all_served();
-    streams.all_polite();
-    cluster
-        .figures
-        .add("Requests that failed during `helm upgrade` and `helm rollback`", format!("0 of {}", load.served));
 }
 
 /// What docs/install.md says of removal, and then a look at everything that the API server can list.

@@ -1,8 +1,12 @@
 //! Routes in force: who is asked for which host, and how often.
 
-use crate::cluster::{Cluster, SHOP};
+use std::net::SocketAddr;
+
+use crate::clients::Target;
+use crate::cluster::{Cluster, RELEASE, SHOP, SYSTEM, eventually};
 use crate::http1::get;
 use crate::load::Load;
+use crate::node::ADDRESS;
 
 pub(crate) async fn requests_go_by_host_and_weight(cluster: &Cluster) {
     let target = cluster.staged().await;
@@ -20,7 +24,7 @@ pub(crate) async fn requests_go_by_host_and_weight(cluster: &Cluster) {
 
     // Nine to one, of enough requests that less than a twentieth or more than a fifth would be no chance.
     cluster.route("next", "next.test", &[("web", 9), ("next", 1)]).await;
-    crate::objects::eventually("the new weights", async || {
+    eventually("the new weights", async || {
         let (_, body) = get(next.address, &next.host, "/").await.ok()?;
         body.contains("\"name\":\"one\"").then_some(())
     })
@@ -34,4 +38,14 @@ pub(crate) async fn requests_go_by_host_and_weight(cluster: &Cluster) {
     cluster
         .kubectl(&["-n", SHOP, "delete", "proxyroute/next", "service/next", "deployment/next", "--wait=false"])
         .await;
+}
+
+/// The Service is of type NodePort.
+pub(crate) async fn a_port_of_the_node_leads_to_it(cluster: &Cluster) {
+    let target = cluster.staged().await;
+    let ports = "jsonpath={.spec.ports[?(@.name=='http')].nodePort}";
+    let port = cluster.kubectl(&["-n", SYSTEM, "get", "service", RELEASE, "-o", ports]).await;
+    let address = SocketAddr::from((ADDRESS, port.parse().unwrap()));
+    let said = cluster.answers(&Target { address, ..target }, 200).await;
+    assert_eq!(said["name"], "one");
 }
