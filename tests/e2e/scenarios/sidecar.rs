@@ -64,9 +64,10 @@ pub(crate) async fn a_local_sidecar_guards_the_port_and_balances(cluster: &Clust
     let (status, body) = eventually("it to serve again", async || cluster.ask(&open, INBOUND, "/").await).await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(restarts(&cluster.pods(MESH, "app=local").await.remove(0)), 0);
-    cluster
-        .figures
-        .add("From the start of its process to its first answer that it is ready", format!("{} ms", took.as_millis()));
+    cluster.figures.add(
+        "From the start of a sidecar's process to its first answer that it is ready",
+        format!("{} ms", took.as_millis()),
+    );
     removed(cluster, &["local", "shut"]).await;
 }
 
