@@ -40,8 +40,14 @@ demo-check: need-rust need-curl ## Run the demo without a terminal and check eve
 
 .PHONY: build
 build: need-rust ## Build the program as it is shipped: target/release/floodway, optimised, with jemalloc
-	@$(CARGO) build --release --locked --features jemalloc
+	@if [ "$$(uname -s)" = Linux ]; then \
+	  program=$$(deploy/program.sh); mkdir -p target/release; cp "$$program" target/release/floodway; \
+	else $(CARGO) build --release --locked --features jemalloc; fi
 	@ls -l target/release/floodway
+
+.PHONY: profile
+profile: need-rust need-go ## Make the profile by which that is compiled anew: for a release, and for another version of Rust
+	@CARGO="$(CARGO)" deploy/profile.sh
 
 ##@ Tests and checks
 
@@ -119,7 +125,7 @@ $(KUBE_TOOLS)/helm: tests/tools/helm/go.mod tests/tools/helm/go.sum | need-go
 
 .PHONY: bench
 bench: need-rust ## Floodway beside nginx, HAProxy and Envoy: speed and memory, kept in docs/benchmarks.md (ARGS="--help" tells more)
-	@$(CARGO) bench --quiet --bench peers --features jemalloc -- $(if $(ARGS),$(ARGS),--write)
+	@FLOODWAY=$${FLOODWAY:-$$(deploy/program.sh)} $(CARGO) bench --quiet --bench peers --features jemalloc -- $(if $(ARGS),$(ARGS),--write)
 
 .PHONY: bench-check
 bench-check: need-rust ## Run every row of the benchmark for a moment, to see that it works; the figures mean nothing

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the program as it is in images, optimised, with jemalloc and linked statically, and prints where it is.
-#   deploy/program.sh [--arch amd64|arm64] [--target|--libc]
-# With --target or --libc it builds nothing, and prints what it would build for, or the name and version of the C library.
+#   deploy/program.sh [--arch amd64|arm64] [--target|--libc|--counting FOLDER]
+# With --target or --libc it builds nothing, and prints what it would build for, or the name and version of the C library. With --counting
+# it builds a program that writes into the folder what it ran, for deploy/profile.sh.
 # Its C library is that of the Rust toolchain that builds it: glibc on most systems, musl on Alpine. CARGO may be set by make.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,12 +17,13 @@ x86_64) native=amd64 ;;
 aarch64 | arm64) native=arm64 ;;
 *) native= ;;
 esac
-arch=$native asked=
+arch=$native asked= counting=
 while [ $# -gt 0 ]; do
     case $1 in
     --target | --libc) asked=${1#--} && shift ;;
+    --counting) counting=${2:-} && shift 2 || fail "--counting needs a folder" ;;
     --arch) arch=${2:-} && shift 2 || fail "--arch needs a value: amd64 or arm64" ;;
-    *) fail "unknown argument '$1'; usage: deploy/program.sh [--arch amd64|arm64] [--target|--libc]" ;;
+    *) fail "unknown argument '$1'; usage: deploy/program.sh [--arch amd64|arm64] [--target|--libc|--counting FOLDER]" ;;
     esac
 done
 case $arch in
@@ -60,18 +62,35 @@ if [ "$arch" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi
 
 # Texts of panics say where a crate lay when it was compiled. rustc leaves the home of cargo out of them, so that the same program comes out
 # whatever that is called; cargo keeps this flag out of what names of symbols are made of. RUSTFLAGS of the environment stay, those of
-# cargo's configuration do not count. `make build` and benchmarks have no such flag, so they compile crates of their own.
+# cargo's configuration do not count.
 home=${CARGO_HOME:-$HOME/.cargo}
 case $home in /*) ;; *) home=$PWD/$home ;; esac
 flags=()
 if [ -n "${CARGO_ENCODED_RUSTFLAGS:-}" ]; then IFS=$'\x1f' read -ra flags <<<"$CARGO_ENCODED_RUSTFLAGS"; else read -ra flags <<<"${RUSTFLAGS:-}"; fi
 flags+=("--remap-path-prefix=${home%/}/registry/src=crates")
+
+# What is run often is compiled for speed, and laid apart from what is run seldom or never, so that less of the program is in memory. What
+# that is, a profile says (deploy/profile.sh makes it). It names functions as one version of Rust names them for one target, so with another
+# one the program is built without it. Functions that have changed since are compiled as without a profile, too.
+profile=deploy/floodway.profdata
+if [ -n "$counting" ]; then
+    flags+=("-Cprofile-generate=$counting")
+elif [ "$(cat "$profile.txt")" != "$(rustc --version) for $target" ]; then
+    printf 'note: there is no profile for %s for %s, so the program becomes slower and takes more memory\n' "$(rustc --version)" "$target" >&2
+else
+    # cargo looks at flags, not at what files hold.
+    unpacked=$PWD/target/$(cksum <"$profile.xz" | tr ' ' -).profdata
+    if [ ! -f "$unpacked" ]; then
+        mkdir -p target
+        xz -dc "$profile.xz" >"$unpacked.new" || fail "xz is missing, or $profile.xz is broken; on Debian: 'apt-get install xz-utils'"
+        mv "$unpacked.new" "$unpacked"
+    fi
+    flags+=("-Cprofile-use=$unpacked" "-Clink-arg=-Wl,-z,keep-text-section-prefix")
+fi
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf %s "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS
 
-# Static linking is decided when the program is linked: macros and build scripts, which are for this machine, cannot be static.
-where=() folder=${CARGO_TARGET_DIR:-target}
-if [ "$target" != "$host" ]; then where=(--target "$target") folder=$folder/$target; fi
-"${CARGO:-cargo}" rustc --release --locked --bin floodway --features jemalloc "${where[@]}" -- -Ctarget-feature=+crt-static >&2
+# The target is always named, so that these flags, and static linking, are not for macros and build scripts, which run here.
+"${CARGO:-cargo}" rustc --release --locked --bin floodway --features jemalloc --target "$target" -- -Ctarget-feature=+crt-static >&2
 
-echo "$folder/release/floodway"
+echo "${CARGO_TARGET_DIR:-target}/$target/release/floodway"

@@ -64,7 +64,7 @@ pub(crate) fn doctor(plane: &ControlPlane, user: &str, arguments: &[&str]) -> Sa
 }
 
 pub(crate) fn run(arguments: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_floodway"));
+    let mut command = Command::new(crate::program());
     // Whatever this machine trusts, the certificates of these tests are not among it.
     let output = command.arg("doctor").args(arguments).env_remove("KUBERNETES_SERVICE_HOST").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -46,7 +46,7 @@ impl Gateway {
         let pod = format!("floodway-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_floodway"));
+        let mut command = Command::new(crate::program());
         command
             .args(["gateway", "--workers=2", "--grace=2s"])
             .arg(format!("--http={http}"))

@@ -121,7 +121,7 @@ impl Installed<'_> {
         let webhook = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let arguments = of_kind("Deployment")["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_floodway"));
+        let mut command = Command::new(crate::program());
         for argument in arguments.iter().map(|argument| argument.as_str().unwrap()) {
             let flag = argument.split('=').next().unwrap();
             match flag {

@@ -28,3 +28,8 @@ mod sidecar;
 mod source;
 mod status;
 mod traffic;
+
+/// The program that is tried: another build of it, if the environment names one.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("FLOODWAY").unwrap_or_else(|| env!("CARGO_BIN_EXE_floodway").into())
+}

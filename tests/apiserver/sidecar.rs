@@ -54,7 +54,7 @@ mod inside {
         .await;
 
         let [inbound, outbound, admin] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_floodway"));
+        let mut command = Command::new(crate::program());
         command
             .args(["sidecar", "--policy=only-get", &format!("--app-port={}", app.port())])
             .args([format!("--inbound={inbound}"), format!("--outbound={outbound}"), format!("--admin={admin}")])
