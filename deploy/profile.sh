@@ -32,7 +32,7 @@ bench() { "$CARGO" bench --quiet --profile dev --bench peers -- --only floodway 
 bench --seconds 2 --rows 'http1*,resilience-on,policies-on,64k,1m,download,upload,http2,grpc,tls-*,sse-fan,ws-echo'
 bench --seconds 1 --scale 0.1 --rows 'changes,after,fault-*'
 tests/tools/build.sh
-"$CARGO" test --quiet --test apiserver -- gateway:: sidecar:: traffic:: secrets::
+"$CARGO" test --quiet --test apiserver -- source:: sidecar:: status:: traffic::
 for mode in demo sidecar; do
     flags=(--access-log=off)
     if [ $mode = sidecar ]; then flags+=(--dir=examples/demo --namespace=demo --app-port=9 --admin=127.0.0.1:0 --inbound=127.0.0.1:0 --outbound=127.0.0.1:0); fi

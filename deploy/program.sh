@@ -85,7 +85,7 @@ else
         xz -dc "$profile.xz" >"$unpacked.new" || fail "xz is missing, or $profile.xz is broken; on Debian: 'apt-get install xz-utils'"
         mv "$unpacked.new" "$unpacked"
     fi
-    flags+=("-Cprofile-use=$unpacked" "-Clink-arg=-Wl,-z,keep-text-section-prefix")
+    flags+=("-Cprofile-use=$unpacked" -Cllvm-args=-no-pgo-warn-mismatch "-Clink-arg=-Wl,-z,keep-text-section-prefix")
 fi
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf %s "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS

@@ -33,13 +33,36 @@ fn inside(root: &std::path::Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// A number of a file, the lowest byte first.
+fn number(file: &[u8], at: usize, bytes: usize) -> usize {
+    file[at..at + bytes].iter().rev().fold(0, |sum, &byte| sum << 8 | usize::from(byte))
+}
+
+/// The profile names functions as one toolchain names them. What it says is often run, is in a section of its own.
+#[test]
+#[ignore = "needs the image: make image-check"]
+fn the_program_is_compiled_by_its_profile() {
+    let toolchain = String::from_utf8(run(Command::new("rustc").arg("--version"))).unwrap();
+    let made_for = include_str!("../../deploy/floodway.profdata.txt");
+    if !made_for.starts_with(toolchain.trim()) || !made_for.contains(std::env::consts::ARCH) {
+        return println!("the profile is for {}, and this is {}", made_for.trim(), toolchain.trim());
+    }
+    let program = fs::read(image().root().join("floodway")).unwrap();
+    let number = |at, bytes| number(&program, at, bytes);
+    // Where the section headers are, how long each is, how many there are, and which has their names.
+    let (at, length, count, names) = (number(40, 8), number(58, 2), number(60, 2), number(62, 2));
+    let header = |section: usize| at + section * length;
+    let name = |section| &program[number(header(names) + 24, 8) + number(header(section), 4)..];
+    let often = (0..count).find(|section| name(*section).starts_with(b".text.hot\0"));
+    let size = often.map_or(0, |section| number(header(section) + 32, 8));
+    assert!(size > 1_000_000, "{size} bytes are run often: 'make profile' makes the profile anew");
+}
+
 #[test]
 #[ignore = "needs the image: make image-check"]
 fn the_program_is_static() {
     let program = fs::read(image().root().join("floodway")).unwrap();
-    let number = |at: usize, bytes: usize| {
-        program[at..at + bytes].iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte)) as usize
-    };
+    let number = |at, bytes| number(&program, at, bytes);
     // ELF, 64 bits: where the program headers are, how long each is, and how many there are.
     let (at, length, count) = (number(32, 8), number(54, 2), number(56, 2));
     let kinds: Vec<usize> = (0..count).map(|header| number(at + header * length, 4)).collect();
