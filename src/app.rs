@@ -100,9 +100,7 @@ pub fn sidecar(args: &SidecarArgs, destination: Option<Destination>) -> Result<R
 /// Serves until a signal ends it.
 fn serve(settings: Settings, source: Source, args: &ServerArgs) -> Result<(), Failure> {
     let log = Some(start_log(&settings)?);
-    // A flag wins over the file, whatever that says later.
-    let file = args.config.clone().filter(|_| args.log.is_none());
-    let level = file.map(|file| Followed { file, settings: settings.clone() });
+    let level = followed(args, &settings);
     let format = settings.log.format;
     let serving = |addresses: &Addresses| say(format, addresses);
     control::runtime()?.block_on(async {
@@ -111,13 +109,23 @@ fn serve(settings: Settings, source: Source, args: &ServerArgs) -> Result<(), Fa
     })
 }
 
+/// The file that says the log's level while the program runs, if one does. A flag wins over the file, whatever that says later.
+fn followed(args: &ServerArgs, settings: &Settings) -> Option<Followed> {
+    let file = args.config.clone().filter(|_| args.log.is_none())?;
+    Some(Followed { file, settings: settings.clone() })
+}
+
 /// Stands beside an app until a signal ends it.
 fn accompany(args: &SidecarArgs) -> Result<(), Failure> {
     let plan = sidecar::Plan::of(args)?;
     let log = start_log(&plan.settings)?;
+    let level = followed(&args.server, &plan.settings);
     let format = plan.settings.log.format;
     control::runtime()?.block_on(async {
         let signals = signals::of_the_process()?;
+        if let Some(level) = level {
+            tokio::spawn(level::follow(level, log.clone()));
+        }
         sidecar::run(plan, Some(log), signals, |addresses| say(format, addresses)).await
     })
 }

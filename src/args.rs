@@ -196,7 +196,7 @@ pub struct ServerArgs {
     /// Format of the program's log
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Where the access log goes: stdout, off, or a file to append to
+    /// Where the access log goes: stdout, off, or a file to append to; stdout when absent, and off for a sidecar
     #[arg(long, value_name = "TARGET")]
     pub access_log: Option<String>,
     /// How long streams may run on after SIGTERM before they are cut

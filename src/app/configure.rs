@@ -30,8 +30,11 @@ pub(super) fn standalone(args: &ServerArgs) -> Result<Settings, Failure> {
     read(args, standalone_settings())
 }
 
-/// The settings of `floodway sidecar`: one thread, small buffers, no wait for load balancers, which are not told of a sidecar; and of the
-/// cluster it reads no more than what its flags need.
+/// Namespaces beside its own whose objects a sidecar watches. API servers allow a connection a hundred streams.
+const MOST_NAMESPACES: usize = 20;
+
+/// The settings of `floodway sidecar`: one thread, small buffers, no wait for load balancers, which are not told of a sidecar, and no
+/// access log unless it is asked for, since a request between two pods would be in two of them.
 pub(super) fn sidecar(args: &SidecarArgs) -> Result<Settings, Failure> {
     if !args.server.http.is_empty() || !args.server.https.is_empty() {
         let why = "a sidecar listens where --inbound and --outbound say; leave --http and --https out";
@@ -44,8 +47,13 @@ pub(super) fn sidecar(args: &SidecarArgs) -> Result<Settings, Failure> {
     defaults.limits.stream_buffer_bytes = 32 * 1024;
     defaults.drain.delay = Duration::ZERO;
     defaults.drain.grace = Duration::from_secs(25);
-    let guards = args.tls_secret.is_some() || !args.policies.is_empty();
-    defaults.kubernetes.secrets.watch = guards;
+    defaults.log.access = "off".to_owned();
+    if args.outbound_namespaces.len() > MOST_NAMESPACES {
+        let why = format!(
+            "--outbound-namespace: at most {MOST_NAMESPACES}; each is four watches, and all share a connection"
+        );
+        return Err(Failure::configuration(why));
+    }
     let mut settings = read(&args.server, defaults)?;
     // They belong to the namespace of the pod.
     let here = |name: &String| format!("{}/{name}", args.namespace);
@@ -195,6 +203,29 @@ mod tests {
         assert_eq!(settings.limits.header_count, 6);
         assert_eq!(settings.listeners.http, ["127.0.0.1:1".parse().unwrap()]);
         assert_eq!(settings.listeners.admin, "127.0.0.1:9901".parse().unwrap());
+    }
+
+    fn beside_an_app(line: &[&str]) -> Result<Settings, String> {
+        use clap::Parser as _;
+        let line = ["floodway", "sidecar"].iter().chain(line);
+        match crate::args::Args::try_parse_from(line).unwrap().command {
+            crate::args::Command::Sidecar(args) => sidecar(&args).map_err(|failure| failure.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_sidecar_writes_an_access_log_only_if_it_is_told_to() {
+        assert_eq!(beside_an_app(&[]).unwrap().log.access, "off");
+        assert_eq!(beside_an_app(&["--access-log=stdout"]).unwrap().log.access, "stdout");
+    }
+
+    #[test]
+    fn a_sidecar_watches_no_more_namespaces_than_a_connection_has_streams_for() {
+        let flags: Vec<String> = (0..21).map(|name| format!("--outbound-namespace=ns-{name}")).collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        assert_eq!(beside_an_app(&flags[..20]).unwrap().watch_namespaces.len(), 21);
+        assert!(beside_an_app(&flags).unwrap_err().contains("at most 20"));
     }
 
     #[test]

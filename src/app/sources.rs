@@ -60,6 +60,7 @@ pub(super) async fn start(
             let observed = Observed::default();
             let told = observed.clone();
             let watches = kube::Watches {
+                watcher: kube::Watcher::Gateway,
                 namespaces: settings.watch_namespaces.clone(),
                 policies: Some(settings.watch_namespaces.clone()),
                 secrets: settings.secret_namespaces().map(<[String]>::to_vec),

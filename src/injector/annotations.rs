@@ -16,7 +16,8 @@ const LONGEST: usize = 64;
 const SHOWN: usize = 64;
 
 /// Everything that an annotation may be called.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
+    "access-log",
     "app-port",
     "client-ca-secret",
     "client-certificates",
@@ -57,6 +58,7 @@ pub(super) struct Wishes {
     pub(super) memory_request: Option<String>,
     pub(super) memory_limit: Option<String>,
     pub(super) log: Option<String>,
+    pub(super) access_log: Option<String>,
 }
 
 impl Wishes {
@@ -106,6 +108,7 @@ impl Wishes {
             memory_request: said("memory-request").map(|said| said.quantity()).transpose()?,
             memory_limit: said("memory-limit").map(|said| said.quantity()).transpose()?,
             log: said("log-level").map(|said| said.filter()).transpose()?,
+            access_log: said("access-log").map(|said| said.access_log()).transpose()?,
         };
         if let (Some(said), None) = (said("client-ca-secret"), &wishes.tls_secret) {
             return Err(said.wrong("clients show certificates in TLS only; set tls-secret, too, or leave it out"));
@@ -226,6 +229,14 @@ impl Said<'_> {
             return Ok(self.value.to_owned());
         }
         Err(self.wrong("it is not an amount; write for example 50m of a processor, or 32Mi of memory"))
+    }
+
+    /// The file system of the sidecar cannot be written to, so that it is not among the places.
+    fn access_log(&self) -> Result<String, Refusal> {
+        match self.value {
+            "stdout" | "off" => Ok(self.value.to_owned()),
+            _ => Err(self.wrong("write \"stdout\" or \"off\"")),
+        }
     }
 
     fn filter(&self) -> Result<String, Refusal> {

@@ -35,6 +35,7 @@ pub(super) fn sidecar(
     args.push(format!("--admin={}", listening(ADMIN)));
     args.extend(probes.iter().map(|probe| format!("--probe={probe}")));
     args.push(format!("--log={}", wishes.log.as_ref().unwrap_or(&template.log)));
+    args.extend(wishes.access_log.iter().map(|target| format!("--access-log={target}")));
 
     let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
     let probe = |path: &str, period: u32, failures: u32| {

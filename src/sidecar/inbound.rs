@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{fallback, key, own, route, wanted};
+use super::{Kept, fallback, key, own, route, wanted};
 use crate::api::{
     Backend, Connections, Endpoint, HeaderMatch, MatchType, PolicyRef, PolicyTargetKind, Protocol, ProxyPolicySpec,
     ProxyUpstreamSpec, RouteMatch, Rule, UpstreamRef,
@@ -30,14 +30,13 @@ pub struct Inbound {
 impl Inbound {
     /// The objects that say so. What policies refer to is as it was read.
     pub fn objects(&self, read: &Resources) -> Resources {
-        let given = self.upstream.as_ref().map(|name| Key::new(self.namespace.as_str(), name.as_str()));
-        let spec = match &given {
+        let spec = match self.given() {
             None => Some(ProxyUpstreamSpec::default()),
-            Some(given) => read.upstreams.get(given).map(|upstream| upstream.spec.clone()),
+            Some(given) => read.upstreams.get(&given).map(|upstream| upstream.spec.clone()),
         };
         let policies = self.policies(read);
-        let mut objects = Resources { routes: SharedMap::default(), ..read.clone() };
-        self.keep(&policies, given.as_ref(), read, &mut objects);
+        let (kept, upstreams) = self.kept(read);
+        let mut objects = Resources { routes: SharedMap::default(), policies: kept, upstreams, ..read.clone() };
         for port in &self.ports {
             let names = match &spec {
                 Some(spec) => self.upstreams(*port, spec, &mut objects),
@@ -51,11 +50,12 @@ impl Inbound {
         objects
     }
 
-    /// Leaves of what was read no more than what is asked, so that nothing is fetched or checked for nobody.
-    fn keep(&self, policies: &[PolicyRef], given: Option<&Key>, read: &Resources, objects: &mut Resources) {
+    /// What is asked of what was read, and no more, so that nothing is fetched or checked for nobody: the policies, and the upstreams that
+    /// they or the pod's own lead to.
+    pub(super) fn kept(&self, read: &Resources) -> (Kept<ProxyPolicySpec>, Kept<ProxyUpstreamSpec>) {
         let beside = |name: &str| Key::new(self.namespace.as_str(), name);
         let (mut kept, mut leads) = (SharedMap::default(), Vec::new());
-        for key in policies.iter().map(|policy| beside(&policy.name)) {
+        for key in self.policies(read).iter().map(|policy| beside(&policy.name)) {
             let Some(policy) = read.policies.get(&key) else { continue };
             let ProxyPolicySpec { external_auth, mirror, .. } = &policy.spec;
             let external = external_auth.as_ref().and_then(|external| external.upstream.as_ref());
@@ -63,10 +63,13 @@ impl Inbound {
             leads.extend(external.into_iter().chain(mirrored).map(|upstream| beside(&upstream.name)));
             kept.insert(key, Arc::clone(policy));
         }
-        let spec = given.and_then(|given| Some((given, &read.upstreams.get(given)?.spec)));
-        leads.extend(spec.and_then(|(key, spec)| fallback(key, spec)));
-        objects.policies = kept;
-        objects.upstreams = wanted(read, leads);
+        let spec = self.given().and_then(|given| Some((read.upstreams.get(&given)?, given)));
+        leads.extend(spec.and_then(|(upstream, key)| fallback(&key, &upstream.spec)));
+        (kept, wanted(read, leads))
+    }
+
+    fn given(&self) -> Option<Key> {
+        self.upstream.as_ref().map(|name| Key::new(self.namespace.as_str(), name.as_str()))
     }
 
     /// The policies by name, and behind them those that are attached to the upstream, the oldest first.

@@ -3,17 +3,22 @@
 //! neither holds a route of a user, whose routes are the gateway's. No network here: whoever reads objects, and serves tables, is `app`.
 
 mod inbound;
+mod named;
 mod outbound;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use inbound::Inbound;
+pub use named::Named;
 pub use outbound::Outbound;
 
 use crate::api::{self, ProxyUpstreamSpec};
 use crate::snapshot::SharedMap;
 use crate::translate::{Key, Own, Resources};
+
+/// Objects of what was read.
+type Kept<S> = SharedMap<Key, Arc<Own<S>>>;
 
 /// Takes over of what was there before what is the same, so that translation knows by the pointers what is new, and all that somebody
 /// else puts there.
@@ -38,7 +43,7 @@ pub fn settle(held: &Resources, mut new: Resources) -> Resources {
 
 /// Of the upstreams that were read, those that say how Services are treated, and others only if something `leads` there or if those
 /// fall back to them: an upstream with endpoints of its own would be resolved and checked for nothing by every pod.
-fn wanted(read: &Resources, leads: impl IntoIterator<Item = Key>) -> SharedMap<Key, Arc<Own<ProxyUpstreamSpec>>> {
+fn wanted(read: &Resources, leads: impl IntoIterator<Item = Key>) -> Kept<ProxyUpstreamSpec> {
     let mut wanted: BTreeSet<Key> = leads.into_iter().collect();
     for (key, upstream) in read.upstreams.iter() {
         if !upstream.spec.target_refs.is_empty() {

@@ -26,6 +26,10 @@ impl Outbound {
         let mut objects = Resources { routes, policies, upstreams, ..read.clone() };
         for service in self.named(read) {
             let Some(found) = read.services.get(&service) else { continue };
+            // What was named a moment ago is passed on until it is known where to.
+            if !read.knows_slices_of(&service) {
+                continue;
+            }
             for port in &found.ports {
                 let backend = Backend {
                     service: Some(ServiceRef { name: service.name.to_string(), port: ServicePort::Number(port.port) }),
@@ -42,7 +46,7 @@ impl Outbound {
     }
 
     /// The Services that somebody names.
-    fn named(&self, read: &Resources) -> BTreeSet<Key> {
+    pub(super) fn named(&self, read: &Resources) -> BTreeSet<Key> {
         let ours =
             |key: &Key| *key.namespace == *self.namespace || self.others.iter().any(|one| **one == *key.namespace);
         let by_routes = read.routes.iter().filter(|(key, _)| ours(key)).flat_map(|(key, route)| {
@@ -89,6 +93,20 @@ mod tests {
         });
         let service = Service::from_object(&serde_json::from_value(object).unwrap()).unwrap();
         resources.services.insert(Key::new(namespace, name), Arc::new(service));
+    }
+
+    #[test]
+    fn a_service_is_passed_on_until_its_endpoints_were_read() {
+        let mut read = Resources::default();
+        service(&mut read, "shop", "llm");
+        let spec = json!({"targetRefs": [{"kind": "Service", "name": "llm"}]});
+        read.upstreams.insert(Key::new("shop", "llm"), own(serde_json::from_value(spec).unwrap()));
+        let plan = Outbound { namespace: "shop".to_owned(), others: Vec::new(), class: "floodway".to_owned() };
+        for (known, routes) in [(vec![], 0), (vec!["cart"], 0), (vec!["cart", "llm"], 2)] {
+            let known: BTreeSet<Key> = known.into_iter().map(|name| Key::new("shop", name)).collect();
+            read.slices_of = Some(Arc::new(known));
+            assert_eq!(plan.objects(&read).routes.len(), routes, "{:?}", read.slices_of);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::translate::Resources;
 
@@ -15,6 +15,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     resources: Mutex<Resources>,
     changed: Notify,
+    ticks: watch::Sender<()>,
 }
 
 impl Store {
@@ -23,6 +24,7 @@ impl Store {
         let changed = change(&mut self.0.resources.lock().unwrap_or_else(PoisonError::into_inner));
         if changed {
             self.0.changed.notify_one();
+            self.0.ticks.send_replace(());
         }
     }
 
@@ -34,5 +36,10 @@ impl Store {
     /// Waits for a tick; any number of ticks since the last wait count as one. For one waiter.
     pub async fn changed(&self) {
         self.0.changed.notified().await;
+    }
+
+    /// Hears of ticks from now on, for further waiters.
+    pub fn ticks(&self) -> watch::Receiver<()> {
+        self.0.ticks.subscribe()
     }
 }

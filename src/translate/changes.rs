@@ -34,6 +34,7 @@ impl Changes {
             policies,
             services,
             slices,
+            slices_of: _,
             secrets,
             good_secrets,
             config_maps,

@@ -1,7 +1,7 @@
 //! The input of translation: the specs of our objects as they are, and of everything else only what translation reads,
 //! so that thousands of objects stay small.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub struct Resources {
     pub services: SharedMap<Key, Arc<Service>>,
     /// All EndpointSlices of a Service, by the key of the Service.
     pub slices: SharedMap<Key, Slices>,
+    /// The Services whose slices are all here, where only those of some are read; otherwise those of all are.
+    pub slices_of: Option<Arc<BTreeSet<Key>>>,
     /// Secrets that may be read.
     pub secrets: SharedMap<Key, Arc<SecretData>>,
     /// Of those whose certificate cannot be served: the last version that could. [`Resources::put_secret`] sees to it.
@@ -111,6 +113,11 @@ impl Resources {
     pub fn remove_secret(&mut self, key: &Key) -> bool {
         self.good_secrets.remove(key);
         self.secrets.remove(key).is_some()
+    }
+
+    /// Whether it is known which slices a Service has.
+    pub fn knows_slices_of(&self, service: &Key) -> bool {
+        self.slices_of.as_ref().is_none_or(|known| known.contains(service))
     }
 
     /// Puts in a slice of a Service.

@@ -28,10 +28,12 @@ pub const REVOKED: &str = "ca.crl";
 pub const USE_LABEL: &str = "floodway.dev/use";
 /// Why a Secret that a field names is not there, to be put after its name.
 pub const UNREAD_SECRET: &str = "is not there, or not for Floodway to read: it has to be of type kubernetes.io/tls or labelled \
-                                 floodway.dev/use: \"true\", in a namespace whose Secrets Floodway may watch";
+                                 floodway.dev/use: \"true\", in a namespace whose Secrets Floodway may watch (a sidecar may if \
+                                 sidecar.secrets of the chart is true)";
 /// Why a ConfigMap that a field names is not there, to be put after its name.
 pub const UNREAD_CONFIG_MAP: &str = "is not there, or not for Floodway to read: it has to be labelled floodway.dev/use: \
-                                     \"true\", in a namespace whose ConfigMaps Floodway may watch";
+                                     \"true\", in a namespace whose ConfigMaps Floodway may watch (a sidecar may if sidecar.secrets \
+                                     of the chart is true)";
 
 /// The most bytes that all entries of an object have together, as Kubernetes has it.
 pub const MAX_DATA_BYTES: usize = 1024 * 1024;

@@ -17,6 +17,7 @@ mod http1;
 mod injector;
 mod install;
 mod kubectl;
+mod narrow;
 mod network;
 mod objects;
 mod planted;

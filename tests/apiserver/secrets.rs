@@ -65,6 +65,7 @@ async fn what_is_meant_for_floodway_is_read_and_nothing_else() {
     // With exactly the rules of the chart.
     let (store, ready) = (Store::default(), Ready::default());
     let watches = source::Watches {
+        watcher: source::Watcher::Gateway,
         namespaces: vec![namespace.clone()],
         policies: Some(vec![namespace.clone()]),
         secrets: Some(vec![namespace.clone()]),

@@ -28,6 +28,57 @@ fn rules() -> Vec<Value> {
 mod inside {
     use super::*;
 
+    /// With a Role that does not give Secrets, which is what the chart makes unless it is told to.
+    #[tokio::test]
+    #[ignore = "run by sidecar::in_a_network_namespace"]
+    async fn without_secrets_it_serves_what_needs_none_and_says_once_what_does() {
+        must_be_inside();
+        let plane = shared().await;
+        let client = plane.client(ADMIN).await;
+        let namespace = namespace(&client).await;
+        grant_rules(&client, BLIND, Some(&namespace), "sidecar", &rules()).await;
+        let app = backend(1, "app");
+        let put = async |spec: Value| {
+            let policy = json!({"apiVersion": "floodway.dev/v1alpha1", "kind": "ProxyPolicy", "metadata": {"name": "asked"}, "spec": spec});
+            apply(&client, Some(&namespace), &policy).await;
+        };
+        put(json!({"requestLimits": {"methods": ["POST"]}})).await;
+        let [inbound, outbound, admin] = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_floodway"));
+        command
+            .args(["sidecar", "--policy=asked", "--log-format=text", &format!("--app-port={}", app.port())])
+            .args([format!("--inbound={inbound}"), format!("--outbound={outbound}"), format!("--admin={admin}")])
+            .env("KUBECONFIG", plane.kubeconfig(BLIND))
+            .env("POD_NAMESPACE", &namespace);
+        let process = Guarded::spawn(&command, &plane.path("blind-sidecar.log"), None);
+        let answers = async |address: SocketAddr, status: u16| {
+            eventually(&format!("{address} answers {status}; log:\n{}", process.output()), async || {
+                let (answered, _) = get(address, "app", "/").await.ok()?;
+                (answered == status).then_some(())
+            })
+            .await;
+        };
+        answers(admin, 200).await;
+        answers(inbound, 405).await;
+        assert!(!process.output().contains("Secret"), "{}", process.output());
+
+        put(json!({"apiKey": {"secretName": "keys"}})).await;
+        answers(inbound, 503).await;
+        let said = |what: &str| process.output().lines().filter(|line| line.contains(what)).count();
+        eventually("the refusal in the log", async || (said("not allowed to list and watch Secret") > 0).then_some(()))
+            .await;
+        eventually("the policy in the log", async || (said("spec.apiKey.secretName: Secret") > 0).then_some(())).await;
+        // It is ready all the same, and a policy that needs none is in force again.
+        answers(admin, 200).await;
+        put(json!({"requestLimits": {"methods": ["POST"]}})).await;
+        answers(inbound, 405).await;
+        let log = process.output();
+        let refusals: Vec<&str> = log.lines().filter(|line| line.contains("not allowed")).collect();
+        assert!(refusals.len() == 1 && refusals[0].contains("set sidecar.secrets to true in the chart"), "{log}");
+        let told: Vec<&str> = log.lines().filter(|line| line.contains("spec.apiKey.secretName")).collect();
+        assert!(told.len() == 1 && told[0].contains("sidecar.secrets"), "{log}");
+    }
+
     #[tokio::test]
     #[ignore = "run by sidecar::in_a_network_namespace"]
     async fn it_needs_no_more_than_its_role_and_outlives_the_api_server() {

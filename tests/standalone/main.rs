@@ -5,6 +5,7 @@ mod certificates;
 mod check;
 mod embedded;
 mod keys;
+mod level;
 mod names;
 mod pages;
 mod passed;

@@ -38,7 +38,18 @@ impl Server {
     pub(crate) fn start(dir: &Path, more: &[&str]) -> Server {
         let dir = dir.to_str().unwrap();
         let ports = ["standalone", dir, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "2"];
-        let args: Vec<&str> = ports.iter().chain(&["--log-format", "text"]).chain(more).copied().collect();
+        Server::run(&ports.iter().chain(more).copied().collect::<Vec<_>>())
+    }
+
+    /// The same for a sidecar without an app; `http` is what comes in.
+    pub(crate) fn beside_nothing(dir: &Path, more: &[&str]) -> Server {
+        let inbound = ["sidecar", "--dir", dir.to_str().unwrap(), "--inbound", "127.0.0.1:0"];
+        let others = ["--outbound", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Server::run(&inbound.iter().chain(&others).chain(more).copied().collect::<Vec<_>>())
+    }
+
+    fn run(args: &[&str]) -> Server {
+        let args: Vec<&str> = args.iter().chain(&["--log-format", "text"]).copied().collect();
         let mut child = floodway(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         let (pipe, sink) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&said));
@@ -71,6 +82,11 @@ impl Server {
 
     pub(crate) fn admin(&self, path: &str) -> (u16, String) {
         get(self.admin, path).unwrap_or_default()
+    }
+
+    /// The same with another method.
+    pub(crate) fn ask_admin(&self, method: &str, path: &str) -> (u16, String) {
+        ask(self.admin, method, path).unwrap_or_default()
     }
 
     pub(crate) fn waits_for(&self, path: &str, status: u16, body: &str) {
@@ -109,9 +125,9 @@ impl Drop for Server {
     }
 }
 
-/// The addresses in `serving http on 127.0.0.1:1; admin on 127.0.0.1:2; 3 routes`.
+/// The first address and the admin port in `serving http on 127.0.0.1:1; admin on 127.0.0.1:2; 3 routes`.
 fn serving(said: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let line = said.lines().find_map(|line| line.split_once("serving http on "))?.1;
+    let line = said.lines().find_map(|line| line.split_once("serving "))?.1.split_once(" on ")?.1;
     let (served, rest) = line.split_once("; admin on ")?;
     let http = served.split(';').next()?;
     let (admin, _) = rest.split_once(';')?;
@@ -119,9 +135,13 @@ fn serving(said: &str) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    ask(address, "GET", path)
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();

@@ -25,9 +25,10 @@ use crate::drain;
 use crate::proxy::{self, Capture, Captured, Destination};
 use crate::ready::{Live, Ready};
 use crate::settings::{Forwarding, Settings};
-use crate::sidecar::{Inbound, Outbound, settle};
+use crate::sidecar::{Inbound, Named, Outbound, settle};
 use crate::source::{Store, kube};
 use crate::telemetry::{AccessLog, Telemetry, log};
+use crate::translate::Resources;
 
 /// How long an app waits for the first lists of objects.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -201,7 +202,7 @@ async fn first_objects(plan: &Plan, read: &Store, telemetry: &Telemetry) {
     let ready = Ready::default();
     match &plan.dir {
         Some(dir) => sources::watch_folder(dir.clone(), read, &ready, telemetry, synced),
-        None => match kube::client().await {
+        None => match kube::sidecar_client().await {
             Ok(client) => drop(tokio::spawn(kube::run(client, watches(plan, read, &ready, telemetry), synced))),
             Err(error) => {
                 tracing::warn!("no objects are read, and nothing is balanced: {error:#}");
@@ -216,11 +217,22 @@ async fn first_objects(plan: &Plan, read: &Store, telemetry: &Telemetry) {
 
 /// What is watched: what the pod's namespace names, and no policy nor Secret that nobody asks for.
 fn watches(plan: &Plan, read: &Store, ready: &Ready, telemetry: &Telemetry) -> kube::Watches {
-    let Plan { settings, inbound, .. } = plan;
+    let Plan { settings, inbound, outbound, .. } = plan;
     let policies = !inbound.policies.is_empty() || inbound.upstream.is_some();
+    let (inbound, outbound) = (inbound.clone(), outbound.clone());
+    let policy_namespace = inbound.namespace.clone();
+    // What the flags and the settings file name is asked for whatever objects say.
+    let tls = &settings.listeners.tls;
+    let own_secrets = tls.default_certificate.is_some() || tls.client_certificates.is_some();
+    let own_config_maps = tls.client_certificates.is_some();
+    let naming = move |read: &Resources| {
+        let Named { services, secrets, config_maps } = Named::of(&inbound, &outbound, read);
+        kube::Wanted { services, secrets: secrets || own_secrets, config_maps: config_maps || own_config_maps }
+    };
     kube::Watches {
+        watcher: kube::Watcher::Sidecar(Arc::new(naming)),
         namespaces: settings.watch_namespaces.clone(),
-        policies: policies.then(|| vec![inbound.namespace.clone()]),
+        policies: policies.then(|| vec![policy_namespace]),
         secrets: settings.secret_namespaces().map(<[String]>::to_vec),
         store: read.clone(),
         ready: ready.clone(),

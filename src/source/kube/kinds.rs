@@ -1,5 +1,6 @@
 //! The kinds that are watched: what is kept of an object, and where it goes in [`Resources`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::narrow::{self, Selection, Wanted};
 use crate::api::{
     Condition, ProxyPolicy, ProxyPolicySpec, ProxyRoute, ProxyRouteSpec, ProxyUpstream, ProxyUpstreamSpec, Violation,
     structure,
@@ -30,6 +32,19 @@ pub(super) trait Kind: Clone + fmt::Debug + Send + Sync + Sized + 'static {
     const LABELS: Option<&'static str> = None;
     /// See `LABELS`.
     const FIELDS: Option<&'static str> = None;
+
+    /// Which of its objects in a namespace are read where only what is wanted is.
+    fn selection(_: &Wanted, _namespace: &str) -> Selection {
+        Selection::All
+    }
+    /// Whether two say the same about this kind in a namespace.
+    fn wants_same(one: &Wanted, other: &Wanted, namespace: &str) -> bool {
+        Self::selection(one, namespace) == Self::selection(other, namespace)
+    }
+    /// Told once all is there that is wanted in a namespace; true if that was news.
+    fn complete(_: &Wanted, _namespace: &str, _: &mut Resources) -> bool {
+        false
+    }
 
     /// What is kept of an object.
     fn read(value: Value) -> Result<Self, Malformed>;
@@ -156,6 +171,14 @@ impl Kind for Service {
     type Place = ();
     const NAME: &'static str = "Service";
 
+    fn selection(wanted: &Wanted, namespace: &str) -> Selection {
+        // Few of them change, and a field selector takes one name only.
+        match narrow::of(&wanted.services, namespace).next() {
+            Some(_) => Selection::All,
+            None => Selection::Nothing,
+        }
+    }
+
     fn read(value: Value) -> Result<Self, Malformed> {
         Service::from_object(&whole(value)?)
     }
@@ -186,6 +209,24 @@ impl Kind for OwnedSlice {
     type Api = discovery::EndpointSlice;
     type Place = Option<Key>;
     const NAME: &'static str = "EndpointSlice";
+
+    fn selection(wanted: &Wanted, namespace: &str) -> Selection {
+        narrow::slices_of(&wanted.services, namespace)
+    }
+
+    fn wants_same(one: &Wanted, other: &Wanted, namespace: &str) -> bool {
+        // By names, although the selection is the same where they are many: what is complete is known by name.
+        narrow::of(&one.services, namespace).eq(narrow::of(&other.services, namespace))
+    }
+
+    fn complete(wanted: &Wanted, namespace: &str, resources: &mut Resources) -> bool {
+        let others =
+            resources.slices_of.iter().flat_map(|known| known.iter()).filter(|key| *key.namespace != *namespace);
+        let known: BTreeSet<Key> = others.chain(narrow::of(&wanted.services, namespace)).cloned().collect();
+        let news = resources.slices_of.as_deref() != Some(&known);
+        resources.slices_of = Some(Arc::new(known));
+        news
+    }
 
     fn read(value: Value) -> Result<Self, Malformed> {
         let slice: discovery::EndpointSlice = whole(value)?;

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use serde_json::Value;
 
 use super::kinds::Kind;
+use super::narrow::{Selection, Wanted};
 use crate::translate::{ConfigMapData, Key, Malformed, Resources, SecretData};
 
 /// A Secret that is read for its type (`TLS`) or for its label.
@@ -19,6 +20,10 @@ impl<const TLS: bool> Kind for Secret<TLS> {
     const NAME: &'static str = "Secret";
     const LABELS: Option<&'static str> = if TLS { None } else { Some("floodway.dev/use=true") };
     const FIELDS: Option<&'static str> = Some(if TLS { "type=kubernetes.io/tls" } else { "type!=kubernetes.io/tls" });
+
+    fn selection(wanted: &Wanted, _namespace: &str) -> Selection {
+        if wanted.secrets { Selection::All } else { Selection::Nothing }
+    }
 
     fn read(value: Value) -> Result<Self, Malformed> {
         SecretData::read(value).map(Secret)
@@ -46,6 +51,10 @@ impl Kind for ConfigMapData {
     type Place = ();
     const NAME: &'static str = "ConfigMap";
     const LABELS: Option<&'static str> = Some("floodway.dev/use=true");
+
+    fn selection(wanted: &Wanted, _namespace: &str) -> Selection {
+        if wanted.config_maps { Selection::All } else { Selection::Nothing }
+    }
 
     fn read(value: Value) -> Result<Self, Malformed> {
         ConfigMapData::read(value)

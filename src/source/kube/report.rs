@@ -8,6 +8,7 @@ use kube::core::Status;
 use kube::runtime::watcher::Error;
 use tokio::sync::watch;
 
+use super::watch::Manner;
 use crate::ready::{BlockReady, Ready};
 use crate::telemetry::Metrics;
 use crate::translate::{Key, Malformed};
@@ -36,10 +37,20 @@ pub(super) enum Rights {
     Wanted,
 }
 
+/// What becomes of a watch that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is tried again soon.
+    Again,
+    /// It is refused, and everything else goes on without it.
+    WithoutIt,
+}
+
 /// Of all watches of a kind.
 pub(super) struct KindReport {
     name: &'static str,
     rights: Rights,
+    manner: Manner,
     /// The namespaces in which reading is refused; `None` is all of them.
     refused: Mutex<BTreeSet<Option<String>>>,
     metrics: Metrics,
@@ -48,9 +59,9 @@ pub(super) struct KindReport {
 }
 
 impl KindReport {
-    pub(super) fn new(name: &'static str, rights: Rights, metrics: Metrics) -> Arc<Self> {
+    pub(super) fn new(name: &'static str, rights: Rights, manner: Manner, metrics: Metrics) -> Arc<Self> {
         metrics.source_connected(name, false);
-        Arc::new(KindReport { name, rights, refused: Mutex::default(), metrics, down: AtomicUsize::new(0) })
+        Arc::new(KindReport { name, rights, manner, refused: Mutex::default(), metrics, down: AtomicUsize::new(0) })
     }
 }
 
@@ -86,28 +97,45 @@ impl Report {
     /// A list is complete, and the watch goes on from it.
     pub(super) fn listed(&self) {
         self.kind.metrics.source_listed(self.kind.name);
-        if !self.connected.swap(true, Ordering::Relaxed) && self.kind.down.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.kind.metrics.source_connected(self.kind.name, true);
-        }
-        self.listed.store(true, Ordering::Relaxed);
-        self.pass();
-        lock(&self.kind.refused).remove(&self.namespace);
+        self.up_to_date();
         let last_error = std::mem::take(&mut *lock(&self.last_error));
         if !last_error.is_empty() {
             tracing::info!(kind = self.kind.name, namespace = self.namespace, "the watch is back and up to date");
         }
     }
 
+    /// There is no watch, because nothing is to be read.
+    pub(super) fn nothing_to_read(&self) {
+        self.up_to_date();
+        lock(&self.last_error).clear();
+    }
+
+    fn up_to_date(&self) {
+        if !self.connected.swap(true, Ordering::Relaxed) && self.kind.down.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.kind.metrics.source_connected(self.kind.name, true);
+        }
+        self.listed.store(true, Ordering::Relaxed);
+        self.pass();
+        lock(&self.kind.refused).remove(&self.namespace);
+    }
+
     /// The watch or the list failed; the last good objects stay.
-    pub(super) fn failed(&self, error: &Error) {
+    pub(super) fn failed(&self, error: &Error) -> Next {
         self.kind.metrics.source_error(self.kind.name);
         if self.connected.swap(false, Ordering::Relaxed) {
             self.kind.down.fetch_add(1, Ordering::Relaxed);
         }
         self.kind.metrics.source_connected(self.kind.name, false);
-        let mut text = explain(self.kind.name, error);
-        if self.kind.rights == Rights::Wanted && is_refusal(error) {
-            text.push_str(WITHOUT_SECRETS);
+        let mut text = explain(self.kind.name, self.kind.manner, error);
+        let next = match self.kind.rights == Rights::Wanted && is_refusal(error) {
+            true => Next::WithoutIt,
+            false => Next::Again,
+        };
+        if next == Next::WithoutIt {
+            text.push_str(match self.kind.manner {
+                Manner::OneOfFew => WITHOUT_SECRETS,
+                Manner::OneOfMany => SIDECAR_WITHOUT_SECRETS,
+            });
             // Several watches of a kind share their rights.
             if !lock(&self.kind.refused).insert(self.namespace.clone()) {
                 lock(&self.last_error).clone_from(&text);
@@ -128,6 +156,7 @@ impl Report {
             tracing::warn!(kind = self.kind.name, namespace = self.namespace, "{text}; {meanwhile}");
             *last_error = text;
         }
+        next
     }
 
     /// An object could not be read.
@@ -169,6 +198,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 const WITHOUT_SECRETS: &str = "; the rest is served, and what refers to one does not resolve. Where they are not to be read, \
                                set kubernetes.secrets.watch to false or name the namespaces in kubernetes.secrets.namespaces";
 
+/// The same to whoever reads the log of a sidecar.
+const SIDECAR_WITHOUT_SECRETS: &str = "; the rest is served, and a policy or upstream that needs one is not applied: requests that it is for \
+                                       get 503. To let the sidecars of the namespace read them, set sidecar.secrets to true in the \
+                                       chart, which lets all its pods";
+
 /// What the API server answered.
 fn answer(error: &Error) -> Option<&Status> {
     match error {
@@ -185,7 +219,7 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// What went wrong and, where we know it, what to do.
-fn explain(kind: &str, error: &Error) -> String {
+fn explain(kind: &str, manner: Manner, error: &Error) -> String {
     match answer(error).map(|status| (status.code, status.message.trim())) {
         Some((404, _)) => {
             format!(
@@ -193,6 +227,9 @@ fn explain(kind: &str, error: &Error) -> String {
                  (floodway crd | kubectl apply --server-side -f -)"
             )
         }
+        Some((403, message)) if manner == Manner::OneOfMany => format!(
+            "not allowed to list and watch {kind}: {message} (the chart grants it in the namespaces of sidecar.namespaces)"
+        ),
         Some((403, message)) => format!(
             "not allowed to list and watch {kind}: {message} (grant what charts/floodway/templates/rbac.yaml lists to \
              the service account; `floodway doctor` names each right that is missing)"

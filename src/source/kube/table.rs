@@ -63,6 +63,12 @@ impl<K: Kind> Table<K> {
         Outcome::Applied
     }
 
+    /// Takes out everything.
+    pub(super) fn clear(&mut self) {
+        let all: Vec<Key> = self.held.keys().cloned().collect();
+        all.iter().for_each(|key| self.remove(key));
+    }
+
     fn apply(&mut self, key: Key, object: Result<K, Malformed>) -> Outcome {
         let object = match object {
             Ok(object) => object,

@@ -113,6 +113,7 @@ async fn watched(names: &[&str], status: u16) -> Watched {
     let (store, ready, telemetry) = (Store::default(), Ready::default(), Telemetry::default());
     let (sender, synced) = oneshot::channel();
     let watches = Watches {
+        watcher: Watcher::Gateway,
         namespaces: Vec::new(),
         policies: Some(Vec::new()),
         secrets: Some(Vec::new()),
