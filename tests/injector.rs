@@ -167,6 +167,7 @@ fn a_wrong_annotation_gets_its_sentence() {
         (vec![("cpu-request", "a lot")], "it is not an amount; write for example 50m"),
         (vec![("memory-limit", "-1Mi")], "it is not an amount"),
         (vec![("memory-limit", "0")], "it is not an amount"),
+        (vec![("access-log", "/tmp/log")], "access-log is \"/tmp/log\": write \"stdout\" or \"off\""),
         (vec![("log-level", "loud")], "log-level is \"loud\": \"loud\" is not a log level"),
         (vec![("polices", "a")], "is not known; did you mean sidecar.floodway.dev/policies?"),
         (vec![("weather", "fine")], "is not known; take it away, or see docs/sidecar.md"),

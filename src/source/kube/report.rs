@@ -127,9 +127,10 @@ impl Report {
         }
         self.kind.metrics.source_connected(self.kind.name, false);
         let mut text = explain(self.kind.name, self.kind.manner, error);
-        let next = match self.kind.rights == Rights::Wanted && is_refusal(error) {
-            true => Next::WithoutIt,
-            false => Next::Again,
+        let refused = is_refusal(error);
+        let next = match self.kind.rights {
+            Rights::Wanted if refused => Next::WithoutIt,
+            Rights::Wanted | Rights::Needed => Next::Again,
         };
         if next == Next::WithoutIt {
             text.push_str(match self.kind.manner {
@@ -141,7 +142,10 @@ impl Report {
                 lock(&self.last_error).clone_from(&text);
             }
             self.pass();
-        } else if !self.listed.load(Ordering::Relaxed) {
+        } else if refused && self.kind.manner == Manner::OneOfMany {
+            text.push_str("; the chart grants it in the namespaces that sidecar.namespaces names");
+        }
+        if next == Next::Again && !self.listed.load(Ordering::Relaxed) {
             self.wait_because(Some(&text));
         }
         let mut last_error = lock(&self.last_error);
@@ -227,9 +231,9 @@ fn explain(kind: &str, manner: Manner, error: &Error) -> String {
                  (floodway crd | kubectl apply --server-side -f -)"
             )
         }
-        Some((403, message)) if manner == Manner::OneOfMany => format!(
-            "not allowed to list and watch {kind}: {message} (the chart grants it in the namespaces of sidecar.namespaces)"
-        ),
+        Some((403, message)) if manner == Manner::OneOfMany => {
+            format!("not allowed to list and watch {kind}: {message}")
+        }
         Some((403, message)) => format!(
             "not allowed to list and watch {kind}: {message} (grant what charts/floodway/templates/rbac.yaml lists to \
              the service account; `floodway doctor` names each right that is missing)"
