@@ -6,7 +6,7 @@ use std::process::Command;
 use floodway::app::{Right, SIDECAR_RIGHTS, Within};
 use serde_json::{Value, json};
 
-use crate::control_plane::{ADMIN, BLIND, free_port, shared};
+use crate::control_plane::{ADMIN, BLIND, ControlPlane, free_port, shared};
 use crate::guarded::Guarded;
 use crate::http1::get;
 use crate::network::{backend, must_be_inside, run_in_namespace};
@@ -33,7 +33,8 @@ mod inside {
     #[ignore = "run by sidecar::in_a_network_namespace"]
     async fn without_secrets_it_serves_what_needs_none_and_says_once_what_does() {
         must_be_inside();
-        let plane = shared().await;
+        // The other test stops the one that is shared.
+        let plane = ControlPlane::start().await;
         let client = plane.client(ADMIN).await;
         let namespace = namespace(&client).await;
         grant_rules(&client, BLIND, Some(&namespace), "sidecar", &rules()).await;
