@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::message::{ACK, APPEND, Attributes, CREATE, Messages};
+use super::message::{APPEND, Attributes, CREATE, Messages};
 use super::plan::{Plan, Rule, Then, Which};
 
 /// `NFNL_SUBSYS_NFTABLES`, which is in the upper half of a message's type.
@@ -18,6 +18,8 @@ const NEW_TABLE: u16 = SUBSYSTEM << 8;
 const DELETE_TABLE: u16 = (SUBSYSTEM << 8) | 2;
 const NEW_CHAIN: u16 = (SUBSYSTEM << 8) | 3;
 const NEW_RULE: u16 = (SUBSYSTEM << 8) | 6;
+const NEW_SET: u16 = (SUBSYSTEM << 8) | 9;
+const NEW_SET_ELEMENTS: u16 = (SUBSYSTEM << 8) | 12;
 /// `NFPROTO_…`: no family, both of IP, and each alone, as `NFT_META_NFPROTO` has them.
 const UNSPECIFIED: u8 = 0;
 const INET: u8 = 1;
@@ -40,37 +42,57 @@ const TCP: u8 = 6;
 /// `NF_NAT_RANGE_PROTO_SPECIFIED`
 const PORT_GIVEN: u32 = 2;
 
+/// `NFT_SET_ANONYMOUS | NFT_SET_CONSTANT`
+const SET_OF_A_RULE: u32 = 1 | 2;
+/// `TYPE_INET_SERVICE`, by which nft shows elements as ports.
+const PORTS: u32 = 13;
+
 /// The name of the table.
 const TABLE: &str = "floodway";
+/// That of a set which belongs to a rule: the kernel puts a number in. Within the transaction it is known by another one.
+const SET: &str = "__set%d";
 
-/// The number of the message that is acknowledged, which is the last one before the end: all or nothing comes about.
-pub(super) fn acknowledged(plan: &Plan) -> u32 {
-    u32::try_from(5 + plan.outbound().len() + plan.inbound().len()).unwrap_or(u32::MAX)
+/// What is handed to the kernel.
+pub(super) struct Transaction {
+    /// All messages.
+    pub(super) bytes: Vec<u8>,
+    /// The number of the one that is acknowledged, which is the last one before the end: all or nothing comes about.
+    pub(super) acknowledged: u32,
 }
 
 /// All messages of the transaction.
 pub fn batch(plan: &Plan) -> Vec<u8> {
+    transaction(plan).bytes
+}
+
+pub(super) fn transaction(plan: &Plan) -> Transaction {
     let mut messages = Messages::default();
     messages.add(BEGIN, 0, UNSPECIFIED, SUBSYSTEM, |_| {});
     let name = |table: &mut Attributes<'_>| table.text(1, TABLE);
     messages.add(NEW_TABLE, CREATE, INET, 0, name);
     messages.add(DELETE_TABLE, 0, INET, 0, name);
     messages.add(NEW_TABLE, CREATE, INET, 0, name);
-    chain(&mut messages, "output", LOCAL_OUT, 0);
-    let (outbound, inbound) = (plan.outbound(), plan.inbound());
-    for rule in &outbound {
-        self::rule(&mut messages, "output", rule, 0);
+    let chains = [("output", LOCAL_OUT, plan.outbound()), ("prerouting", PRE_ROUTING, plan.inbound())];
+    let mut sets = 0;
+    for (name, hook, rules) in chains {
+        chain(&mut messages, name, hook);
+        for rule in &rules {
+            if let Rule(Which::Ports(ports), _) = rule
+                && ports.len() > 1
+            {
+                sets += 1;
+                set(&mut messages, sets, ports);
+            }
+            self::rule(&mut messages, name, rule, sets);
+        }
     }
-    chain(&mut messages, "prerouting", PRE_ROUTING, if inbound.is_empty() { ACK } else { 0 });
-    for (place, rule) in inbound.iter().enumerate() {
-        self::rule(&mut messages, "prerouting", rule, if place + 1 == inbound.len() { ACK } else { 0 });
-    }
+    let acknowledged = messages.acknowledge();
     messages.add(END, 0, UNSPECIFIED, SUBSYSTEM, |_| {});
-    messages.into_bytes()
+    Transaction { bytes: messages.into_bytes(), acknowledged }
 }
 
-fn chain(messages: &mut Messages, name: &str, hook: u32, flags: u16) {
-    messages.add(NEW_CHAIN, CREATE | flags, INET, 0, |chain| {
+fn chain(messages: &mut Messages, name: &str, hook: u32) {
+    messages.add(NEW_CHAIN, CREATE, INET, 0, |chain| {
         chain.text(1, TABLE); // NFTA_CHAIN_TABLE
         chain.text(3, name); // NFTA_CHAIN_NAME
         // NFTA_CHAIN_HOOK
@@ -83,23 +105,50 @@ fn chain(messages: &mut Messages, name: &str, hook: u32, flags: u16) {
     });
 }
 
-fn rule(messages: &mut Messages, chain: &str, Rule(which, then): &Rule, flags: u16) {
-    messages.add(NEW_RULE, CREATE | APPEND | flags, INET, 0, |rule| {
+/// Ports that a rule is for, which comes next and goes with it.
+fn set(messages: &mut Messages, id: u32, ports: &[u16]) {
+    messages.add(NEW_SET, CREATE, INET, 0, |set| {
+        set.text(1, TABLE); // NFTA_SET_TABLE
+        set.text(2, SET); // NFTA_SET_NAME
+        set.number(3, SET_OF_A_RULE); // NFTA_SET_FLAGS
+        set.number(4, PORTS); // NFTA_SET_KEY_TYPE
+        set.number(5, 2); // NFTA_SET_KEY_LEN
+        set.number(10, id); // NFTA_SET_ID
+    });
+    messages.add(NEW_SET_ELEMENTS, CREATE, INET, 0, |list| {
+        list.text(1, TABLE); // NFTA_SET_ELEM_LIST_TABLE
+        list.text(2, SET); // NFTA_SET_ELEM_LIST_SET
+        // NFTA_SET_ELEM_LIST_ELEMENTS { NFTA_LIST_ELEM { NFTA_SET_ELEM_KEY { NFTA_DATA_VALUE } } }
+        list.nested(3, |elements| {
+            for port in ports {
+                elements.nested(1, |element| element.nested(1, |key| key.bytes(1, &port.to_be_bytes())));
+            }
+        });
+        list.number(4, id); // NFTA_SET_ELEM_LIST_SET_ID
+    });
+}
+
+/// A rule, whose ports are in the set of this number if they are several.
+fn rule(messages: &mut Messages, chain: &str, Rule(which, then): &Rule, set: u32) {
+    messages.add(NEW_RULE, CREATE | APPEND, INET, 0, |rule| {
         rule.text(1, TABLE); // NFTA_RULE_TABLE
         rule.text(2, chain); // NFTA_RULE_CHAIN
         // NFTA_RULE_EXPRESSIONS
         rule.nested(4, |list| {
-            match *which {
+            match which {
                 Which::All => protocol(list),
                 Which::User(user) => {
                     meta(list, 10); // NFT_META_SKUID
                     compare(list, &user.to_ne_bytes());
                 }
-                Which::To(network) => destination(list, network),
-                Which::Port(port) => {
+                Which::To(network) => destination(list, *network),
+                Which::Ports(ports) => {
                     protocol(list);
                     payload(list, 2, 2, 2); // NFT_PAYLOAD_TRANSPORT_HEADER: the destination port
-                    compare(list, &port.to_be_bytes());
+                    match ports.as_slice() {
+                        [port] => compare(list, &port.to_be_bytes()),
+                        _ => look_up(list, set),
+                    }
                 }
             }
             match *then {
@@ -142,6 +191,15 @@ fn compare(list: &mut Attributes<'_>, value: &[u8]) {
         cmp.number(1, REGISTER); // NFTA_CMP_SREG
         cmp.number(2, 0); // NFTA_CMP_OP: NFT_CMP_EQ
         cmp.nested(3, |data| data.bytes(1, value)); // NFTA_CMP_DATA { NFTA_DATA_VALUE }
+    });
+}
+
+/// The rule goes on if the register is in the set.
+fn look_up(list: &mut Attributes<'_>, set: u32) {
+    expression(list, "lookup", |lookup| {
+        lookup.text(1, SET); // NFTA_LOOKUP_SET
+        lookup.number(2, REGISTER); // NFTA_LOOKUP_SREG
+        lookup.number(4, set); // NFTA_LOOKUP_SET_ID
     });
 }
 

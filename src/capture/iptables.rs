@@ -48,9 +48,11 @@ fn restorable(plan: &Plan, v6: bool, leaves: bool, arrives: bool) -> String {
     for (chain, own, jumps, rules) in
         [("OUTPUT", OUTPUT, leaves, plan.outbound()), ("PREROUTING", PREROUTING, arrives, plan.inbound())]
     {
-        for rule in rules.iter().filter(|Rule(which, _)| concerns(*which, v6)) {
-            // Writing to a text does not fail.
-            let _ = writeln!(text, "-A {own} {}", line(rule));
+        for rule in rules.iter().filter(|Rule(which, _)| concerns(which, v6)) {
+            for line in lines(rule) {
+                // Writing to a text does not fail.
+                let _ = writeln!(text, "-A {own} {line}");
+            }
         }
         if !jumps {
             let _ = writeln!(text, "-A {chain} -p tcp -j {own}");
@@ -59,18 +61,19 @@ fn restorable(plan: &Plan, v6: bool, leaves: bool, arrives: bool) -> String {
     text + "COMMIT\n"
 }
 
-fn line(Rule(which, then): &Rule) -> String {
-    let which = match which {
-        Which::All => "-p tcp ".to_owned(),
-        Which::User(user) => format!("-m owner --uid-owner {user} "),
-        Which::To(network) => format!("-d {network} "),
-        Which::Port(port) => format!("-p tcp --dport {port} "),
+/// A rule, without its chain: for several ports as many, since sets are another program's.
+fn lines(Rule(which, then): &Rule) -> Vec<String> {
+    let all = match which {
+        Which::All => vec!["-p tcp".to_owned()],
+        Which::User(user) => vec![format!("-p tcp -m owner --uid-owner {user}")],
+        Which::To(network) => vec![format!("-p tcp -d {network}")],
+        Which::Ports(ports) => ports.iter().map(|port| format!("-p tcp --dport {port}")).collect(),
     };
-    match then {
-        Then::Return => which + "-j RETURN",
-        Then::Redirect(port) if which.starts_with("-p") => format!("{which}-j REDIRECT --to-ports {port}"),
-        Then::Redirect(port) => format!("{which}-p tcp -j REDIRECT --to-ports {port}"),
-    }
+    let target = match then {
+        Then::Return => "RETURN".to_owned(),
+        Then::Redirect(port) => format!("REDIRECT --to-ports {port}"),
+    };
+    all.into_iter().map(|which| format!("{which} -j {target}")).collect()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -119,7 +122,7 @@ mod tests {
             inbound_listener: 15106,
             outbound_listener: 15101,
             uid: 15151,
-            inbound_ports: vec![8080],
+            inbound_ports: vec![9090, 8080],
             exclude_outbound_ports: vec![5432],
             exclude_outbound_addresses: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
         };
@@ -127,19 +130,20 @@ mod tests {
 *nat
 :FLOODWAY_OUTPUT - [0:0]
 :FLOODWAY_PREROUTING - [0:0]
--A FLOODWAY_OUTPUT -m owner --uid-owner 15151 -j RETURN
--A FLOODWAY_OUTPUT -d 127.0.0.0/8 -j RETURN
--A FLOODWAY_OUTPUT -d 10.0.0.0/8 -j RETURN
+-A FLOODWAY_OUTPUT -p tcp -m owner --uid-owner 15151 -j RETURN
+-A FLOODWAY_OUTPUT -p tcp -d 127.0.0.0/8 -j RETURN
+-A FLOODWAY_OUTPUT -p tcp -d 10.0.0.0/8 -j RETURN
 -A FLOODWAY_OUTPUT -p tcp --dport 5432 -j RETURN
 -A FLOODWAY_OUTPUT -p tcp -j REDIRECT --to-ports 15101
 -A OUTPUT -p tcp -j FLOODWAY_OUTPUT
 -A FLOODWAY_PREROUTING -p tcp --dport 8080 -j REDIRECT --to-ports 15106
+-A FLOODWAY_PREROUTING -p tcp --dport 9090 -j REDIRECT --to-ports 15106
 -A PREROUTING -p tcp -j FLOODWAY_PREROUTING
 COMMIT
 ";
         assert_eq!(restorable(&plan, false, false, false), first);
         let again = restorable(&plan, true, true, true);
         assert!(!again.contains("-A OUTPUT") && !again.contains("-A PREROUTING"), "{again}");
-        assert!(again.contains("-d ::1/128 -j RETURN\n-A FLOODWAY_OUTPUT -d fd00::/8 -j RETURN"), "{again}");
+        assert!(again.contains("-d ::1/128 -j RETURN\n-A FLOODWAY_OUTPUT -p tcp -d fd00::/8 -j RETURN"), "{again}");
     }
 }

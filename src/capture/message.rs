@@ -2,8 +2,8 @@
 //! the order of this machine; those that belong to packets are in that of networks, and written by whoever knows it.
 
 /// `NLM_F_REQUEST`, `NLM_F_ACK`, `NLM_F_CREATE`, `NLM_F_APPEND`
-pub(super) const REQUEST: u16 = 0x01;
-pub(super) const ACK: u16 = 0x04;
+const REQUEST: u16 = 0x01;
+const ACK: u16 = 0x04;
 pub(super) const CREATE: u16 = 0x400;
 pub(super) const APPEND: u16 = 0x800;
 /// `NLA_F_NESTED`
@@ -15,6 +15,9 @@ const ALIGNMENT: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     bytes: Vec<u8>,
+    /// Where the last one begins.
+    last: usize,
+    /// The number of the next one.
     sequence: u32,
 }
 
@@ -30,6 +33,7 @@ impl Messages {
         fill: impl FnOnce(&mut Attributes<'_>),
     ) {
         let start = self.bytes.len();
+        self.last = start;
         self.bytes.extend(0_u32.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend((flags | REQUEST).to_ne_bytes());
@@ -41,6 +45,17 @@ impl Messages {
         let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
         self.sequence += 1;
+    }
+
+    /// Asks for an acknowledgement of the last one; returns its number.
+    pub(super) fn acknowledge(&mut self) -> u32 {
+        // The flags, behind the length and the type.
+        if let Some(flags) = self.bytes.get_mut(self.last + 6..self.last + 8) {
+            for (flags, ack) in flags.iter_mut().zip(ACK.to_ne_bytes()) {
+                *flags |= ack;
+            }
+        }
+        self.sequence.wrapping_sub(1)
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {

@@ -38,7 +38,13 @@ fn line(Rule(which, then): Rule) -> String {
         Which::To(IpNet::V6(network)) if network.prefix_len() == 128 => format!("ip6 daddr {} ", network.addr()),
         Which::To(IpNet::V4(network)) => format!("ip daddr {network} "),
         Which::To(IpNet::V6(network)) => format!("ip6 daddr {network} "),
-        Which::Port(port) => format!("tcp dport {port} "),
+        Which::Ports(ports) => match ports.as_slice() {
+            [port] => format!("tcp dport {port} "),
+            ports => {
+                let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+                format!("tcp dport {{ {} }} ", ports.join(", "))
+            }
+        },
     };
     match then {
         Then::Return => which + "return",

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Entries of each list: each is a rule, and all of them are one message to the kernel.
+/// Entries of each list: those of ports are one set, and each of addresses is a rule.
 const MOST: usize = 256;
 
 /// What is redirected.
@@ -25,7 +25,7 @@ pub struct Plan {
 }
 
 /// Which packets a rule is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     /// All of TCP.
     All,
@@ -33,8 +33,8 @@ pub(super) enum Which {
     User(u32),
     /// Those for addresses.
     To(IpNet),
-    /// Those for a port of TCP.
-    Port(u16),
+    /// Those for some ports of TCP: one at least, in their order.
+    Ports(Vec<u16>),
 }
 
 /// What becomes of them.
@@ -47,7 +47,7 @@ pub(super) enum Then {
 }
 
 /// A rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule(pub(super) Which, pub(super) Then);
 
 impl Plan {
@@ -83,21 +83,29 @@ impl Plan {
         rules.extend(
             self.exclude_outbound_addresses.iter().map(|network| Rule(Which::To(network.trunc()), Then::Return)),
         );
-        rules.extend(self.exclude_outbound_ports.iter().map(|port| Rule(Which::Port(*port), Then::Return)));
+        rules.extend(for_ports(&self.exclude_outbound_ports, Then::Return));
         rules.push(Rule(Which::All, Then::Redirect(self.outbound_listener)));
         rules
     }
 
     /// For connections that arrive.
     pub(super) fn inbound(&self) -> Vec<Rule> {
-        self.inbound_ports.iter().map(|port| Rule(Which::Port(*port), Then::Redirect(self.inbound_listener))).collect()
+        for_ports(&self.inbound_ports, Then::Redirect(self.inbound_listener)).into_iter().collect()
     }
 }
 
+/// The rule for some ports, if there are any.
+fn for_ports(ports: &[u16], then: Then) -> Option<Rule> {
+    let mut ports = ports.to_vec();
+    ports.sort_unstable();
+    ports.dedup();
+    (!ports.is_empty()).then_some(Rule(Which::Ports(ports), then))
+}
+
 /// Whether a rule says something of packets of IPv4, or of IPv6.
-pub(super) fn concerns(which: Which, v6: bool) -> bool {
+pub(super) fn concerns(which: &Which, v6: bool) -> bool {
     match which {
         Which::To(network) => matches!(network.addr(), IpAddr::V6(_)) == v6,
-        Which::All | Which::User(_) | Which::Port(_) => true,
+        Which::All | Which::User(_) | Which::Ports(_) => true,
     }
 }

@@ -126,6 +126,21 @@ mod tests {
         assert!(matches!(heard(&message(4, -95), 7), Err(Trouble::Missing(_))));
         assert!(matches!(heard(&message(4, -22), 7), Err(Trouble::Failed(_))));
         assert!(matches!(heard(&message(4, i32::MIN), 7), Err(Trouble::Failed(_))));
+        // No socket for it; nf_tables is a module that is not there; no table for both families; no redirection.
+        for lacks in [Errno::PROTONOSUPPORT, Errno::NOSYS, Errno::AFNOSUPPORT, Errno::NOENT, Errno::OPNOTSUPP] {
+            assert!(
+                matches!(trouble(lacks, "a step"), Trouble::Missing(what) if what.starts_with("a step: ")),
+                "{lacks}"
+            );
+        }
+        for not in [Errno::PERM, Errno::ACCESS] {
+            assert_eq!(trouble(not, "a step"), Trouble::NotPermitted);
+        }
+        let late = Trouble::Failed("the kernel's answer: no answer within 20 seconds".to_owned());
+        assert_eq!(trouble(Errno::AGAIN, "the kernel's answer"), late);
+        for other in [Errno::INVAL, Errno::NOMEM, Errno::BUSY, Errno::EXIST] {
+            assert!(matches!(trouble(other, "a step"), Trouble::Failed(_)), "{other}");
+        }
     }
 
     #[test]

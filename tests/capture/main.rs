@@ -2,16 +2,20 @@
 //! others that are not. `nft` and `iptables` say what the kernel has.
 #![allow(clippy::unwrap_used)]
 
+mod decoded;
+mod elsewhere;
 #[path = "../apiserver/network.rs"]
 #[allow(dead_code)]
 mod network;
+mod told;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use elsewhere::{Elsewhere, said};
 use network::{must_be_inside, run_in_namespace};
 
 const RULES: [&str; 9] = [
@@ -44,8 +48,7 @@ table inet floodway {
 
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
-		tcp dport 8080 redirect to :15106
-		tcp dport 7070 redirect to :15106
+		tcp dport { 7070, 8080 } redirect to :15106
 	}
 }
 ";
@@ -59,12 +62,6 @@ fn capture(flags: &[&str]) -> String {
     let said = String::from_utf8(stderr).unwrap();
     assert!(status.success(), "{flags:?}: {said}");
     said
-}
-
-fn said(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn is_there(program: &str) -> bool {
@@ -132,9 +129,21 @@ fn the_kernel_does_what_the_rules_say() {
     run_in_namespace("inside::");
 }
 
+fn has_v6() -> bool {
+    std::path::Path::new("/proc/net/if_inet6").exists()
+}
+
 /// A place that tells whoever connects its name and where they wanted to go.
 fn place(address: &str, name: &'static str) {
-    let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    if address.is_ipv6() {
+        socket.set_only_v6(true).unwrap();
+    }
+    socket.bind(&address.into()).unwrap_or_else(|error| panic!("{address}: {error}"));
+    socket.listen(128).unwrap();
+    let listener = TcpListener::from(socket);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let socket = socket2::SockRef::from(&stream);
@@ -159,40 +168,6 @@ fn answer(address: &str) -> String {
     text
 }
 
-/// Another network namespace at the other end of the veth pair.
-struct Elsewhere(Child);
-
-impl Elsewhere {
-    fn new() -> Elsewhere {
-        let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", "echo here; exec sleep 300"]).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut elsewhere = Elsewhere(command.spawn().unwrap());
-        let pid = elsewhere.0.id().to_string();
-        let mut line = String::new();
-        BufReader::new(elsewhere.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "here\n");
-        said("ip", &["link", "set", "floodway1", "netns", &pid]);
-        elsewhere.said("ip addr add 10.77.0.100/24 dev floodway1 && ip link set floodway1 up");
-        elsewhere
-    }
-
-    fn said(&self, script: &str) -> String {
-        said("nsenter", &["--target", &self.0.id().to_string(), "--net", "bash", "-c", script])
-    }
-
-    /// Who answers a connection from there.
-    fn answer(&self, port: u16) -> String {
-        self.said(&format!("exec 3<>/dev/tcp/10.77.0.1/{port} && cat <&3"))
-    }
-}
-
-impl Drop for Elsewhere {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Tests share the namespace.
 static NAMESPACE: Mutex<()> = Mutex::new(());
 
@@ -200,17 +175,20 @@ static NAMESPACE: Mutex<()> = Mutex::new(());
 fn places() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        let has_v6 = std::path::Path::new("/proc/net/if_inet6").exists();
         place("127.0.0.1:15101", "outbound");
         place("0.0.0.0:15106", "inbound");
         for port in [8080, 9090, 7070, 5432] {
             place(&format!("0.0.0.0:{port}"), "the app");
         }
-        if has_v6 {
+        if has_v6() {
             for address in ["fd77::1/64", "fd77::3/64", "fd77::9/64"] {
                 said("ip", &["-6", "addr", "add", address, "dev", "floodway0", "nodad"]);
             }
             place("[::1]:15101", "outbound");
+            place("[::]:15106", "inbound");
+            for port in [8080, 9090, 7070] {
+                place(&format!("[fd77::1]:{port}"), "the app");
+            }
             place("[fd77::1]:8082", "the app");
             place("[fd77::3]:8082", "the app");
             place("[fd77::9]:8082", "the app");
@@ -233,7 +211,7 @@ fn both_ways(how: &str, flags: &[&str]) {
     assert_eq!(answer("127.0.0.1:8080"), "the app");
     assert_eq!(answer("10.77.0.1:5432"), "the app", "a port is left out");
     assert_eq!(answer("10.77.0.3:8080"), "the app", "an address is left out");
-    if std::path::Path::new("/proc/net/if_inet6").exists() {
+    if has_v6() {
         assert_eq!(answer("[fd77::1]:8082"), "outbound for [fd77::1]:8082");
         assert_eq!(answer("[fd77::3]:8082"), "the app");
         assert_eq!(answer("[fd77::9]:8082"), "the app", "a block of addresses is left out");
@@ -249,11 +227,19 @@ fn both_ways(how: &str, flags: &[&str]) {
 }
 
 fn from_elsewhere(elsewhere: &Elsewhere) {
-    assert_eq!(elsewhere.answer(8080), "inbound for 10.77.0.1:8080");
-    assert_eq!(elsewhere.answer(7070), "inbound for 10.77.0.1:7070");
-    assert_eq!(elsewhere.answer(9090), "the app", "a port is left out");
-    assert_eq!(elsewhere.answer(5432), "the app", "it was not named");
-    assert_eq!(elsewhere.answer(15106), "inbound");
+    let answer = |port| elsewhere.asks("10.77.0.1", port, "");
+    assert_eq!(answer(8080), "inbound for 10.77.0.1:8080");
+    assert_eq!(answer(7070), "inbound for 10.77.0.1:7070");
+    assert_eq!(answer(9090), "the app", "a port is left out");
+    assert_eq!(answer(5432), "the app", "it was not named");
+    assert_eq!(answer(15106), "inbound");
+    if has_v6() {
+        let answer = |port| elsewhere.asks("fd77::1", port, "");
+        assert_eq!(answer(8080), "inbound for [fd77::1]:8080");
+        assert_eq!(answer(7070), "inbound for [fd77::1]:7070");
+        assert_eq!(answer(9090), "the app", "a port is left out");
+        assert_eq!(answer(15106), "inbound");
+    }
 }
 
 mod inside {

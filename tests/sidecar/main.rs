@@ -3,11 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod captured;
+#[path = "../capture/elsewhere.rs"]
+mod elsewhere;
 mod ending;
 mod grpc;
 mod guarded;
 mod kernel;
 mod local;
+#[path = "../apiserver/network.rs"]
+#[allow(dead_code)]
+mod network;
 mod outbound;
 mod passed;
 mod probes;

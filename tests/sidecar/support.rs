@@ -161,7 +161,12 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) async fn start(name: &'static str) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Backend::at("127.0.0.1:0", name).await
+    }
+
+    /// At an address, in a network of the test's own.
+    pub(crate) async fn at(address: &str, name: &'static str) -> Backend {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (counted, asked, sick) = (Arc::clone(&connections), Arc::clone(&requests), Arc::<AtomicBool>::default());
