@@ -7,10 +7,10 @@ use ipnet::IpNet;
 
 use super::inject::Refusal;
 use super::template::Mode;
-use super::{ADMIN, INBOUND, OUTBOUND, PREFIX};
+use super::{OWN_PORTS, PREFIX};
 use crate::telemetry::log::Filter;
 
-/// Entries of a list. More ports are a protocol that should not be captured at all, and each makes a rule.
+/// Entries of a list. More ports are a protocol that should not be captured at all, and each address makes a rule.
 const LONGEST: usize = 64;
 /// Characters of a value that are repeated in a refusal.
 const SHOWN: usize = 64;
@@ -152,7 +152,7 @@ impl Said<'_> {
     fn port(&self, text: &str) -> Result<u16, Refusal> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse::<u16>() {
-            Ok(port) if digits && port > 0 && ![INBOUND, OUTBOUND, ADMIN].contains(&port) => Ok(port),
+            Ok(port) if digits && port > 0 && !OWN_PORTS.contains(&port) => Ok(port),
             Ok(port) if digits && port > 0 => {
                 Err(self.wrong(&format!("{port} is a port of the sidecar itself; name one of the pod's")))
             }

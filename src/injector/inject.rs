@@ -5,11 +5,11 @@ use serde_json::json;
 use super::annotations::Wishes;
 use super::containers::{self, VOLUME};
 use super::patch::{Patch, token};
-use super::pod::Pod;
+use super::pod::{Pod, asks_elsewhere};
 use super::template::{Mode, Template};
-use super::{ADMIN, CAPTURE, INBOUND, OUTBOUND, PREFIX, SIDECAR, UID, probes};
+use super::{CAPTURE, OWN_PORTS, PREFIX, SIDECAR, UID, probes};
 
-/// Ports that are redirected; each is a rule.
+/// Ports that are redirected, as many as `floodway capture` takes.
 const MOST_PORTS: usize = 256;
 
 /// What becomes of a pod that is let in.
@@ -113,7 +113,7 @@ fn refuse_conflicts(pod: &Pod, wishes: &Wishes) -> Result<(), Refusal> {
         ));
     }
     for container in all() {
-        if let Some(port) = container.tcp_ports().find(|port| [INBOUND, OUTBOUND, ADMIN].contains(port)) {
+        if let Some(port) = container.tcp_ports().find(|port| OWN_PORTS.contains(port)) {
             return refused(format!(
                 "container {} has port {port}, which is one of the sidecar's own: give it another one",
                 container.name
@@ -168,7 +168,8 @@ fn captured(pod: &Pod, wishes: &Wishes) -> Result<Vec<u16>, Refusal> {
     Ok(ports)
 }
 
-/// Hooks of the life cycle cannot be asked of somebody else: those over HTTP meet what is demanded of clients.
+/// Hooks of the life cycle are not asked of the sidecar, as probes are: whoever reaches its port may ask there, and what a hook does (to
+/// stop, say) is not for everybody. So those over HTTP meet what is demanded of clients.
 fn warnings(pod: &Pod, wishes: &Wishes, captured: &[u16]) -> Vec<String> {
     let mut warnings = Vec::new();
     if wishes.mode == Mode::Local || !wishes.demands() {
@@ -177,12 +178,13 @@ fn warnings(pod: &Pod, wishes: &Wishes, captured: &[u16]) -> Vec<String> {
     for (_, container) in pod.lasting() {
         let Some(lifecycle) = &container.lifecycle else { continue };
         for (name, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
-            let http = hook.as_ref().and_then(|hook| hook.http_get.as_ref()).filter(|http| http.host.is_none());
+            let http = hook.as_ref().and_then(|hook| hook.http_get.as_ref());
+            let http = http.filter(|http| !asks_elsewhere(http.host.as_deref()));
             let port = http.and_then(|http| container.resolve(&http.port)).filter(|port| captured.contains(port));
             if let Some(port) = port {
                 warnings.push(format!(
-                    "floodway: the {name} hook of container {} asks port {port}, where it meets what clients are held to; use exec, or \
-                     {PREFIX}exclude-inbound-ports",
+                    "floodway: the {name} hook of container {} asks port {port}, where it meets what clients are held to, and kubelets take \
+                     any answer for success; use exec, or a port of its own in {PREFIX}exclude-inbound-ports",
                     container.name
                 ));
             }

@@ -37,3 +37,5 @@ pub const INBOUND: u16 = 15106;
 pub const OUTBOUND: u16 = 15101;
 /// Where it is asked how it is, and how the pod is.
 pub const ADMIN: u16 = 15190;
+/// All of them, which no container of the pod may have.
+const OWN_PORTS: [u16; 3] = [INBOUND, OUTBOUND, ADMIN];

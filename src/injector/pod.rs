@@ -161,18 +161,28 @@ impl Container {
     pub(super) fn tcp_ports(&self) -> impl Iterator<Item = u16> {
         let ports = self.ports.as_deref().unwrap_or_default().iter();
         let tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-        tcp.filter_map(|port| u16::try_from(port.container_port).ok().filter(|port| *port > 0))
+        tcp.filter_map(|port| number(port.container_port))
     }
 
     /// The number of a port that is named as probes name it.
     pub(super) fn resolve(&self, port: &PortName) -> Option<u16> {
         match port {
-            PortName::Number(number) => u16::try_from(*number).ok().filter(|port| *port > 0),
+            PortName::Number(port) => number(*port),
             PortName::Name(name) => {
                 let mut ports = self.ports.as_deref().unwrap_or_default().iter();
                 let named = ports.find(|port| port.name.as_deref() == Some(name))?;
-                u16::try_from(named.container_port).ok().filter(|port| *port > 0)
+                number(named.container_port)
             }
         }
     }
+}
+
+/// A port, if it is one.
+fn number(port: i64) -> Option<u16> {
+    u16::try_from(port).ok().filter(|port| *port > 0)
+}
+
+/// Whether a kubelet asks somebody else than the pod.
+pub(super) fn asks_elsewhere(host: Option<&str>) -> bool {
+    host.is_some_and(|host| !host.is_empty())
 }

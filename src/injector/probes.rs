@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::ADMIN;
 use super::inject::Refusal;
 use super::patch::Patch;
-use super::pod::{Container, Pod, Probe};
+use super::pod::{Container, Pod, Probe, asks_elsewhere};
 
 /// The longest request that the sidecar is told of in its arguments, in bytes of JSON.
 const LONGEST: usize = 4096;
@@ -53,7 +53,6 @@ type Question = (&'static str, u16, Map<String, Value>);
 /// What a probe asks; `None` for one that is not asked over the pod's network,
 /// or of another host.
 fn question(container: &Container, field: &str, probe: &Probe) -> Result<Option<Question>, Refusal> {
-    let elsewhere = |host: &Option<String>| host.as_deref().is_some_and(|host| !host.is_empty());
     let port = |port| {
         container.resolve(port).ok_or_else(|| {
             let what = format!("the {field} of container {} asks port {}", container.name, shown(port));
@@ -61,7 +60,7 @@ fn question(container: &Container, field: &str, probe: &Probe) -> Result<Option<
         })
     };
     let (action, port, content) = match probe {
-        Probe { http_get: Some(http), .. } if !elsewhere(&http.host) => {
+        Probe { http_get: Some(http), .. } if !asks_elsewhere(http.host.as_deref()) => {
             let port = port(&http.port)?;
             let headers = http.http_headers.clone().unwrap_or_default();
             let path = http.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
@@ -72,7 +71,7 @@ fn question(container: &Container, field: &str, probe: &Probe) -> Result<Option<
             }
             ("httpGet", port, content)
         }
-        Probe { tcp_socket: Some(tcp), .. } if !elsewhere(&tcp.host) => {
+        Probe { tcp_socket: Some(tcp), .. } if !asks_elsewhere(tcp.host.as_deref()) => {
             let port = port(&tcp.port)?;
             ("tcpSocket", port, json!({"port": port}))
         }
