@@ -1,5 +1,6 @@
 //! A connection that is passed on as bytes, to where it was meant to go: both ways, with an end of one side as a half-close and a break
-//! as a break. Nothing is held but what the other side has not taken yet. No table is needed for it.
+//! as a break. Nothing is held but what the other side has not taken yet: in a buffer, or in a pipe of the kernel while there is much of
+//! it. No table is needed for it.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +16,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::Passed;
+use crate::proxy::io::Io;
 use crate::proxy::listener;
+use crate::proxy::pipes::Piped;
 use crate::proxy::timer::Timer;
 use crate::proxy::worker::Worker;
 use crate::settings::Settings;
@@ -24,6 +27,11 @@ use crate::telemetry::PassedEnd;
 /// Silence after which a connection is given up. Long, because what is spoken is not known, and pools of connections to databases rest;
 /// peers that vanished are found by TCP long before.
 const IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// A piece of at least this length is taken for one of many, which pass unseen from then on, as long as the worker has pipes.
+const BULK: usize = 32 * 1024;
+/// How much passes unseen until others have their turn.
+const TURN: usize = 2 * 1024 * 1024;
 
 /// Counts a connection that is passed on, until dropped.
 struct Counted<'a> {
@@ -40,12 +48,12 @@ impl Drop for Counted<'_> {
 
 /// Carries a connection to its end.
 pub(super) async fn carry(passed: Passed, worker: Rc<Worker>) {
-    let Passed { mut client, early, to, why } = passed;
+    let Passed { client, early, to, why } = passed;
     worker.recorder.passes();
     // Whoever cuts it drops it.
     let mut counted = Counted { worker: &worker, why, end: PassedEnd::Drained };
     let connecting = timeout(worker.settings.defaults.connect, TcpStream::connect(to));
-    let mut server = match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+    let server = match connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(server) => server,
         Err(error) => {
             tracing::debug!(%to, %error, "a connection that is passed on leads nowhere");
@@ -56,6 +64,8 @@ pub(super) async fn carry(passed: Passed, worker: Rc<Worker>) {
     if let Err(error) = prepare(&server, &worker.settings) {
         tracing::debug!(%to, %error, "cannot set an option of a connection");
     }
+    let room = worker.settings.limits.stream_buffer_bytes;
+    let (mut client, mut server) = (Io::new(client, room), Io::new(server, room));
     let (mut up, mut down) = (Half::new(early, false), Half::new(Bytes::new(), true));
     let (timer, mut moved) = (Timer::default(), Instant::now());
     counted.end = poll_fn(|cx| {
@@ -78,8 +88,8 @@ pub(super) async fn carry(passed: Passed, worker: Rc<Worker>) {
     })
     .await;
     if counted.end == PassedEnd::Broken {
-        breaks(&client);
-        breaks(&server);
+        client.reset_on_close(true);
+        server.reset_on_close(true);
     }
 }
 
@@ -104,6 +114,10 @@ struct Half {
     to_client: bool,
     /// What was read and not taken yet.
     rest: Bytes,
+    /// The same, of which nobody here saw anything.
+    piped: Option<Piped>,
+    /// Whether the last piece was a large one.
+    bulk: bool,
     /// Whether no more will come.
     ended: bool,
     /// Whether the other side knows.
@@ -113,31 +127,37 @@ struct Half {
 
 impl Half {
     fn new(rest: Bytes, to_client: bool) -> Self {
-        Half { to_client, rest, ended: false, told: false, moved: false }
+        Half { to_client, rest, piped: None, bulk: false, ended: false, told: false, moved: false }
     }
 
     /// Moves what can be moved; ready once everything was and the other side knows.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        into: &mut TcpStream,
-        worker: &Worker,
-    ) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Io, into: &mut Io, worker: &Worker) -> Poll<io::Result<()>> {
+        let mut turn = TURN;
         while !self.told {
             if !self.rest.is_empty() {
                 let written = ready!(Pin::new(&mut *into).poll_write(cx, &self.rest))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
+                self.took(written, worker)?;
                 self.rest.advance(written);
-                self.went(written, worker);
+            } else if let Some(piped) = &mut self.piped {
+                let written = ready!(into.poll_empty(cx, piped))?;
+                let is_empty = piped.is_empty();
+                self.took(written, worker)?;
+                turn = turn.saturating_sub(written);
+                if is_empty {
+                    self.piped = None;
+                }
+                if turn == 0 {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             } else if self.ended {
                 // Whoever has left already needs not be told.
                 match ready!(Pin::new(&mut *into).poll_shutdown(cx)) {
                     Err(error) if error.kind() != io::ErrorKind::NotConnected => return Poll::Ready(Err(error)),
                     _ => self.told = true,
                 }
+            } else if let Some(filled) = self.fill(cx, from) {
+                ready!(filled)?;
             } else {
                 self.rest = Bytes::new();
                 ready!(worker.with_scratch(|scratch| self.pass(cx, from, into, scratch, worker)))?;
@@ -146,33 +166,57 @@ impl Half {
         Poll::Ready(Ok(()))
     }
 
+    /// Has what came go into a pipe, if it is one of many large pieces and there is a pipe for it.
+    fn fill(&mut self, cx: &mut Context<'_>, from: &mut Io) -> Option<Poll<io::Result<()>>> {
+        if !self.bulk {
+            return None;
+        }
+        let mut piped = Piped::take()?;
+        let filled = from.poll_fill(cx, &mut piped, usize::MAX)?;
+        Some(filled.map_ok(|length| {
+            self.rest = Bytes::new();
+            self.bulk = length >= BULK;
+            self.ended = length == 0;
+            self.piped = (length > 0).then_some(piped);
+        }))
+    }
+
     /// Reads a piece and passes it on; what is not taken of it stays.
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        into: &mut TcpStream,
+        from: &mut Io,
+        into: &mut Io,
         scratch: &mut [u8],
         worker: &Worker,
     ) -> Poll<io::Result<()>> {
         let mut buffer = ReadBuf::new(scratch);
         ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
         let piece = buffer.filled();
+        self.bulk = piece.len() >= BULK;
         if piece.is_empty() {
             self.ended = true;
             return Poll::Ready(Ok(()));
         }
         let written = match Pin::new(into).poll_write(cx, piece) {
-            Poll::Ready(written) => written?,
+            Poll::Ready(written) => {
+                let written = written?;
+                self.took(written, worker)?;
+                written
+            }
             Poll::Pending => 0,
         };
-        self.went(written, worker);
         self.rest = Bytes::copy_from_slice(&piece[written..]);
         Poll::Ready(Ok(()))
     }
 
-    fn went(&mut self, bytes: usize, worker: &Worker) {
+    /// So much was taken, which is not nothing.
+    fn took(&mut self, bytes: usize, worker: &Worker) -> io::Result<()> {
+        if bytes == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         self.moved = true;
         worker.recorder.passed_bytes(self.to_client, bytes);
+        Ok(())
     }
 }
