@@ -45,7 +45,7 @@ pub enum Command {
     Injector(InjectorArgs),
     /// Redirect the connections of a pod to its sidecar; run by the injector's init container, with NET_ADMIN
     Capture(CaptureArgs),
-    /// Say whether Floodway works in a cluster, or could, and what it serves there or would
+    /// Say whether Floodway works in a cluster, or could, and what it serves there or would; ends with 1 if something does not work
     Doctor(DoctorArgs),
     /// Print the custom resource definitions, for `kubectl apply -f -`
     Crd,

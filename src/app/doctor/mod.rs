@@ -95,13 +95,14 @@ impl Visit<'_> {
         let settings = self.settings(file, &installation, report).await;
         self.rights(&settings, &installation, report).await;
         self.lease(&installation, report).await;
-        let template = self.injector(&installation, report).await;
-        self.sidecars(template, report).await;
         self.rate_limits(&settings, report).await;
         self.admin_port(report).await;
         if defined {
             self.objects(&settings, report).await;
         }
+        // Last, because they look at the pods of all namespaces.
+        let injector = self.injector(&installation, report).await;
+        self.sidecars(injector, report).await;
     }
 
     /// Whether it answers.
@@ -125,7 +126,11 @@ impl Visit<'_> {
                 return !refused;
             }
             Err(error) => {
-                let message = format!("it does not answer: {}", kube::explain_answer(&error));
+                let mut why = kube::explain_answer(&error);
+                for wrapping in ["ServiceError: ", "client error (Connect): "] {
+                    why = why.strip_prefix(wrapping).map(str::to_owned).unwrap_or(why);
+                }
+                let message = format!("it does not answer: {why}");
                 let remedy = "see that its address in the kubeconfig is right and can be reached from here; nothing else was looked at";
                 report.fail(Check::ApiServer, "", message, remedy);
                 return false;
