@@ -218,6 +218,16 @@ fn alerts_are_of_the_release() {
     let memory = |rules: &[Value]| rules.iter().find(|rule| rule["alert"] == "FloodwayMemory").cloned();
     assert!(memory(&all).unwrap()["expr"].as_str().unwrap().ends_with("> 483183820"), "{:?}", memory(&all));
     assert!(memory(&rules("resources: null")).is_none());
+    // The injector's certificate is not told of when it is meant to live for less time than the alert looks ahead.
+    let excluded = |lifetime: &str| -> Vec<bool> {
+        let rules = rules(&format!("injector: {{enabled: true, certificateLifetime: {lifetime}}}"));
+        let of = rules.iter().filter(|rule| rule["alert"].as_str().unwrap().starts_with("FloodwayCertificate"));
+        of.map(|rule| rule["expr"].as_str().unwrap().contains(r#",secret!="edge/floodway-injector-certificate"}"#))
+            .collect()
+    };
+    assert_eq!(excluded("2160h"), [false, false]);
+    assert_eq!(excluded("720h"), [true, true]);
+    assert_eq!(excluded("30m"), [true, true]);
 }
 
 #[test]
