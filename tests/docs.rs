@@ -125,6 +125,20 @@ fn every_flag_is_in_the_settings() {
 }
 
 #[test]
+fn every_command_is_in_the_settings() {
+    use clap::CommandFactory;
+
+    let document = read("docs/settings.md");
+    for command in floodway::args::Args::command().get_subcommands() {
+        let name = command.get_name();
+        assert!(
+            document.contains(&format!("`floodway {name}")),
+            "docs/settings.md does not say what `floodway {name}` does"
+        );
+    }
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "charts/floodway/README.md"];
     let in_docs = [

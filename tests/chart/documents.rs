@@ -54,6 +54,17 @@ fn every_value_is_in_the_schema_and_in_the_table() {
         );
         assert!(rows.contains(path.as_str()), "charts/floodway/README.md has no row for {path}");
     }
+    for line in readme.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let (path, default) = (cells[0].trim_matches(['|', ' ', '`']), cells[1].trim_matches('`'));
+        let value = values.pointer(&format!("/{}", path.replace('.', "/"))).unwrap_or(&Value::Null);
+        let said = documents(default).into_iter().next().unwrap_or_default();
+        let elsewhere = default == "see values.yaml" && (value.is_object() || value.is_array());
+        assert!(
+            elsewhere || said == *value,
+            "charts/floodway/README.md says that {path} is {default}, and it is {value}"
+        );
+    }
     for row in rows {
         assert!(described.contains_key(row), "charts/floodway/README.md has a row for {row}, which is no value");
     }
