@@ -79,7 +79,7 @@ chart-check: $(KUBE_TOOLS)/helm ## What helm lint and checkov say of the chart w
 	@tests/chart/checkov.sh
 
 .PHONY: test-tools
-test-tools: need-go ## Build what the tests need, once, from Go modules: etcd, kube-apiserver, helm, h2spec, gRPC's interoperability tests
+test-tools: need-go ## Build what the tests need, once, from Go modules: etcd, kube-apiserver, kubectl, helm, Prometheus's parsers, h2spec, gRPC's interoperability tests
 	@tests/tools/build.sh
 
 .PHONY: lint

@@ -86,7 +86,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// The folder that holds etcd and kube-apiserver.
-fn assets() -> PathBuf {
+pub(crate) fn assets() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kube-tools");
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map_or(built, PathBuf::from);
     for tool in ["etcd", "kube-apiserver"] {

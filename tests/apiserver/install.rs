@@ -4,8 +4,8 @@
 use serde_json::json;
 
 use crate::control_plane::{ADMIN, shared};
-use crate::helm::{all_values, helm, render};
-use crate::objects::{apply, documents, dry_run, try_apply};
+use crate::helm::{all_values, helm, render, root};
+use crate::objects::{apply, documents, dry_run, established, try_apply};
 
 const NAMESPACE: &str = "deploy-test";
 
@@ -52,13 +52,10 @@ async fn what_the_chart_makes_of_other_values_installs_too() {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         apply(&client, None, &namespace).await;
     }
+    know_the_operator(&client).await;
     for (name, values) in all_values() {
-        for object in render(&values, &[]).unwrap_or_else(|said| panic!("{name}: {said}")) {
-            // Kinds of the Prometheus operator, which is not here.
-            if object["apiVersion"] == "monitoring.coreos.com/v1" {
-                continue;
-            }
-            let mut object = object;
+        let objects = render(&values, &["--api-versions", "monitoring.coreos.com/v1"]);
+        for mut object in objects.unwrap_or_else(|said| panic!("{name}: {said}")) {
             if kind_of(&object) == "MutatingWebhookConfiguration" {
                 // No injector answers here, and other tests have pods.
                 object["webhooks"][0]["namespaceSelector"]["matchLabels"] = json!({"has-this": "nobody"});
@@ -98,6 +95,26 @@ async fn what_the_chart_makes_of_other_values_installs_too() {
             }
         }
     }
+}
+
+/// Has the API server know the kinds of the Prometheus operator, by its own definitions.
+async fn know_the_operator(client: &kube::Client) {
+    let folder = root().join("target/kube-tools/monitoring");
+    for kind in ["servicemonitors", "podmonitors", "prometheusrules"] {
+        let file = folder.join(format!("monitoring.coreos.com_{kind}.yaml"));
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| {
+            panic!("{}: {error}: run `tests/tools/build.sh` (as `make test` does)", file.display())
+        });
+        apply(client, None, &documents(&text)[0]).await;
+        established(client, &format!("{kind}.monitoring.coreos.com")).await;
+    }
+    // They are in force: a field that is misspelt is refused.
+    let wrong = json!({
+        "apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": "wrong"},
+        "spec": {"groups": [{"name": "wrong", "rules": [{"alert": "Wrong", "expresion": "up"}]}]},
+    });
+    let refused = try_apply(client, Some("edge"), &wrong).await.unwrap_err().to_string();
+    assert!(refused.contains("expresion") || refused.contains("expr"), "{refused}");
 }
 
 /// Installed, upgraded, rolled back and removed by helm itself, in the order of docs/install.md; nothing is left but what is said to be.

@@ -1,11 +1,11 @@
-//! What people see of our objects with kubectl: columns, short names, and words on every field. Columns are asked for as kubectl does
-//! (the API server makes the table); where kubectl is there, it is run, too.
+//! What people see of our objects with kubectl: columns, short names, events, and words on every field. Columns are asked for as kubectl
+//! does (the API server makes the table), and of kubectl itself.
 
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::control_plane::{ADMIN, shared};
+use crate::control_plane::{ADMIN, assets, shared};
 use crate::gateway::{Gateway, Options};
 use crate::objects::{apply, conditions, eventually, grant_lease, namespace};
 
@@ -75,31 +75,55 @@ async fn columns_say_what_there_is_and_whether_it_works() {
 
     // With kubectl itself, by short names and by the category.
     let kubeconfig = plane.kubeconfig(ADMIN);
-    let run = |arguments: &[&str]| -> Option<String> {
-        let mut command = Command::new("kubectl");
+    let run = |arguments: &[&str]| -> String {
+        let mut command = Command::new(kubectl());
         command.arg("--kubeconfig").arg(&kubeconfig).args(["--namespace", &namespace]).args(arguments);
-        match command.output() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => panic!("{error}"),
-            Ok(Output { status, stdout, stderr }) => {
-                assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
-                Some(String::from_utf8(stdout).unwrap())
-            }
-        }
+        // What it remembers of an API server is of no use to the next one.
+        let Output { status, stdout, stderr } = command.env("KUBECACHEDIR", plane.path("kubectl")).output().unwrap();
+        assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).unwrap()
     };
-    let Some(said) = run(&["get", "floodway", "-o", "name"]) else {
-        println!("kubectl is not there; the API server alone was asked");
-        return;
-    };
+    let said = run(&["get", "floodway", "-o", "name"]);
     for name in
         ["proxyroute.floodway.dev/shop", "proxypolicy.floodway.dev/inside", "proxyupstream.floodway.dev/partner"]
     {
         assert!(said.contains(name), "{said}");
     }
+    let heads = |text: &str| text.lines().next().unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let said = run(&["get", "proute"]);
+    assert_eq!(heads(&said), ["NAME", "HOSTS", "ACCEPTED", "PROGRAMMED", "AGE"]);
+    assert!(said.lines().nth(1).unwrap().starts_with("shop "), "{said}");
     for short in ["proute", "pup", "ppolicy"] {
-        let said = run(&["get", short, "-o", "wide"]).unwrap();
+        let said = run(&["get", short, "-o", "wide"]);
         assert!(said.contains("REASON"), "{said}");
     }
-    let explained = run(&["explain", "proxyroute.spec.rules.streaming.sse.heartbeat"]).unwrap();
-    assert!(explained.contains("DESCRIPTION") && !explained.contains("<empty>"), "{explained}");
+    for path in ["proxyroute.spec.rules.streaming.sse.heartbeat", "pup.spec.circuitBreaker", "ppolicy.spec.jwt.issuers"]
+    {
+        let explained = run(&["explain", path]);
+        assert!(explained.contains("DESCRIPTION") && !explained.contains("<empty>"), "{explained}");
+    }
+    assert!(run(&["explain", "proxyroute.spec.rules", "--recursive"]).contains("heartbeat"));
+
+    // Of what is wrong, an event tells, too.
+    let told = eventually("an event", async || {
+        let said = run(&["events", "--for", "proxyroute/shop"]);
+        said.contains("Warning").then_some(said)
+    })
+    .await;
+    assert!(told.contains("proxyroute/shop") || told.contains("ProxyRoute/shop"), "{told}");
+    let described = run(&["describe", "proute", "shop"]);
+    let events = described.split("Events:").nth(1).unwrap_or_else(|| panic!("{described}"));
+    assert!(events.contains("Warning") && events.contains("floodway"), "{described}");
+    assert!(described.contains("does not exist"), "{described}");
+}
+
+/// The program, beside etcd and kube-apiserver.
+fn kubectl() -> std::path::PathBuf {
+    let program = assets().join("kubectl");
+    assert!(
+        program.is_file(),
+        "{} is missing: run `tests/tools/build.sh` (as `make test` does) to build it from source",
+        program.display()
+    );
+    program
 }

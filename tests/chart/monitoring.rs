@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::helm::{documents, root};
+use crate::helm::{documents, render, root};
 
 /// Labels that the scraper gives every series.
 const OF_THE_TARGET: [&str; 3] = ["namespace", "pod", "job"];
@@ -107,6 +109,57 @@ fn alerts_say_what_is_wrong() {
             assert!(expression.contains(label) || label == "pod", "{name} has no label {label}");
         }
     }
+}
+
+/// What Prometheus's own parsers say: `rules` of a file of rules, `queries` of a list of expressions.
+fn promql(what: &str, text: &Value) -> Result<(), String> {
+    let program = root().join("target/kube-tools/promql");
+    assert!(
+        program.is_file(),
+        "{} is missing: run `tests/tools/build.sh` (as `make test` does) to build it from source",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    command.arg(what).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Expressions, durations, labels and the templates in annotations, as they come out of the chart.
+#[test]
+fn prometheus_reads_the_rules() {
+    let rules = |values: &str| -> Value {
+        let objects = render(values, &[]).unwrap();
+        objects.iter().find(|object| object["kind"] == "PrometheusRule").unwrap()["spec"].clone()
+    };
+    let plain = rules("monitoring: {force: true, prometheusRule: {enabled: true}}");
+    for mut spec in [plain.clone(), rules(include_str!("values/everything.yaml"))] {
+        promql("rules", &spec).unwrap_or_else(|said| panic!("{said}"));
+        // And it minds what is wrong.
+        spec["groups"][0]["rules"][0]["annotations"]["summary"] = "{{ $labels.route }".into();
+        assert!(promql("rules", &spec).unwrap_err().contains("FloodwayErrors"));
+    }
+}
+
+/// The queries of the dashboard, with something in place of its variables, and the examples of docs/metrics.md.
+#[test]
+fn prometheus_reads_the_queries() {
+    let dashboard: Value = serde_json::from_str(&chart("dashboards/floodway.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
+    let mut queries: Vec<String> = targets
+        .map(|target| target["expr"].as_str().unwrap().replace("$__rate_interval", "5m").replace("$__range", "1h"))
+        .collect();
+    let page = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    for row in page.lines().filter(|line| line.starts_with("| `floodway_") || line.starts_with("| `process_")) {
+        let example = row.trim_end_matches([' ', '|', '`']).rsplit_once(": `");
+        queries.extend(example.map(|(_, query)| query.replace("\\|", "|")));
+    }
+    assert!(queries.len() > 80, "{}", queries.len());
+    promql("queries", &queries.into()).unwrap_or_else(|said| panic!("{said}"));
+    assert!(promql("queries", &Value::from(vec!["sum by (route) (rate(floodway_requests_total[5m])"])).is_err());
 }
 
 /// Log, events, doctor and the first alert begin on the same day, and the pages say which.

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Makes the programs that tests need available to them, and says on the terminal where they come from. They are built from
 # source (Go modules only) when their stamp does not match the go.mod and go.sum files beside this script: h2spec and the
-# client and server of gRPC's interoperability tests into target/http2-tools; helm into target/kube-tools; etcd and kube-apiserver
-# there, too, unless KUBEBUILDER_ASSETS names a folder that has them. The tests look in the same places. With the argument `node`,
-# what else a node needs for the tests in tests/e2e is built into target/kube-tools.
+# client and server of gRPC's interoperability tests into target/http2-tools; helm, and promql (Prometheus's parsers), into
+# target/kube-tools; etcd and kube-apiserver
+# there, too, and kubectl, unless KUBEBUILDER_ASSETS names a folder that has them; and the definitions of the Prometheus operator's kinds.
+# The tests look in the same places. With the argument `node`, what else a node needs for the tests in tests/e2e is built into
+# target/kube-tools.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -19,7 +21,7 @@ required() {
 # build CACHE MODULE TOOL PACKAGE VERSION LDFLAGS WHY
 build() {
     cache=$1 module=$2 tool=$3 package=$4 version=$5 ldflags=$6 why=$7
-    stamp=$(cat "$here/$module/go.mod" "$here/$module/go.sum" | cksum)
+    stamp=$(cat "$here/$module/go.mod" "$here/$module/go.sum" "$here/$module/main.go" 2>/dev/null | cksum)
     if [ -x "$cache/$tool" ] && [ "$(cat "$cache/$tool.stamp" 2>/dev/null)" = "$stamp" ]; then
         echo "For the tests: $tool $version, already built in target/${cache##*/}."
         return
@@ -48,6 +50,9 @@ build "$http2" grpc-interop grpc-interop-client google.golang.org/grpc/interop/c
 build "$target/kube-tools" helm helm helm.sh/helm/v4/cmd/helm "$(required helm helm.sh/helm/v4)" "" \
     "It takes about two minutes."
 
+build "$target/kube-tools" promql promql . "$(required promql github.com/prometheus/prometheus)" "" \
+    "It takes about half a minute on two cores."
+
 kubernetes=$(required kube-apiserver k8s.io/kubernetes)
 
 # kubernetes TOOL WHY: a program of Kubernetes, which says its version to clients only if it is told.
@@ -71,7 +76,30 @@ else
     build "$kube" etcd etcd go.etcd.io/etcd/server/v3 "$(required etcd go.etcd.io/etcd/server/v3)" "" \
         "It takes about half a minute."
     kubernetes kube-apiserver "It is the whole API server: about four minutes on two cores."
+    kubernetes kubectl "It takes a few seconds."
 fi
+
+# definitions: of the kinds of the Prometheus operator that the chart makes, which are files of its module; nothing is built.
+definitions() {
+    operator=github.com/prometheus-operator/prometheus-operator
+    version=$(required prometheus-operator $operator)
+    folder=$target/kube-tools/monitoring
+    stamp=$(cat "$here/prometheus-operator/go.mod" "$here/prometheus-operator/go.sum" | cksum)
+    if [ "$(cat "$folder/stamp" 2>/dev/null)" = "$stamp" ]; then
+        echo "For the tests: definitions of the Prometheus operator $version, already in target/kube-tools."
+        return
+    fi
+    echo "For the tests: definitions of the Prometheus operator $version, once. It takes a few seconds."
+    module=$(cd "$here/prometheus-operator" && go mod download -json "$operator" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$/\1/p')
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    for kind in servicemonitors podmonitors prometheusrules; do
+        cp "$module/example/prometheus-operator-crd/monitoring.coreos.com_$kind.yaml" "$folder"
+    done
+    chmod u+w "$folder"/*.yaml
+    echo "$stamp" >"$folder/stamp"
+}
+definitions
 
 [ "${1:-}" = node ] || exit 0
 
