@@ -147,6 +147,8 @@ async fn helm_installs_upgrades_rolls_back_and_removes() {
     let more = "autoscaling.enabled=true,networkPolicy.enabled=true,monitoring.dashboard.enabled=true,ports.http=80";
     run(&["upgrade", "by-helm", "charts/floodway", "--reset-then-reuse-values", "--set", more]);
     assert_eq!(list(SCALERS).await.len(), 1);
+    // The autoscaler begins with the pods that are there.
+    assert_eq!(list(DEPLOYMENTS).await[0]["spec"]["replicas"], 2);
     let pod = list(DEPLOYMENTS).await[0]["spec"]["template"]["spec"].clone();
     assert_eq!(pod["securityContext"]["sysctls"][0]["value"], "80");
 
