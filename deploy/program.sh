@@ -39,14 +39,13 @@ libc=gnu
 case $host in *-musl) libc=musl ;; esac
 target=$cpu-unknown-linux-$libc
 if [ "$asked" = target ]; then echo "$target" && exit; fi
-compiler=cc
+compiler=cc name=${target//-/_}
 if [ "$target" != "$host" ]; then
     [ -d "$(rustc --print target-libdir --target "$target")" ] ||
         fail "Rust has no standard library for $target here: 'rustup target add $target', then run this again"
     compiler=$cpu-linux-$libc-gcc
     command -v "$compiler" >/dev/null ||
         fail "a C compiler for $target is missing ('$compiler'); on Debian: 'apt-get install gcc-${cpu//_/-}-linux-$libc libc6-dev-$arch-cross'"
-    name=${target//-/_}
     export "CC_$name=$compiler" "CARGO_TARGET_${name^^}_LINKER=$compiler"
 fi
 if [ "$asked" = libc ]; then
@@ -59,6 +58,8 @@ if [ "$asked" = libc ]; then
 fi
 # jemalloc works where pages are smaller than what it was built for, not where they are larger; on arm64 they have up to 64 KiB.
 if [ "$arch" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi
+# There, rustc gives a static program with glibc a fixed address unless the linker knows better.
+if [ "$arch-$libc" = arm64-gnu ]; then export "CARGO_TARGET_${name^^}_LINKER=$PWD/deploy/static-pie.sh" "FLOODWAY_CC=$compiler"; fi
 
 # Texts of panics say where a crate lay when it was compiled. rustc leaves the home of cargo out of them, so that the same program comes out
 # whatever that is called; cargo keeps this flag out of what names of symbols are made of. RUSTFLAGS of the environment stay, those of

@@ -223,6 +223,23 @@ fn images_for_another_processor_say_so() {
     assert_eq!(image.index["manifests"][0]["platform"]["architecture"], "arm64");
 }
 
+/// What links the program for arm64, with the compiler of this machine.
+#[test]
+fn static_programs_get_no_fixed_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("main.c");
+    fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+    const FIXED: u8 = 2;
+    const ANYWHERE: u8 = 3;
+    for (flags, kind) in [(&["-static", "-no-pie"][..], ANYWHERE), (&["-no-pie"], FIXED), (&["-pie"], ANYWHERE)] {
+        let program = folder.path().join("program");
+        let mut linker = Command::new(root().join("deploy/static-pie.sh"));
+        run(linker.env("FLOODWAY_CC", "cc").args(flags).args(["-fPIE", "-o"]).arg(&program).arg(&source));
+        assert_eq!(fs::read(&program).unwrap()[16], kind, "{flags:?}");
+        run(&mut Command::new(&program));
+    }
+}
+
 #[test]
 fn names_are_completed_as_engines_do() {
     let workshop = Workshop::new();
