@@ -185,5 +185,5 @@ async fn it_reaches_an_app_of_which_nobody_said_what_it_speaks() {
     let pod = Pod::start("", &[&format!("--app-port={}", app.address.port())]).await;
     let client = connected(TcpStream::connect(pod.inbound()).await.unwrap()).await;
     assert_eq!(called(&client).await, answer("app"));
-    assert_eq!(pod.metric("floodway_requests_total", &["protocol=\"HTTP/2\"", "inbound"]).await, 1.0);
+    pod.metric_becomes("floodway_requests_total", &["protocol=\"HTTP/2\"", "inbound"], 1.0).await;
 }

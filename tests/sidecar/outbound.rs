@@ -76,7 +76,7 @@ async fn who_fails_too_often_is_left_out() {
         assert_eq!(failed, 2);
         assert_eq!(shares(&pod, mode, 6).await, (0, 6));
         assert_eq!(one.requests.load(Ordering::Relaxed), 2);
-        assert_eq!(pod.metric("floodway_upstream_changes_total", &["outbound", "to=\"ejected\""]).await, 1.0);
+        pod.metric_becomes("floodway_upstream_changes_total", &["outbound", "to=\"ejected\""], 1.0).await;
     }
 }
 
@@ -169,7 +169,7 @@ async fn a_new_endpoint_is_eased_in() {
         // What comes later has its whole share in the end.
         let three = Backend::start("two").await;
         pod.write(&service("llm", &[&one, &three], &slow("1s")));
-        eventually("it has its share", async || shares(&pod, mode, 10).await == (5, 5)).await;
+        eventually("it has its share", async || (4..=6).contains(&shares(&pod, mode, 10).await.1)).await;
     }
 }
 
@@ -206,8 +206,8 @@ async fn events_and_sockets_pass_and_each_finds_an_endpoint() {
         }
         let asked = [&one, &two].map(|backend| backend.requests.load(Ordering::Relaxed));
         assert_eq!(asked, [2, 2]);
-        assert_eq!(pod.metric("floodway_active_streams", &["kind=\"sse\"", "outbound"]).await, 2.0);
-        assert_eq!(pod.metric("floodway_active_streams", &["kind=\"websocket\"", "outbound"]).await, 2.0);
+        pod.metric_becomes("floodway_active_streams", &["kind=\"sse\"", "outbound"], 2.0).await;
+        pod.metric_becomes("floodway_active_streams", &["kind=\"websocket\"", "outbound"], 2.0).await;
         drop((held, sockets));
         pod.metric_becomes("floodway_active_streams", &["outbound"], 0.0).await;
     }
