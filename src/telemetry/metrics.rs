@@ -144,7 +144,7 @@ declare! {
     SKIPPED: Counter "floodway_config_skipped_objects_total" ["kind"]
         "Objects that could not be read at all and were left out.";
     SOURCE_CONNECTED: Gauge "floodway_source_connected" ["source"]
-        "1 while the source of objects is being watched, 0 while the last good table is served without it.";
+        "1 while the source of objects is being watched, or nothing of it is to be read (sidecars), 0 while the last good table is served without it.";
     SOURCE_ERRORS: Counter "floodway_source_errors_total" ["source"]
         "Failures to read or watch a source of objects.";
     SOURCE_RELISTS: Counter "floodway_source_relists_total" ["source"]
