@@ -24,7 +24,8 @@ fn hedging() -> Retry {
 }
 
 /// What endpoints saw of requests, which they serve by path: `/fast` at once, `/late` after a while, `/slow` at once unless it is the
-/// first with that path, which is never answered, as `/never` is. What is answered has what came as its content.
+/// first with that path, which is never answered, as `/never` is, and `/first-wins` the other way round, once there is another. What is
+/// answered has what came as its content.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<HashMap<String, Calls>>>);
 
@@ -62,6 +63,8 @@ impl Seen {
             }
             // The other one has failed by then.
             "first-fails" => tokio::time::sleep(LATE).await,
+            "first-wins" if first => both().await,
+            "first-wins" => return None,
             "second-fails" if first => {
                 both().await;
                 tokio::time::sleep(LATE).await;
@@ -160,10 +163,10 @@ async fn the_answer_of_a_faster_endpoint_is_the_clients_and_the_slow_one_is_let_
 async fn the_first_endpoint_may_still_be_the_first_to_answer() {
     let seen = Seen::default();
     let plane = started(seen.cluster(2).await, hedging()).await;
-    let answer = plane.exchange(request("GET", "/late", "")).await;
+    let answer = plane.exchange(request("GET", "/first-wins", "")).await;
     let (_, got) = answer.split_once("\r\n\r\n").unwrap();
     assert!(!got.contains("x-floodway-attempts"), "the first one has it of the client alone: {answer}");
-    eventually("the other one is given up", || seen.of("/late").given_up == 1).await;
+    eventually("the other one is given up", || seen.of("/first-wins").given_up == 1).await;
     assert_eq!(hedges(&plane), [("beaten", 1.0)]);
     nothing_is_left(&plane).await;
 }
