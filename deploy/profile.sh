@@ -13,14 +13,16 @@ fail() {
     exit 1
 }
 
-target=$(deploy/program.sh --target)
-# LLVM's own tool reads what the program writes. Any version that knows the format will do.
-merge=
-for tool in "$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata" llvm-profdata{,-{30..19}}; do
-    if command -v "$tool" >/dev/null; then merge=$tool && break; fi
-done
-[ -n "$merge" ] || fail "llvm-profdata is missing. Install it: 'rustup component add llvm-tools', or on Debian: 'apt-get install llvm-19'"
 command -v xz >/dev/null || fail "xz is missing. Install it: 'apt-get install xz-utils'"
+target=$(deploy/program.sh --target)
+# LLVM's own tool reads what the program writes, if it is new enough for this Rust: tried before half an hour is spent.
+trial=$(mktemp -d) merge=
+trap 'rm -rf "$trial"' EXIT
+rustc --crate-name trial -Cprofile-generate="$trial" -o "$trial/trial" - <<<'fn main() {}' && "$trial/trial"
+for tool in "$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata" llvm-profdata{-{30..19},}; do
+    if "$tool" merge --output="$trial/profdata" "$trial"/*.profraw 2>/dev/null; then merge=$tool && break; fi
+done
+[ -n "$merge" ] || fail "no llvm-profdata is here that is new enough for this Rust. Install it: 'rustup component add llvm-tools', or on Debian: 'apt-get install llvm-19'"
 
 counts=$PWD/target/profile
 rm -rf "$counts"
