@@ -2,7 +2,7 @@
 # Makes the profile by which deploy/program.sh compiles the program: how often its functions run, and their parts.
 #   deploy/profile.sh
 # builds a program that counts, has it serve what benchmarks ask and follow an API server as tests do, and writes deploy/floodway.profdata.xz,
-# and into deploy/floodway.profdata.txt for which Rust and which target that is. What is not run here, counts as never run: what requests
+# and into deploy/floodway.profdata.txt for which Rust, target and crates that is. What is not run here, counts as never run: what requests
 # pass through has to be among the rows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,7 +14,6 @@ fail() {
 }
 
 command -v xz >/dev/null || fail "xz is missing. Install it: 'apt-get install xz-utils'"
-target=$(deploy/program.sh --target)
 # LLVM's own tool reads what the program writes, if it is new enough for this Rust: tried before half an hour is spent.
 trial=$(mktemp -d) merge=
 trap 'rm -rf "$trial"' EXIT
@@ -43,5 +42,5 @@ done
 
 "$merge" merge --output="$counts/floodway.profdata" "$counts"/*.profraw
 xz -9e --stdout "$counts/floodway.profdata" >deploy/floodway.profdata.xz
-echo "$(rustc --version) for $target" >deploy/floodway.profdata.txt
+deploy/program.sh --profile >deploy/floodway.profdata.txt
 echo "deploy/floodway.profdata.xz is new: $("$merge" show "$counts/floodway.profdata" | sed -n 's/^Total functions: //p') functions. 'make image-check' and 'make bench' say what it does."

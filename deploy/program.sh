@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the program as it is in images, optimised, with jemalloc and linked statically, and prints where it is.
-#   deploy/program.sh [--arch amd64|arm64] [--target|--libc|--counting FOLDER]
-# With --target or --libc it builds nothing, and prints what it would build for, or the name and version of the C library. With --counting
-# it builds a program that writes into the folder what it ran, for deploy/profile.sh.
+#   deploy/program.sh [--arch amd64|arm64] [--target|--libc|--profile|--counting FOLDER]
+# With --target, --libc or --profile it builds nothing, and prints what it would build for, the name and version of the C library, or which profile
+# would fit. With --counting it builds a program that writes into the folder what it ran, for deploy/profile.sh.
 # Its C library is that of the Rust toolchain that builds it: glibc on most systems, musl on Alpine. CARGO may be set by make.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,10 +20,10 @@ esac
 arch=$native asked= counting=
 while [ $# -gt 0 ]; do
     case $1 in
-    --target | --libc) asked=${1#--} && shift ;;
+    --target | --libc | --profile) asked=${1#--} && shift ;;
     --counting) counting=${2:-} && shift 2 || fail "--counting needs a folder" ;;
     --arch) arch=${2:-} && shift 2 || fail "--arch needs a value: amd64 or arm64" ;;
-    *) fail "unknown argument '$1'; usage: deploy/program.sh [--arch amd64|arm64] [--target|--libc|--counting FOLDER]" ;;
+    *) fail "unknown argument '$1'; usage: deploy/program.sh [--arch amd64|arm64] [--target|--libc|--profile|--counting FOLDER]" ;;
     esac
 done
 case $arch in
@@ -71,13 +71,15 @@ if [ -n "${CARGO_ENCODED_RUSTFLAGS:-}" ]; then IFS=$'\x1f' read -ra flags <<<"$C
 flags+=("--remap-path-prefix=${home%/}/registry/src=crates")
 
 # What is run often is compiled for speed, and laid apart from what is run seldom or never, so that less of the program is in memory. What
-# that is, a profile says (deploy/profile.sh makes it). It names functions as one version of Rust names them for one target, so with another
-# one the program is built without it. Functions that have changed since are compiled as without a profile, too.
-profile=deploy/floodway.profdata
+# that is, a profile says (deploy/profile.sh makes it). It names functions as one version of Rust names them for one target and with these
+# crates: with others it would fit some functions and not those that call them, which makes a program larger than none at all, so then
+# it is not used. Functions that have changed since are compiled as without a profile.
+profile=deploy/floodway.profdata fits="$(rustc --version) for $target with $(cat Cargo.toml Cargo.lock | cksum)"
+if [ "$asked" = profile ]; then echo "$fits" && exit; fi
 if [ -n "$counting" ]; then
     flags+=("-Cprofile-generate=$counting")
-elif [ "$(cat "$profile.txt")" != "$(rustc --version) for $target" ]; then
-    printf 'note: there is no profile for %s for %s, so the program becomes slower and takes more memory\n' "$(rustc --version)" "$target" >&2
+elif [ "$(cat "$profile.txt")" != "$fits" ]; then
+    printf 'note: there is no profile for %s, so the program becomes slower and takes more memory\n' "$fits" >&2
 else
     # cargo looks at flags, not at what files hold.
     unpacked=$PWD/target/$(cksum <"$profile.xz" | tr ' ' -).profdata

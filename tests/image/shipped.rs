@@ -42,10 +42,11 @@ fn number(file: &[u8], at: usize, bytes: usize) -> usize {
 #[test]
 #[ignore = "needs the image: make image-check"]
 fn the_program_is_compiled_by_its_profile() {
-    let toolchain = String::from_utf8(run(Command::new("rustc").arg("--version"))).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/program.sh");
+    let here = String::from_utf8(run(Command::new(script).arg("--profile"))).unwrap();
     let made_for = include_str!("../../deploy/floodway.profdata.txt");
-    if !made_for.starts_with(toolchain.trim()) || !made_for.contains(std::env::consts::ARCH) {
-        return println!("the profile is for {}, and this is {}", made_for.trim(), toolchain.trim());
+    if made_for != here {
+        return println!("the profile is for {}, and this is {}", made_for.trim(), here.trim());
     }
     let program = fs::read(image().root().join("floodway")).unwrap();
     let number = |at, bytes| number(&program, at, bytes);
@@ -96,7 +97,7 @@ fn it_is_small() {
     let (packed, unpacked) = (image.packed as f64 / 1e6, image.unpacked as f64 / 1e6);
     println!("image size: {packed:.1} MB to pull, {unpacked:.1} MB unpacked");
     assert!(image.packed <= 15 * MEGABYTES, "{packed:.1} MB to pull");
-    assert!(image.unpacked <= 23 * MEGABYTES, "{unpacked:.1} MB unpacked");
+    assert!(image.unpacked <= 24 * MEGABYTES, "{unpacked:.1} MB unpacked");
 }
 
 #[test]
