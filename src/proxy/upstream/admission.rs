@@ -143,6 +143,9 @@ async fn wait_for_connection<'a>(
         // HTTP/2 connections are shared, and not idle for want of one request: only for a worker without any do others give one up.
         if first && (alone || upstream.cluster.protocol != Protocol::Http2 || !upstream.has_any()) {
             waiting.want_connection();
+        } else if !first {
+            // What was kept for it and does not fit it, because it has been tried, may be wanted elsewhere.
+            upstream.yield_connections();
         }
     }
 }

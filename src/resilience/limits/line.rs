@@ -101,10 +101,11 @@ impl Line {
         })
     }
 
-    /// The holder of a ticket waits no more. `may_be_room` says whether who is first now should look.
-    pub(super) fn quit(&self, ticket: u64, may_be_room: impl FnOnce() -> bool) {
+    /// The holder of a ticket waits no more; whether it had been called and has not looked. `may_be_room` says whether who is
+    /// first now should look.
+    pub(super) fn quit(&self, ticket: u64, may_be_room: impl FnOnce() -> bool) -> bool {
         let mut queue = self.queue();
-        let Some(waiter) = queue.waiters.remove(&ticket) else { return };
+        let Some(waiter) = queue.waiters.remove(&ticket) else { return false };
         self.length.fetch_sub(1, Ordering::SeqCst);
         if let Some(tickets) = queue.by_thread.get_mut(&waiter.thread) {
             tickets.remove(&ticket);
@@ -119,6 +120,7 @@ impl Line {
         };
         drop(queue);
         wake(waker);
+        waiter.called
     }
 
     /// Calls the first: there may be a place.

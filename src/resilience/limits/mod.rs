@@ -206,7 +206,7 @@ impl Limits {
         self.lane(Limited::Connections).line.call_thread(thread);
     }
 
-    /// A connection was opened that nobody needs, or that others can use, too: they may want it.
+    /// A thread has a connection that nobody there needs, or that others can use, too: they may want it.
     pub fn opened(&self) {
         if self.wish.load(Ordering::SeqCst) == WANTED {
             self.bell.ring();
@@ -302,6 +302,8 @@ pub struct Waiting {
     ticket: u64,
     thread: ThreadId,
     since: Moment,
+    /// It has made the wish for a connection, which ends with it.
+    wished: bool,
 }
 
 impl Waiting {
@@ -313,7 +315,7 @@ impl Waiting {
             return None;
         }
         let ticket = limits.lane(what).line.join(thread, now);
-        Some(Waiting { cluster: Arc::clone(cluster), what, ticket, thread, since: now })
+        Some(Waiting { cluster: Arc::clone(cluster), what, ticket, thread, since: now, wished: false })
     }
 
     fn lane(&self) -> &Lane {
@@ -326,7 +328,8 @@ impl Waiting {
     }
 
     /// Has another thread give up a connection, unless one does so already. For who is first, so that the place is its own.
-    pub fn want_connection(&self) {
+    pub fn want_connection(&mut self) {
+        self.wished = true;
         let limits = self.cluster.limits();
         if limits.wish.compare_exchange(CONTENT, WANTED, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             limits.bell.ring();
@@ -347,14 +350,23 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         // A connection may be to be had at one endpoint and not at another: the next one looks for itself.
-        let lane = self.lane();
+        let limits = self.cluster.limits();
+        let lane = limits.lane(self.what);
         let connections = self.what == Limited::Connections;
-        lane.line.quit(self.ticket, || connections || lane.gate.has_room());
+        if self.wished {
+            // Before somebody else is first, or nobody: a wish that outlived who made it would keep the next one from its own.
+            limits.wish.store(CONTENT, Ordering::SeqCst);
+        }
+        let unheard = lane.line.quit(self.ticket, || connections || lane.gate.has_room());
         if connections {
             // What it got may have room for more of its thread.
             lane.line.call_thread(self.thread);
+            if unheard {
+                // What its thread kept for it is nobody's now.
+                limits.opened();
+            }
         }
-        self.cluster.limits().pending.give_back();
+        limits.pending.give_back();
     }
 }
 

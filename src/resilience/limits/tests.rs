@@ -204,7 +204,7 @@ fn one_thread_gives_up_a_connection_for_who_is_first() {
     let cluster = registry.cluster(&ClusterName::new("shop/llm:80"));
     let unused = Connected::try_new(&endpoints[0]).unwrap();
     let (limits, mut heard) = (cluster.limits(), 0);
-    let waiting = join(&cluster, Limited::Connections, 0).unwrap();
+    let mut waiting = join(&cluster, Limited::Connections, 0).unwrap();
     assert!(!limits.yields(), "not wanted yet");
     waiting.want_connection();
     assert!(limits.bell.poll_rung(&mut heard, Waker::noop()).is_ready());
@@ -217,6 +217,48 @@ fn one_thread_gives_up_a_connection_for_who_is_first() {
     assert!(limits.bell.poll_rung(&mut heard, Waker::noop()).is_ready(), "wanted again");
     drop(waiting);
     assert!(!limits.yields(), "nobody waits any more");
+}
+
+#[test]
+fn a_wish_ends_with_who_made_it() {
+    let registry = Registry::default();
+    let endpoints =
+        registry.of(&cluster(snapshot::Limits { connections: Some(1), ..snapshot::Limits::NONE }, &[1]), at(0));
+    let cluster = registry.cluster(&ClusterName::new("shop/llm:80"));
+    let (limits, mut heard) = (cluster.limits(), 0);
+    let used = Connected::try_new(&endpoints[0]).unwrap();
+    let mut first = join(&cluster, Limited::Connections, 0).unwrap();
+    assert_eq!(poll(&first, 0), Poll::Ready(Called::First));
+    // A place is given back between its look and its wish, and it gets that one: nobody answers the wish.
+    drop(used);
+    first.want_connection();
+    assert!(limits.bell.poll_rung(&mut heard, Waker::noop()).is_ready());
+    assert_eq!(poll(&first, 1), Poll::Ready(Called::First));
+    let _unused = Connected::try_new(&endpoints[0]).unwrap();
+    drop(first);
+    let mut next = join(&cluster, Limited::Connections, 2).unwrap();
+    next.want_connection();
+    assert!(limits.bell.poll_rung(&mut heard, Waker::noop()).is_ready(), "its own wish is heard");
+}
+
+#[test]
+fn what_was_kept_for_who_left_is_offered_to_others() {
+    let cluster = state(snapshot::Limits { connections: Some(1), ..snapshot::Limits::NONE });
+    let (own, other) = (thread::current().id(), thread::spawn(|| thread::current().id()).join().unwrap());
+    let (limits, mut heard) = (cluster.limits(), 0);
+    let mut first = Waiting::join(&cluster, Limited::Connections, other, at(0)).unwrap();
+    first.want_connection();
+    let mine = [1, 2].map(|now| Waiting::join(&cluster, Limited::Connections, own, at(now)).unwrap());
+    mine.iter().for_each(|mine| assert!(poll(mine, 3).is_ready()));
+    assert!(limits.bell.poll_rung(&mut heard, Waker::noop()).is_ready());
+    let [mine, behind] = mine;
+    assert!(limits.may_keep(own));
+    limits.freed(own);
+    drop(mine);
+    assert_eq!(poll(&behind, 4), Poll::Ready(Called::FirstOfThread), "the next of the thread");
+    assert!(limits.bell.poll_rung(&mut heard, Waker::noop()).is_ready(), "and who wants one of any thread");
+    drop(behind);
+    assert!(limits.bell.poll_rung(&mut heard, Waker::noop()).is_pending(), "it had looked");
 }
 
 #[test]
