@@ -66,8 +66,11 @@ pub(super) async fn answer(
     let mut first = Some(permission);
     let empty = content.is_end_stream();
     let replayable = empty && head.method.is_idempotent() && !outgoing.upgrade;
+    // What a rule says counts for the whole of it.
+    let retry = action.retry.as_ref().or(upstream.cluster().resilience.retry.as_ref());
+    exchange.may_repeat(retry.is_some());
     // In a box, because few routes ask for it.
-    let mut retrying = action.retry.as_ref().map(|retry| Box::new(Retrying::new(retry, worker, &upstream, wish, head)));
+    let mut retrying = retry.map(|retry| Box::new(Retrying::new(retry, worker, &upstream, wish, head)));
     let mut failed = None;
     let mut body = Body::empty();
     if !empty {
@@ -79,7 +82,7 @@ pub(super) async fn answer(
         }
     }
 
-    let hold = Hold::asked_by(action);
+    let hold = Hold::asked_by(action.streaming.as_deref(), retry.map(|retry| &**retry));
     let mut tried = Vec::new();
     let mut again = 0;
     loop {

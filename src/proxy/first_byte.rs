@@ -17,7 +17,7 @@ use super::error::Error;
 use super::exchange::Exchange;
 use super::grpc;
 use super::upstream::Answer;
-use crate::snapshot::Forward;
+use crate::snapshot::{Retry, Streaming};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +44,11 @@ pub(super) struct Held {
 }
 
 impl Hold {
-    /// What a route asks for; `None` for nothing.
-    pub(super) fn asked_by(action: &Forward) -> Option<Hold> {
-        let first_byte = action.streaming.as_ref().is_some_and(|streaming| streaming.hold_first_byte);
-        let whole = action.retry.as_ref().map_or(0, |retry| retry.hold_bytes);
-        let calls = whole > 0 && action.retry.as_ref().is_some_and(|retry| retry.on.grpc != 0);
+    /// What is asked for; `None` for nothing.
+    pub(super) fn asked_by(streaming: Option<&Streaming>, retry: Option<&Retry>) -> Option<Hold> {
+        let first_byte = streaming.is_some_and(|streaming| streaming.hold_first_byte);
+        let whole = retry.map_or(0, |retry| retry.hold_bytes);
+        let calls = whole > 0 && retry.is_some_and(|retry| retry.on.grpc != 0);
         (first_byte || whole > 0).then_some(Hold { first_byte, whole, calls })
     }
 }

@@ -1,4 +1,4 @@
-//! When a request is sent to another endpoint after one that did not serve it, as a route asks for. How that is done is
+//! When a request is sent to another endpoint after one that did not serve it, as a route or its cluster asks for. How that is done is
 //! `proxy::attempts`' to say, and how many may be under way at once the cluster's.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// What a route asks for.
+/// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Retry {
     /// Attempts altogether, the first one included.

@@ -95,7 +95,7 @@ pub struct Forward {
     pub rewrite: Option<Box<Rewrite>>,
     /// Timers.
     pub timeouts: Common<Timeouts>,
-    /// What is asked for requests that an endpoint did not serve; `None` asks for no more than is safe for everyone.
+    /// What is asked for requests that an endpoint did not serve; `None` leaves that to the cluster.
     pub retry: Option<Arc<Retry>>,
     /// What is asked for streams; `None`, as with most routes, asks for nothing.
     pub streaming: Option<Arc<Streaming>>,

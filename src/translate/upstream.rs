@@ -87,6 +87,7 @@ impl UpstreamPlan {
             load_balancing,
             // Read by `resilience`.
             health_check: _,
+            retry: _,
             retry_budget: _,
             limits: _,
             circuit_breaker: _,

@@ -135,6 +135,22 @@ async fn three_attempts_are_three_calls_and_the_last_answer_is_the_clients() {
     assert_eq!(plane.logged("/resets").await["reason"], "upstream_reset");
 }
 
+#[tokio::test]
+async fn an_upstream_says_it_for_routes_that_do_not() {
+    let (busy, count) = answering(|_, _| BUSY.to_owned()).await;
+    let mut cluster = cluster("backend", Protocol::Http1, &[busy]);
+    Arc::make_mut(&mut cluster.resilience).retry = Some(Arc::new(eager()));
+    let plane = Plane::start(snapshot(vec![forward("", "backend")], vec![cluster.clone()]));
+    let answer = plane.exchange(get("/busy")).await;
+    assert_eq!((status(&answer), field(&answer, "x-floodway-attempts")), ("503", Some("3")), "{answer}");
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+
+    plane.publisher.publish(retrying_by(cluster, Retry { attempts: 2, ..eager() }));
+    let answer = plane.exchange(get("/busy")).await;
+    assert_eq!(field(&answer, "x-floodway-attempts"), Some("2"), "{answer}");
+    assert_eq!(count.load(Ordering::Relaxed), 3 + 2, "what a rule says counts for the whole of it");
+}
+
 /// nginx, `proxy_next_upstream`: what is not named is the client's.
 #[tokio::test]
 async fn what_is_not_named_is_not_repeated() {

@@ -154,6 +154,24 @@ async fn a_request_goes_to_the_next_endpoint_if_nothing_was_made_of_it() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_named_is_asked_of_the_next_endpoint() {
+    for mode in MODES {
+        let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+        let upstream = "  loadBalancing: {algorithm: RoundRobin}\n  retry: {attempts: 2, retryOn: ['503'], backoff: {base: 1ms}}\n";
+        let pod = Pod::start(&service("llm", &[&one, &two], upstream), &[mode]).await;
+        one.sick.store(true, Ordering::Relaxed);
+        for _ in 0..8 {
+            let (status, body) = ask(&pod, mode).await;
+            assert!(status == 200 && body.starts_with("two\n"), "{status} {body}");
+        }
+        let asked = one.requests.load(Ordering::Relaxed);
+        assert!(asked > 0, "it was never asked first");
+        let labels = ["outbound", "outcome=\"answered\"", "reason=\"status\""];
+        assert_eq!(pod.metric("floodway_upstream_retries_total", &labels).await, asked as f64);
+    }
+}
+
+#[tokio::test]
 async fn a_new_endpoint_is_eased_in() {
     for mode in MODES {
         let (one, two) = (Backend::start("one").await, Backend::start("two").await);

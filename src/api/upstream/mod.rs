@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{duration, duration_within, rules};
-use super::{Condition, PING, RetryBudget, TargetRef, TimeBounds};
+use super::{Condition, PING, Retry, RetryBudget, TargetRef, TimeBounds};
 
 pub use active::{
     ActiveCheck, CHECK_INTERVAL, CHECK_THRESHOLD, CHECK_TIMEOUT, CheckMethod, GrpcCheck, HttpCheck, InitialState,
@@ -116,6 +116,10 @@ pub struct ProxyUpstreamSpec {
     /// How it is found out which endpoints are well. For example `{active: {http: {path: /healthz}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// What is asked again of another endpoint, and when, of requests whose rule does not say so by a `retry` of its own; what a sidecar sends
+    /// for its app comes by no rule. For example `{attempts: 3}`. No more than is safe for every request when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Box<Retry>>,
     /// How many retries are under way at the same time, over all routes, beside what else is; no bound when absent. For example
     /// `{percent: 20, minConcurrent: 3}`. `limits.retries` bounds their number as such.
     #[serde(default, skip_serializing_if = "Option::is_none")]

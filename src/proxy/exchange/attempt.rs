@@ -25,6 +25,8 @@ use crate::snapshot::ClusterName;
 pub(super) struct Attempt {
     /// How many there were, this one included.
     pub(super) number: Cell<u32>,
+    /// Whether more than one was asked for.
+    may_repeat: Cell<bool>,
     permission: RefCell<Option<Permission>>,
     began: Cell<Instant>,
     judged: Cell<bool>,
@@ -36,7 +38,8 @@ impl Attempt {
     /// None yet.
     pub(super) fn none(now: Instant) -> Self {
         let (number, judged, said) = (Cell::new(0), Cell::new(true), Cell::new(None));
-        Attempt { number, permission: RefCell::new(None), began: Cell::new(now), judged, said }
+        let may_repeat = Cell::new(false);
+        Attempt { number, may_repeat, permission: RefCell::new(None), began: Cell::new(now), judged, said }
     }
 
     fn report(&self, outcome: Outcome, now: Instant) {
@@ -121,7 +124,7 @@ impl Exchange {
     /// What was an attempt beside another is the only one from now on.
     pub(in crate::proxy) fn attempt_is(&self, beside: Beside) {
         self.attempt.ends();
-        let Attempt { number: _, permission, began, judged, said } = &self.attempt;
+        let Attempt { number: _, may_repeat: _, permission, began, judged, said } = &self.attempt;
         permission.replace(Some(beside.permission));
         began.set(beside.began);
         judged.set(false);
@@ -142,10 +145,14 @@ impl Exchange {
         self.attempt.judge(Outcome::Answered { status, first_byte }, now);
     }
 
-    /// How many endpoints were tried, if its route asks for more than one attempt.
+    /// Says whether its route or its upstream asks for more than one attempt.
+    pub(in crate::proxy) fn may_repeat(&self, may: bool) {
+        self.attempt.may_repeat.set(may);
+    }
+
+    /// How many endpoints were tried, if more than one attempt was asked for.
     pub(in crate::proxy) fn attempts(&self) -> Option<u32> {
-        self.forward()?.retry.as_ref()?;
-        Some(self.attempt.number.get()).filter(|number| *number > 0)
+        Some(self.attempt.number.get()).filter(|number| self.attempt.may_repeat.get() && *number > 0)
     }
 
     /// The answer has begun.

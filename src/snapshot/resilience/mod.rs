@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::Retry;
+
 pub use balancing::{Algorithm, Balancing, CookieKey, HashKey, Hashing, Locality, PANIC_PERCENT, SlowStart, Subset};
 pub use breaker::{BreakerMode, BreakerWait, BreakerWindow, CircuitBreaker, Failures, Fallback, HalfOpenLimit};
 pub use ejection::Ejection;
@@ -30,6 +32,9 @@ pub struct Resilience {
     pub ejection: Option<Ejection>,
     /// How its endpoints are asked whether they are well; `None` asks nothing.
     pub health: Option<HealthCheck>,
+    /// What is asked for requests that an endpoint did not serve and whose route does not say; `None` asks for no more than is safe for everyone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Arc<Retry>>,
     /// How many retries it bears; `None` has no bound.
     pub retry_budget: Option<RetryBudget>,
     /// How much of it may be in use at once.

@@ -6,12 +6,13 @@ mod ejection;
 mod fallback;
 mod health;
 mod limits;
-mod retry;
+mod retry_budget;
 
 pub(super) use breaker::status_range;
 
 use super::Key;
 use super::conditions::Problem;
+use super::retry::retry;
 use super::route::Target;
 use crate::api;
 use crate::snapshot::Resilience;
@@ -26,7 +27,8 @@ pub(super) fn resilience(
     let mut breaker = |given: &Option<Box<_>>, place| breaker::breaker(given.as_deref(), place, problems);
     let circuit_breaker = breaker(&spec.circuit_breaker, breaker::Place::Upstream);
     let endpoint_circuit_breaker = breaker(&spec.endpoint_circuit_breaker, breaker::Place::Endpoint);
-    let api::ProxyUpstreamSpec { load_balancing, health_check, retry_budget, limits, endpoints, .. } = spec;
+    let api::ProxyUpstreamSpec { load_balancing, health_check, retry: again, retry_budget, limits, endpoints, .. } =
+        spec;
     let mut keep = |problem| problems.push(problem);
     let balancing =
         load_balancing.as_ref().map(|given| balancing::balancing(given, !endpoints.is_empty(), "spec.loadBalancing"));
@@ -35,7 +37,9 @@ pub(super) fn resilience(
     let ejection = passive.map(|given| ejection::ejection(given, "spec.healthCheck.passive"));
     let active = health_check.as_ref().and_then(|health| health.active.as_ref());
     let check = active.map(|given| self::health::health(given, "spec.healthCheck.active"));
-    let retry_budget = retry_budget.as_ref().map(|given| retry::budget(given, "spec.retryBudget"));
+    // How long a whole exchange has, routes say.
+    let again = retry(again.as_deref(), None, "spec.retry");
+    let retry_budget = retry_budget.as_ref().map(|given| retry_budget::budget(given, "spec.retryBudget"));
     let limits = limits.as_ref().map(|given| limits::limits(given, "spec.limits"));
     let resilience = Resilience {
         owner: Some(key.to_string().into()),
@@ -43,6 +47,7 @@ pub(super) fn resilience(
         ejection: ejection.and_then(|read| read.map_err(&mut keep).ok()),
         health: check.and_then(|read| read.map_err(&mut keep).ok()),
         limits: limits.and_then(|read| read.map_err(&mut keep).ok()),
+        retry: again.map_err(&mut keep).ok().flatten(),
         retry_budget: retry_budget.and_then(|read| read.map_err(&mut keep).ok()),
         circuit_breaker,
         endpoint_circuit_breaker,
