@@ -141,8 +141,8 @@ declare! {
         "Objects held, by kind.";
     REJECTED: Gauge "floodway_config_rejected_objects" ["kind"]
         "Objects held whose conditions say that they are not served as they are written.";
-    SKIPPED: Counter "floodway_config_skipped_objects_total" ["kind"]
-        "Objects that could not be read at all and were left out.";
+    UNREADABLE: Gauge "floodway_config_unreadable_objects" ["kind"]
+        "Objects that cannot be read at all: they are left out, or their last good version stays.";
     SOURCE_CONNECTED: Gauge "floodway_source_connected" ["source"]
         "1 while the source of objects is being watched, or nothing of it is to be read (sidecars), 0 while the last good table is served without it.";
     SOURCE_ERRORS: Counter "floodway_source_errors_total" ["source"]
@@ -231,7 +231,7 @@ pub struct Metrics {
     translation: Histogram,
     objects: IntGaugeVec,
     rejected: IntGaugeVec,
-    skipped: IntCounterVec,
+    unreadable: IntGaugeVec,
     source_connected: IntGaugeVec,
     source_errors: IntCounterVec,
     source_relists: IntCounterVec,
@@ -261,7 +261,7 @@ impl Metrics {
             ),
             objects: register(table, IntGaugeVec::new(OBJECTS.opts(), OBJECTS.labels)),
             rejected: register(table, IntGaugeVec::new(REJECTED.opts(), REJECTED.labels)),
-            skipped: register(process, IntCounterVec::new(SKIPPED.opts(), SKIPPED.labels)),
+            unreadable: register(process, IntGaugeVec::new(UNREADABLE.opts(), UNREADABLE.labels)),
             source_connected: register(process, IntGaugeVec::new(SOURCE_CONNECTED.opts(), SOURCE_CONNECTED.labels)),
             source_errors: register(process, IntCounterVec::new(SOURCE_ERRORS.opts(), SOURCE_ERRORS.labels)),
             source_relists: register(process, IntCounterVec::new(SOURCE_RELISTS.opts(), SOURCE_RELISTS.labels)),
@@ -330,9 +330,9 @@ impl Metrics {
         self.rejected.with_label_values(&[kind]).set(signed(rejected));
     }
 
-    /// An object could not be read and was left out.
-    pub fn object_skipped(&self, kind: &'static str) {
-        self.skipped.with_label_values(&[kind]).inc();
+    /// One of the watches of a kind has so many objects that cannot be read, after so many before.
+    pub fn unreadable_objects(&self, kind: &'static str, count: usize, before: usize) {
+        self.unreadable.with_label_values(&[kind]).add(signed(count) - signed(before));
     }
 
     /// Whether a source (a watched kind, or `files`) is being watched.

@@ -195,7 +195,7 @@ mod counting {
         metrics.published();
         metrics.translated(std::time::Duration::from_millis(2));
         metrics.objects("ProxyRoute", 3, 1);
-        metrics.object_skipped("ProxyRoute");
+        metrics.unreadable_objects("ProxyRoute", 1, 0);
         metrics.source_connected("ProxyRoute", true);
         metrics.source_error("ProxyRoute");
         metrics.source_listed("ProxyRoute");
@@ -285,7 +285,7 @@ mod counting {
         recorder.passed("not_http", PassedEnd::Complete);
         let metrics = telemetry.metrics();
         metrics.objects("ProxyRoute", 1, 0);
-        metrics.object_skipped("ProxyRoute");
+        metrics.unreadable_objects("ProxyRoute", 1, 0);
         metrics.source_connected("ProxyRoute", true);
         metrics.source_error("ProxyRoute");
         metrics.source_listed("ProxyRoute");

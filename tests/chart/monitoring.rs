@@ -111,8 +111,8 @@ fn alerts_say_what_is_wrong() {
     }
 }
 
-/// What Prometheus's own parsers say: `rules` of a file of rules, `queries` of a list of expressions.
-fn promql(what: &str, text: &Value) -> Result<(), String> {
+/// What Prometheus's own code says: `rules` of a file of rules, `queries` of a list of expressions, `firing` of alerts and series.
+fn promql(what: &str, text: &Value) -> Result<String, String> {
     let program = root().join("target/kube-tools/promql");
     assert!(
         program.is_file(),
@@ -120,20 +120,23 @@ fn promql(what: &str, text: &Value) -> Result<(), String> {
         program.display()
     );
     let mut command = Command::new(program);
-    command.arg(what).stdin(Stdio::piped()).stderr(Stdio::piped());
+    command.arg(what).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    output.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// Expressions, durations, labels and the templates in annotations, as they come out of the chart.
+/// The rules as they come out of the chart.
+fn rules(values: &str) -> Value {
+    let objects = render(values, &[]).unwrap();
+    objects.iter().find(|object| object["kind"] == "PrometheusRule").unwrap()["spec"].clone()
+}
+
+/// Expressions, durations, labels and the templates in annotations.
 #[test]
 fn prometheus_reads_the_rules() {
-    let rules = |values: &str| -> Value {
-        let objects = render(values, &[]).unwrap();
-        objects.iter().find(|object| object["kind"] == "PrometheusRule").unwrap()["spec"].clone()
-    };
     let plain = rules("monitoring: {force: true, prometheusRule: {enabled: true}}");
     for mut spec in [plain.clone(), rules(include_str!("values/everything.yaml"))] {
         promql("rules", &spec).unwrap_or_else(|said| panic!("{said}"));
@@ -141,6 +144,36 @@ fn prometheus_reads_the_rules() {
         spec["groups"][0]["rules"][0]["annotations"]["summary"] = "{{ $labels.route }".into();
         assert!(promql("rules", &spec).unwrap_err().contains("FloodwayErrors"));
     }
+}
+
+/// Prometheus's own engine over made-up series: each alert fires when what it tells of has happened, and only then.
+#[test]
+fn alerts_fire_when_they_should() {
+    let values = "monitoring: {force: true, prometheusRule: {enabled: true}}\nresources: {limits: {memory: 1000Mi}}";
+    let spec = rules(values);
+    let alerts = &spec["groups"][0]["rules"];
+    let cases = documents(include_str!("alerts.yaml")).remove(0);
+    let mut fired = BTreeSet::new();
+    for case in cases.as_array().unwrap() {
+        let what = case["what"].as_str().unwrap();
+        // Series are of pods of the release, unless they say otherwise.
+        let of_pods = case["series"].as_array().unwrap().iter().map(|line| match line.as_str().unwrap() {
+            line if line.contains("namespace=") => line.to_owned(),
+            line if line.contains("pod=") => line.replacen('{', "{namespace=\"edge\",", 1),
+            line => line.replacen('{', "{namespace=\"edge\",pod=\"floodway-1\",", 1),
+        });
+        let series: Vec<String> = of_pods.collect();
+        let said = promql("firing", &serde_json::json!({"alerts": alerts, "series": series}))
+            .unwrap_or_else(|said| panic!("{what}: {said}"));
+        let firing: Value = serde_json::from_str(&said).unwrap();
+        // Nobody's leader is in these series, unless they say so.
+        let of_interest = |alert: &&Value| alert["alert"] != "FloodwayNoLeader" || what.contains("leader");
+        let found: Vec<&Value> = firing.as_array().unwrap().iter().filter(of_interest).collect();
+        let expected: Vec<&Value> = case["fires"].as_array().unwrap().iter().collect();
+        assert_eq!(found, expected, "{what}");
+        fired.extend(found.iter().map(|alert| alert["alert"].to_string()));
+    }
+    assert_eq!(fired.len(), alerts.as_array().unwrap().len(), "only these have a case in alerts.yaml: {fired:?}");
 }
 
 /// The queries of the dashboard, with something in place of its variables, and the examples of docs/metrics.md.

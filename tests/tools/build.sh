@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the programs that tests need available to them, and says on the terminal where they come from. They are built from
 # source (Go modules only) when their stamp does not match the go.mod and go.sum files beside this script: h2spec and the
-# client and server of gRPC's interoperability tests into target/http2-tools; helm, and promql (Prometheus's parsers), into
+# client and server of gRPC's interoperability tests into target/http2-tools; helm, and promql (Prometheus's parsers and engine), into
 # target/kube-tools; etcd and kube-apiserver
 # there, too, and kubectl, unless KUBEBUILDER_ASSETS names a folder that has them; and the definitions of the Prometheus operator's kinds.
 # The tests look in the same places. With the argument `node`, what else a node needs for the tests in tests/e2e is built into
@@ -21,7 +21,7 @@ required() {
 # build CACHE MODULE TOOL PACKAGE VERSION LDFLAGS WHY
 build() {
     cache=$1 module=$2 tool=$3 package=$4 version=$5 ldflags=$6 why=$7
-    stamp=$(cat "$here/$module/go.mod" "$here/$module/go.sum" "$here/$module/main.go" 2>/dev/null | cksum)
+    stamp=$(cat "$here/$module/go.mod" "$here/$module/go.sum" "$here/$module/"*.go 2>/dev/null | cksum)
     if [ -x "$cache/$tool" ] && [ "$(cat "$cache/$tool.stamp" 2>/dev/null)" = "$stamp" ]; then
         echo "For the tests: $tool $version, already built in target/${cache##*/}."
         return

@@ -23,6 +23,8 @@ pub(super) struct Report {
     connected: AtomicBool,
     listed: AtomicBool,
     counted: AtomicBool,
+    /// Objects that cannot be read.
+    unreadable: AtomicUsize,
     /// Counts the watches that are not waited for any more.
     progress: watch::Sender<usize>,
     last_error: Mutex<String>,
@@ -61,6 +63,7 @@ pub(super) struct KindReport {
 impl KindReport {
     pub(super) fn new(name: &'static str, rights: Rights, manner: Manner, metrics: Metrics) -> Arc<Self> {
         metrics.source_connected(name, false);
+        metrics.unreadable_objects(name, 0, 0);
         Arc::new(KindReport { name, rights, manner, refused: Mutex::default(), metrics, down: AtomicUsize::new(0) })
     }
 }
@@ -82,6 +85,7 @@ impl Report {
             connected: AtomicBool::new(false),
             listed: AtomicBool::new(false),
             counted: AtomicBool::new(false),
+            unreadable: AtomicUsize::new(0),
             progress,
             last_error: Mutex::default(),
         };
@@ -163,9 +167,16 @@ impl Report {
         next
     }
 
+    /// So many objects of this watch cannot be read now.
+    pub(super) fn unreadable(&self, count: usize) {
+        let before = self.unreadable.swap(count, Ordering::Relaxed);
+        if count != before {
+            self.kind.metrics.unreadable_objects(self.kind.name, count, before);
+        }
+    }
+
     /// An object could not be read.
     pub(super) fn skipped(&self, key: &Key, malformed: &Malformed) {
-        self.kind.metrics.object_skipped(self.kind.name);
         tracing::warn!(kind = self.kind.name, object = %key, "object skipped, its last good version stays: {malformed}");
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Table<K: Kind> {
     held: HashMap<Key, K::Place>,
     /// What the list in progress has named so far.
     listed: HashSet<Key>,
+    /// Objects that cannot be read.
+    unreadable: HashSet<Key>,
     namespaces: HashSet<Arc<str>>,
 }
 
@@ -34,7 +36,13 @@ pub(super) enum Outcome {
 
 impl<K: Kind> Table<K> {
     pub(super) fn new(store: Store, seen: Arc<StatusSeen>) -> Self {
-        Table { store, seen, held: HashMap::new(), listed: HashSet::new(), namespaces: HashSet::new() }
+        let (listed, unreadable) = (HashSet::new(), HashSet::new());
+        Table { store, seen, held: HashMap::new(), listed, unreadable, namespaces: HashSet::new() }
+    }
+
+    /// How many objects cannot be read.
+    pub(super) fn unreadable(&self) -> usize {
+        self.unreadable.len()
     }
 
     pub(super) fn handle(&mut self, event: Event<Item<K>>) -> Outcome {
@@ -49,6 +57,7 @@ impl<K: Kind> Table<K> {
                 let listed = std::mem::take(&mut self.listed);
                 let gone: Vec<Key> = self.held.keys().filter(|key| !listed.contains(key)).cloned().collect();
                 gone.iter().for_each(|key| self.remove(key));
+                self.unreadable.retain(|key| listed.contains(key));
                 return Outcome::Listed;
             }
             Event::Apply(item) => {
@@ -57,6 +66,7 @@ impl<K: Kind> Table<K> {
             }
             Event::Delete(item) => {
                 let (key, _) = self.parts(item);
+                self.unreadable.remove(&key);
                 self.remove(&key);
             }
         }
@@ -67,13 +77,18 @@ impl<K: Kind> Table<K> {
     pub(super) fn clear(&mut self) {
         let all: Vec<Key> = self.held.keys().cloned().collect();
         all.iter().for_each(|key| self.remove(key));
+        self.unreadable.clear();
     }
 
     fn apply(&mut self, key: Key, object: Result<K, Malformed>) -> Outcome {
         let object = match object {
             Ok(object) => object,
-            Err(malformed) => return Outcome::Skipped(key, malformed),
+            Err(malformed) => {
+                self.unreadable.insert(key.clone());
+                return Outcome::Skipped(key, malformed);
+            }
         };
+        self.unreadable.remove(&key);
         if let Some(status) = object.status() {
             (self.seen)(K::NAME, &key, Some(status));
         }
@@ -166,7 +181,7 @@ mod tests {
         table.handle(Event::Apply(item(route("a", Some("one")))));
         let skipped = table.handle(Event::Apply(item(route("a", None))));
         let Outcome::Skipped(at, Malformed(why)) = skipped else { panic!("{skipped:?}") };
-        assert_eq!(at, key("a"));
+        assert_eq!((at, table.unreadable()), (key("a"), 1));
         assert!(why.starts_with("spec.rules: ") && why.contains("expected a sequence"), "{why}");
         table.handle(Event::Apply(item(route("b", Some("two")))));
         assert_eq!(routes(&store), ["a", "b"]);
@@ -182,6 +197,14 @@ mod tests {
             }
             assert_eq!(table.handle(Event::InitDone), Outcome::Listed);
             assert_eq!(routes(&store), expected);
+            assert_eq!(table.unreadable(), expected.len() - 1);
+        }
+        // It counts until it can be read, or is gone.
+        for after in [Event::Apply(item(route("c", Some("three")))), Event::Delete(item(route("c", None)))] {
+            table.handle(Event::Apply(item(route("c", None))));
+            assert_eq!(table.unreadable(), 1);
+            table.handle(after);
+            assert_eq!(table.unreadable(), 0);
         }
     }
 

@@ -79,6 +79,7 @@ pub(super) async fn run<K: Kind>(
         let asked = scope.asked::<K>().await;
         if asked.selection == Selection::Nothing {
             table.clear();
+            report.unreadable(0);
             scope.complete::<K>(&asked);
             report.nothing_to_read();
             scope.another::<K>(&asked).await;
@@ -121,6 +122,7 @@ async fn follow<K: Kind>(
                         }
                     }
                     // After the effect: nobody waits for a metric.
+                    report.unreadable(table.unreadable());
                     report.heard();
                 }
                 Some(Err(error)) => break error,

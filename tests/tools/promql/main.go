@@ -1,5 +1,6 @@
 // Reads what Prometheus will read, with Prometheus's own parsers: `rules` a file of rules, as `promtool check rules` does, and
-// `queries` a JSON list of expressions, as Grafana asks them. Both come by the standard input; each fault is a line, and the end is 1.
+// `queries` a JSON list of expressions, as Grafana asks them. `firing` runs alerts over made-up series with Prometheus's own engine, as
+// `promtool test rules` does, and writes as JSON which fire in the end. All come by the standard input; each fault is a line, and the end is 1.
 package main
 
 import (
@@ -31,8 +32,12 @@ func main() {
 				faults = append(faults, fmt.Errorf("%s: %w", query, err))
 			}
 		}
+	case len(os.Args) == 2 && os.Args[1] == "firing":
+		if err := firing(text); err != nil {
+			faults = append(faults, err)
+		}
 	default:
-		faults = append(faults, fmt.Errorf("write promql rules, or promql queries"))
+		faults = append(faults, fmt.Errorf("write promql rules, promql queries, or promql firing"))
 	}
 	for _, fault := range faults {
 		fmt.Fprintln(os.Stderr, fault)
