@@ -161,8 +161,8 @@ fn place(address: &str, name: &'static str) {
 fn answer(address: &str) -> String {
     let address: SocketAddr = address.parse().unwrap();
     let mut stream =
-        TcpStream::connect_timeout(&address, Duration::from_secs(10)).unwrap_or_else(|e| panic!("{address}: {e}"));
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        TcpStream::connect_timeout(&address, Duration::from_secs(30)).unwrap_or_else(|e| panic!("{address}: {e}"));
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text

@@ -11,7 +11,7 @@ use super::support::*;
 const LONG: Duration = Duration::from_secs(600);
 /// Waits until the addresses are no longer listened on.
 async fn refused(plane: &Plane) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while TcpStream::connect(plane.address).await.is_ok() {
         assert!(tokio::time::Instant::now() < deadline, "it still accepts");
         tokio::time::sleep(Duration::from_millis(5)).await;

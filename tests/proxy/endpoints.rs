@@ -8,7 +8,7 @@ use floodway::snapshot::Snapshot;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::support::{Plane, Raw, backend, eventually};
+use super::support::{PATIENCE, Plane, Raw, backend, eventually};
 
 /// An endpoint that writes down every message that reaches it, byte for byte, and answers each with an empty 200.
 pub struct Witness {
@@ -194,7 +194,7 @@ pub async fn nothing_is_left(plane: &Plane) {
     }
     // What waits in pools may; a worker closes it when its next request finds a table without these endpoints.
     plane.publisher.publish(Snapshot::default());
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while left() > 0 {
         assert!(tokio::time::Instant::now() < deadline, "{} sockets are left", left());
         for _ in 0..4 {

@@ -61,7 +61,7 @@ async fn counted(plane: &Plane, what: &str, calls: u32, failed: u32, slow: u32) 
     let endpoint = plane.registry.of(cluster, floodway::clock::now()).remove(0);
     let totals = || endpoint.breaker().circuit().unwrap().look(floodway::clock::now()).totals;
     let expected = Totals { calls, failed, slow };
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while totals() != expected {
         assert!(Instant::now() < deadline, "{what}: {:?} instead of {expected:?}", totals());
         tokio::time::sleep(Duration::from_millis(5)).await;

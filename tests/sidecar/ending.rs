@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::support::{Backend, Pod, at_cluster_ip, echo, eventually, get, service};
+use crate::support::{Backend, PATIENCE, Pod, at_cluster_ip, echo, eventually, get, service};
 
 #[tokio::test]
 async fn it_ends_once_nothing_is_left_and_outlasts_the_last_request() {
@@ -99,7 +98,7 @@ async fn an_app_that_hangs_is_cut_off_after_the_grace() {
     pod.metric_becomes("floodway_active_streams", &["sse", "inbound"], 1.0).await;
     let ended = tokio::task::spawn_blocking(move || pod.running.shutdown());
     let mut rest = String::new();
-    let read = tokio::time::timeout(Duration::from_secs(20), events.read_to_string(&mut rest)).await;
+    let read = tokio::time::timeout(PATIENCE, events.read_to_string(&mut rest)).await;
     assert!(read.is_ok(), "the stream goes on");
     ended.await.unwrap().unwrap();
 }

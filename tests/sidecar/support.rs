@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Longer than anything takes; what takes longer is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both ways in which an app's own connections come to the sidecar.
 pub(crate) const MODES: [&str; 2] = ["--mode=local", "--mode=transparent"];
