@@ -72,7 +72,31 @@ pub(crate) fn memory(pod: &Pod) -> String {
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     };
     let [all, own, shared] = ["VmRSS:", "RssAnon:", "RssFile:"].map(mebibytes);
-    format!("{all:.1} MiB: {own:.1} of its own, {shared:.1} pages of the program, which all on a node share")
+    let charged = working_set(id).map(|bytes| format!("; its container is charged {:.1}", bytes / f64::from(1 << 20)));
+    let charged = charged.unwrap_or_default();
+    format!("{all:.1} MiB: {own:.1} of its own, {shared:.1} pages of the program, which all on a node share{charged}")
+}
+
+/// What the kubelet calls the working set of a container, and `kubectl top` shows, in bytes: what its cgroup is charged without file pages that
+/// were not used lately. Nothing where the node does not account for memory.
+fn working_set(id: u32) -> Option<f64> {
+    let groups = std::fs::read_to_string(format!("/proc/{id}/cgroup")).ok()?;
+    let of = |line: &str| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        match controllers {
+            "" => Some((format!("/sys/fs/cgroup{path}"), "memory.current", "inactive_file ")),
+            _ if controllers.split(',').any(|one| one == "memory") => {
+                Some((format!("/sys/fs/cgroup/memory{path}"), "memory.usage_in_bytes", "total_inactive_file "))
+            }
+            _ => None,
+        }
+    };
+    let (folder, usage, inactive) = groups.lines().find_map(of)?;
+    let usage: f64 = std::fs::read_to_string(format!("{folder}/{usage}")).ok()?.trim().parse().ok()?;
+    let stat = std::fs::read_to_string(format!("{folder}/memory.stat")).ok()?;
+    let inactive: f64 = stat.lines().find_map(|line| line.strip_prefix(inactive))?.parse().ok()?;
+    Some(usage - inactive)
 }
 
 /// Kills Floodway's process in a pod; how long the next one takes from its first instruction to saying that it is ready.
