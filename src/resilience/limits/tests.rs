@@ -33,6 +33,14 @@ fn state(limits: snapshot::Limits) -> Arc<ClusterState> {
     registry.cluster(&ClusterName::new("shop/llm:80"))
 }
 
+/// An endpoint to which there may be one connection, and its cluster.
+fn one_connection() -> (Arc<EndpointState>, Arc<ClusterState>) {
+    let limits = snapshot::Limits { connections: Some(1), ..snapshot::Limits::NONE };
+    let endpoint = Registry::default().of(&cluster(limits, &[1]), at(0)).remove(0);
+    let cluster = Arc::clone(endpoint.cluster());
+    (endpoint, cluster)
+}
+
 fn requests(limit: u32) -> snapshot::Limits {
     snapshot::Limits { requests: Some(limit), ..snapshot::Limits::NONE }
 }
@@ -198,11 +206,8 @@ fn a_thread_keeps_a_free_connection_unless_others_waited_much_longer() {
 
 #[test]
 fn one_thread_gives_up_a_connection_for_who_is_first() {
-    let registry = Registry::default();
-    let endpoints =
-        registry.of(&cluster(snapshot::Limits { connections: Some(1), ..snapshot::Limits::NONE }, &[1]), at(0));
-    let cluster = registry.cluster(&ClusterName::new("shop/llm:80"));
-    let unused = Connected::try_new(&endpoints[0]).unwrap();
+    let (endpoint, cluster) = one_connection();
+    let unused = Connected::try_new(&endpoint).unwrap();
     let (limits, mut heard) = (cluster.limits(), 0);
     let mut waiting = join(&cluster, Limited::Connections, 0).unwrap();
     assert!(!limits.yields(), "not wanted yet");
@@ -221,12 +226,9 @@ fn one_thread_gives_up_a_connection_for_who_is_first() {
 
 #[test]
 fn a_wish_ends_with_who_made_it() {
-    let registry = Registry::default();
-    let endpoints =
-        registry.of(&cluster(snapshot::Limits { connections: Some(1), ..snapshot::Limits::NONE }, &[1]), at(0));
-    let cluster = registry.cluster(&ClusterName::new("shop/llm:80"));
+    let (endpoint, cluster) = one_connection();
     let (limits, mut heard) = (cluster.limits(), 0);
-    let used = Connected::try_new(&endpoints[0]).unwrap();
+    let used = Connected::try_new(&endpoint).unwrap();
     let mut first = join(&cluster, Limited::Connections, 0).unwrap();
     assert_eq!(poll(&first, 0), Poll::Ready(Called::First));
     // A place is given back between its look and its wish, and it gets that one: nobody answers the wish.
@@ -234,7 +236,7 @@ fn a_wish_ends_with_who_made_it() {
     first.want_connection();
     assert!(limits.bell.poll_rung(&mut heard, Waker::noop()).is_ready());
     assert_eq!(poll(&first, 1), Poll::Ready(Called::First));
-    let _unused = Connected::try_new(&endpoints[0]).unwrap();
+    let _unused = Connected::try_new(&endpoint).unwrap();
     drop(first);
     let mut next = join(&cluster, Limited::Connections, 2).unwrap();
     next.want_connection();
