@@ -30,7 +30,7 @@ help: ## Show this list
 
 .PHONY: demo
 demo: need-rust ## Build and run the demo: proxy, backends and a page to watch, on loopback; Ctrl-C ends it
-	@$(CARGO) build --quiet
+	@$(CARGO) build
 	@target/debug/floodway demo $(ARGS)
 
 .PHONY: demo-check
